@@ -1,0 +1,111 @@
+"""Who may do what: one policy object for the API, websockets, admin and services, closed by default."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from django.core.signals import setting_changed
+from django.db.models import Q, QuerySet
+from django.dispatch import receiver
+from django.utils.module_loading import import_string
+
+from .conf import get_settings
+from .exceptions import UserError
+
+if TYPE_CHECKING:
+    from .models import Approval, Run, Thread, ToolCall
+
+
+class System:
+    """The type of `SYSTEM`: code that acts for nobody and may do everything."""
+
+    def __repr__(self) -> str:
+        return "SYSTEM"
+
+
+SYSTEM: Final = System()
+
+
+class AccessPolicy(ABC):
+    """The questions a policy answers; a project subclasses this, or `OwnerPolicy`."""
+
+    @abstractmethod
+    def visible_threads(self, user: Any, threads: QuerySet[Thread]) -> QuerySet[Thread]:
+        """Return the threads `user` may see."""
+
+    @abstractmethod
+    def visible_approvals(self, user: Any, approvals: QuerySet[Approval]) -> QuerySet[Approval]:
+        """Return the approvals `user` may see."""
+
+    @abstractmethod
+    def may_start(self, user: Any, thread: Thread) -> bool:
+        """Whether `user`, who sees the thread, may write to it and start runs."""
+
+    @abstractmethod
+    def may_cancel(self, user: Any, run: Run) -> bool:
+        """Whether `user`, who sees the run, may cancel it."""
+
+    @abstractmethod
+    def may_decide(self, user: Any, approval: Approval) -> bool:
+        """Whether `user`, who sees the approval, may decide it."""
+
+    @abstractmethod
+    def may_resolve(self, user: Any, call: ToolCall) -> bool:
+        """Whether `user`, who sees the run, may say whether a call took effect."""
+
+
+class OwnerPolicy(AccessPolicy):
+    """Threads belong to their owner; staff get more by permission, nobody by default."""
+
+    def visible_threads(self, user: Any, threads: QuerySet[Thread]) -> QuerySet[Thread]:
+        if _staff_with(user, "agentcore.view_any_thread"):
+            return threads
+        return threads.filter(owner_id=user.pk) if user.is_authenticated else threads.none()
+
+    def visible_approvals(self, user: Any, approvals: QuerySet[Approval]) -> QuerySet[Approval]:
+        if _staff_with(user, "agentcore.decide_approval") or _staff_with(user, "agentcore.view_any_thread"):
+            return approvals
+        return approvals.filter(Q(run__thread__owner_id=user.pk)) if user.is_authenticated else approvals.none()
+
+    def may_start(self, user: Any, thread: Thread) -> bool:
+        return bool(user.is_authenticated and thread.owner_id == user.pk)
+
+    def may_cancel(self, user: Any, run: Run) -> bool:
+        return run.thread.owner_id == user.pk or _staff_with(user, "agentcore.cancel_any_run")
+
+    def may_decide(self, user: Any, approval: Approval) -> bool:
+        return _staff_with(user, "agentcore.decide_approval")
+
+    def may_resolve(self, user: Any, call: ToolCall) -> bool:
+        return _staff_with(user, "agentcore.decide_approval")
+
+
+def _staff_with(user: Any, permission: str) -> bool:
+    return bool(user.is_active and user.is_staff and user.has_perm(permission))
+
+
+@lru_cache(maxsize=1)
+def get_policy() -> AccessPolicy:
+    """Return the project's policy; raises `UserError` if the setting names none."""
+    path = get_settings().access_policy
+    try:
+        policy = import_string(path)()
+    except ImportError as error:
+        raise UserError(f"AGENTCORE['ACCESS_POLICY'] names {path!r}, which cannot be imported.") from error
+    if not isinstance(policy, AccessPolicy):
+        raise UserError(f"AGENTCORE['ACCESS_POLICY'] names {path!r}, which is not an AccessPolicy.")
+    return policy
+
+
+def require(user: Any) -> None:
+    """Raise `UserError` where a service was given no user: nobody is not SYSTEM."""
+    if user is None:
+        raise UserError("A service needs a user, or agentcore.SYSTEM where code acts for nobody.")
+
+
+@receiver(setting_changed, dispatch_uid="agentcore.access")
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "AGENTCORE":
+        get_policy.cache_clear()

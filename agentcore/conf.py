@@ -1,0 +1,59 @@
+"""agentcore's settings: one dict `AGENTCORE`, every key with a default, read lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The values in force; times are in seconds unless the name says otherwise."""
+
+    access_policy: str = "agentcore.access.OwnerPolicy"
+    queue: str = "agentcore"
+    lease_seconds: float = 15
+    sweep_seconds: float = 2
+    hint_grace_seconds: float = 5
+    flush_interval: float = 0.05
+    slice_seconds: float = 240
+    job_timeout: int = 600
+    cancel_poll_seconds: float = 0.5
+    poison_after: int = 3
+    approval_days: float = 7
+    tool_timeout: float = 120
+    model_timeout: float = 120
+    model_retries: int = 3
+    output_retries: int = 2
+    result_limit: int = 100_000
+    poll_seconds: float = 3
+    recheck_seconds: float = 30
+    ping_seconds: float = 20
+
+
+KEYS: dict[str, type] = {
+    field.name.upper(): {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Settings)
+}
+
+
+def given() -> dict[str, Any]:
+    """Return the project's `AGENTCORE` dict as it stands, unchecked."""
+    value = getattr(django_settings, "AGENTCORE", {})
+    return value if isinstance(value, dict) else {}
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Return the settings in force; unknown keys are left to the system checks."""
+    return Settings(**{key.lower(): value for key, value in given().items() if key in KEYS})
+
+
+@receiver(setting_changed, dispatch_uid="agentcore.conf")
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "AGENTCORE":
+        get_settings.cache_clear()

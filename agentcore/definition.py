@@ -1,0 +1,94 @@
+"""An agent as the engine reads it: a frozen description, without behaviour of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from .context import ContextLoader, Instructions
+from .exceptions import UserError
+from .providers.base import AgentModel, ToolSpec
+from .tools import Tool
+
+OnBusy = Literal["queue", "reject", "interrupt", "parallel"]
+ON_BUSY: tuple[OnBusy, ...] = ("queue", "reject", "interrupt", "parallel")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run must end; each limit has its own terminal code."""
+
+    max_steps: int = 20
+    max_tokens: int | None = None
+    max_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class AgentDefinition:
+    """What an app declares about one agent."""
+
+    name: str
+    version: str
+    model: AgentModel | Callable[[], AgentModel]
+    instructions: Instructions
+    tools: Mapping[str, Tool]
+    context: tuple[ContextLoader, ...]
+    output: type[BaseModel] | None
+    limits: Limits
+    on_busy: OnBusy
+    recent_messages: int
+
+    def choose_model(self) -> AgentModel:
+        """Return the model to call; a callable is asked anew for each step."""
+        model = self.model
+        return model if isinstance(model, AgentModel) else model()
+
+    def tool_specs(self) -> tuple[ToolSpec, ...]:
+        """Return the tools as a model is told about them."""
+        return tuple(ToolSpec(tool.name, tool.description, dict(tool.schema)) for tool in self.tools.values())
+
+    def output_schema(self) -> dict[str, Any] | None:
+        """Return the JSON Schema of the structured output, if there is one."""
+        return self.output.model_json_schema() if self.output else None
+
+
+def define(
+    *,
+    name: str,
+    version: str,
+    model: AgentModel | Callable[[], AgentModel],
+    instructions: Instructions,
+    tools: tuple[Tool, ...],
+    context: tuple[ContextLoader, ...],
+    output: type[BaseModel] | None,
+    limits: Limits,
+    on_busy: OnBusy,
+    recent_messages: int,
+) -> AgentDefinition:
+    """Return a checked definition; raises `UserError` for what cannot work."""
+    if not name or len(name) > 64:
+        raise UserError(f"Agent name {name!r}: use 1 to 64 characters; it is stored with every run.")
+    if on_busy not in ON_BUSY:
+        raise UserError(f"Agent {name}: on_busy must be one of {', '.join(ON_BUSY)}.")
+    by_name: dict[str, Tool] = {}
+    for item in tools:
+        if not isinstance(item, Tool):
+            raise UserError(f"Agent {name}: {item!r} is not a tool; decorate the function with @tool.")
+        if item.name in by_name:
+            raise UserError(f"Agent {name}: two tools are called {item.name}.")
+        by_name[item.name] = item
+    return AgentDefinition(
+        name=name,
+        version=version,
+        model=model,
+        instructions=instructions,
+        tools=by_name,
+        context=context,
+        output=output,
+        limits=limits,
+        on_busy=on_busy,
+        recent_messages=recent_messages,
+    )

@@ -1,0 +1,276 @@
+"""The events of a run's log and of a thread's log: one frozen dataclass each, encoded once.
+
+On the wire an event is `{"v": 1, "seq": n, "type": "text.delta", "ts": "…Z", …}`.
+A field that is `None` is left out. Readers ignore types they do not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, ClassVar
+
+from . import jsontext
+from .clock import Later, stamp
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Event:
+    """What all events share."""
+
+    type: ClassVar[str]
+
+    def payload(self) -> dict[str, Any]:
+        """Return the event's own fields; those that are None are left out."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def encode(self, seq: int, ts: datetime) -> bytes:
+        """Return the bytes every transport sends: compact JSON in UTF-8."""
+        own = {
+            name: stamp(value.after(ts)) if isinstance(value, Later) else value
+            for name, value in self.payload().items()
+        }
+        return jsontext.encode({"v": VERSION, "seq": seq, "type": self.type, "ts": stamp(ts), **own})
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Return an encoded event as a plain dict."""
+    event: dict[str, Any] = json.loads(data)
+    return event
+
+
+# --- the run ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunCreated(Event):
+    type = "run.created"
+    run: str
+    thread: str
+    agent: str
+    agent_version: str
+    number: int
+    prompt: str | None = None
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True)
+class RunStarted(Event):
+    type = "run.started"
+    attempt: int
+
+
+@dataclass(frozen=True)
+class RunReleased(Event):
+    """The worker gave the run back at a step boundary; it goes on later."""
+
+    type = "run.released"
+    reason: str
+    available_at: Later | None = None
+
+
+@dataclass(frozen=True)
+class RunWaiting(Event):
+    type = "run.waiting"
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RunResumed(Event):
+    type = "run.resumed"
+
+
+@dataclass(frozen=True)
+class Error(Event):
+    type = "error"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    type = "done"
+    status: str
+
+
+# --- a step -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StepStarted(Event):
+    type = "step.started"
+    step: int
+    kind: str
+    attempt: int
+    model: str | None = None
+    provider: str | None = None
+    context: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class StepReset(Event):
+    """What this step has streamed so far is void; it starts over."""
+
+    type = "step.reset"
+    step: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class StepFinished(Event):
+    type = "step.finished"
+    step: int
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class TextDelta(Event):
+    type = "text.delta"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ReasoningDelta(Event):
+    type = "reasoning.delta"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class OutputDelta(Event):
+    type = "output.delta"
+    step: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Source(Event):
+    type = "source"
+    step: int
+    title: str
+    url: str | None = None
+    document: str | None = None
+
+
+@dataclass(frozen=True)
+class Data(Event):
+    type = "data"
+    step: int
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class Message(Event):
+    """A saved message; it replaces the step's draft."""
+
+    type = "message"
+    message: Mapping[str, Any]
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Output(Event):
+    type = "output"
+    value: Any
+
+
+@dataclass(frozen=True)
+class UsageAdded(Event):
+    """What one step used; a run's usage is the sum."""
+
+    type = "usage"
+    step: int
+    usage: Mapping[str, Any]
+
+
+# --- tool calls and approvals -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ToolCall(Event):
+    type = "tool.call"
+    step: int
+    call_id: str
+    name: str
+    arguments: Mapping[str, Any]
+    effect: str
+    needs_approval: bool
+
+
+@dataclass(frozen=True)
+class ToolProgress(Event):
+    type = "tool.progress"
+    call_id: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class ToolResult(Event):
+    type = "tool.result"
+    call_id: str
+    name: str
+    status: str
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ApprovalRequest(Event):
+    type = "approval.request"
+    approval: str
+    call_id: str
+    name: str
+    arguments: Mapping[str, Any]
+    digest: str
+    expires_at: Later
+    allowed: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
+class ApprovalResponse(Event):
+    type = "approval.response"
+    approval: str
+    call_id: str
+    verdict: str
+    by: str
+    reason: str
+
+
+# --- the thread's own log ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ThreadMessage(Event):
+    type = "thread.message"
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ThreadRun(Event):
+    type = "thread.run"
+    run: str
+    status: str
+    number: int
+    agent: str
+
+
+@dataclass(frozen=True)
+class ThreadApproval(Event):
+    type = "thread.approval"
+    approval: str
+    run: str
+    call_id: str
+    name: str
+    status: str
+    by: str
+
+
+TEXT_LIKE = (TextDelta, ReasoningDelta, OutputDelta)

@@ -1,0 +1,196 @@
+"""Every exception of agentcore; the docstring is the default message.
+
+Four families, by who has to act: the caller of a service (`RequestError`), the
+model (`ModelRetry`, `ToolFailed`), the developer (`UserError`), nobody because
+the run has failed (`RunError`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import ClassVar
+
+
+class AgentcoreError(Exception):
+    """Something in agentcore went wrong."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+
+    @property
+    def message(self) -> str:
+        """The sentence to show."""
+        return str(self.args[0])
+
+
+# --- the caller of a service must act ---------------------------------------------------------------------------
+
+
+class RequestError(AgentcoreError):
+    """The request could not be carried out; nothing was changed."""
+
+    code = "request_error"
+
+
+class NotFound(RequestError):
+    """There is nothing here. Check the address, or ask the owner to share it."""
+
+    code = "not_found"
+
+
+class NotAllowed(RequestError):
+    """You may see this, but not do that. Ask someone with the permission."""
+
+    code = "not_allowed"
+
+
+class Invalid(RequestError):
+    """The input is not valid. Correct it and send it again."""
+
+    code = "invalid"
+
+
+class Conflict(RequestError):
+    """The state has moved on. Reload and look again."""
+
+    code = "conflict"
+
+
+class KeyConflict(Conflict):
+    """This key was used before with another input. Send a new message under a new key."""
+
+    code = "key_conflict"
+
+
+class ThreadBusy(Conflict):
+    """Another run is active in this thread. Wait for it to end, or cancel it first."""
+
+    code = "thread_busy"
+
+
+class RunEnded(Conflict):
+    """The run has ended. Start a new one, or retry it."""
+
+    code = "run_ended"
+
+
+class RunActive(Conflict):
+    """The run has not ended yet. Cancel it first, or wait."""
+
+    code = "run_active"
+
+
+class AlreadyDecided(Conflict):
+    """Somebody has decided this approval already. Reload to see the decision."""
+
+    code = "already_decided"
+
+
+class ApprovalExpired(Conflict):
+    """The approval has expired. The model is told, and may ask again."""
+
+    code = "approval_expired"
+
+
+class DigestMismatch(Conflict):
+    """The arguments are not the ones you were shown. Reload and read them again."""
+
+    code = "digest_mismatch"
+
+
+# --- the model must act -----------------------------------------------------------------------------------------
+
+
+class ModelRetry(AgentcoreError):
+    """The model should try this call again, with the message as advice."""
+
+    code = "model_retry"
+
+
+class ToolFailed(AgentcoreError):
+    """The tool could not do its work; the model is told why."""
+
+    code = "tool_failed"
+
+
+class ApprovalRequired(AgentcoreError):
+    """A person must approve this call before the tool goes on."""
+
+    code = "approval_required"
+
+
+# --- the developer must act -------------------------------------------------------------------------------------
+
+
+class UserError(AgentcoreError):
+    """The application uses agentcore wrongly."""
+
+    code = "user_error"
+
+
+class DuplicateAgent(UserError):
+    """Two agents are registered under one name."""
+
+    code = "duplicate_agent"
+
+
+class UnknownAgent(UserError):
+    """No agent is registered under this name. Declare it in an app's agents.py."""
+
+    code = "agent_unknown"
+
+
+# --- the run fails ----------------------------------------------------------------------------------------------
+
+
+class RunError(AgentcoreError):
+    """The run cannot go on."""
+
+    code = "run_error"
+
+    def __init__(self, message: str = "", *, code: str = "") -> None:
+        super().__init__(message)
+        self.run_code = code or self.code
+
+
+class ModelError(RunError):
+    """The model provider failed.
+
+    `code` is one of network, rate_limited, overloaded, context_overflow,
+    credits, auth, invalid_request, timeout, provider_error; `retry_after` is in
+    seconds, where the provider named a time.
+    """
+
+    code = "provider_error"
+    RETRYABLE: ClassVar[frozenset[str]] = frozenset(
+        {"network", "rate_limited", "overloaded", "timeout", "provider_error"}
+    )
+
+    def __init__(
+        self, message: str, *, code: str = "", retry_after: float | None = None, retryable: bool | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+        self.retryable = self.run_code in self.RETRYABLE if retryable is None else retryable
+
+
+class LimitReached(RunError):
+    """The run has used up a limit its agent sets."""
+
+    code = "limit_reached"
+
+
+# --- inside the engine: the run is no longer ours ---------------------------------------------------------------
+
+
+class LeaseLost(BaseException):
+    """Another worker has taken this run over, or it has ended; this worker drops it.
+
+    Not an `Exception`, so that an application's broad `except` cannot swallow it.
+    """
+
+
+class CancelRequested(BaseException):
+    """Somebody asked to cancel this run; the worker ends it now."""

@@ -1,0 +1,74 @@
+"""JSON as agentcore stores it: clean for both databases, canonical where bytes are compared.
+
+Model and tool output is untrusted: PostgreSQL refuses NUL and lone surrogates,
+neither database takes NaN, and jsonb reorders keys. So values are cleaned once,
+at the boundary, before any transaction; and a digest is taken over the canonical
+text that is stored, never over what a database gives back re-ordered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+MAX_DEPTH = 64
+MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785: beyond it, JSON readers disagree
+TRUNCATED = "…[truncated]"
+
+
+def clean_text(text: str) -> str:
+    """Return `text` with NUL and lone surrogates replaced by U+FFFD."""
+    return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """Return `value` as plain JSON data that every store and reader takes.
+
+    Integers beyond 2**53 become strings, as do NaN and infinities; what is not
+    JSON becomes its `str()`; what is nested deeper than 64 levels is cut.
+    """
+    if depth > MAX_DEPTH:
+        return TRUNCATED
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return clean_text(str(value))
+        case int():
+            return int(value) if abs(value) <= MAX_SAFE_INTEGER else str(value)
+        case float():
+            if not math.isfinite(value):
+                return str(value)
+            return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else float(value)
+        case dict():
+            return {clean_text(str(key)): clean(item, depth + 1) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [clean(item, depth + 1) for item in value]
+        case _:
+            return clean_text(str(value))
+
+
+def canonical(value: Any) -> str:
+    """Return the one text of a JSON value: cleaned, keys sorted, no spaces (in the manner of RFC 8785)."""
+    return json.dumps(clean(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def encode(value: Any) -> bytes:
+    """Return the compact UTF-8 bytes of a JSON value, cleaned."""
+    return json.dumps(clean(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(*texts: str) -> str:
+    """Return the SHA-256 hex digest over `texts`, each with its length, so that none can run into the next."""
+    sha = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        sha.update(len(data).to_bytes(8, "big") + data)
+    return sha.hexdigest()
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return `text`, cut visibly when it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[:limit] + TRUNCATED

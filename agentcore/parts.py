@@ -1,0 +1,104 @@
+"""The typed content parts of a message, and their stored form `{"v": 1, "parts": […]}`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from . import jsontext
+from .exceptions import Invalid
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """Text for a reader."""
+
+    text: str
+    type: Literal["text"] = "text"
+
+
+@dataclass(frozen=True)
+class ReasoningPart:
+    """A model's thinking, as far as its provider shows it."""
+
+    text: str
+    type: Literal["reasoning"] = "reasoning"
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """A file the application owns; agentcore keeps only the reference."""
+
+    file_id: str
+    filename: str
+    media_type: str
+    type: Literal["file"] = "file"
+
+
+@dataclass(frozen=True)
+class SourcePart:
+    """Something an answer rests on."""
+
+    title: str
+    url: str | None = None
+    document: str | None = None
+    type: Literal["source"] = "source"
+
+
+@dataclass(frozen=True)
+class ToolCallPart:
+    """A model's request to run a tool."""
+
+    call_id: str
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    type: Literal["tool-call"] = "tool-call"
+
+
+@dataclass(frozen=True)
+class ToolResultPart:
+    """What became of a tool call: exactly one for every call."""
+
+    call_id: str
+    name: str
+    status: str
+    result: Any = None
+    error: str = ""
+    type: Literal["tool-result"] = "tool-result"
+
+
+Part = TextPart | ReasoningPart | FilePart | SourcePart | ToolCallPart | ToolResultPart
+
+_PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Annotated[Part, Field(discriminator="type")], ...])
+
+
+def to_json(parts: Iterable[Part]) -> dict[str, Any]:
+    """Return the stored form of `parts`, cleaned for every store."""
+    return {"v": VERSION, "parts": [jsontext.clean(asdict(part)) for part in parts]}
+
+
+def from_json(content: Mapping[str, Any]) -> tuple[Part, ...]:
+    """Read the stored form; raises `Invalid` for a version or a part this release does not know."""
+    if content.get("v") != VERSION:
+        raise Invalid(f"Message content of version {content.get('v')!r} cannot be read by this release.")
+    return parse(content["parts"])
+
+
+def parse(parts: Sequence[Any]) -> tuple[Part, ...]:
+    """Check plain data from a caller and return typed parts; raises `Invalid` naming the first fault."""
+    try:
+        return _PARTS.validate_python(tuple(parts))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(place) for place in first["loc"])
+        raise Invalid(f"Message part {where}: {first['msg']}.") from error
+
+
+def text_of(parts: Iterable[Part]) -> str:
+    """Return the text parts, one paragraph each."""
+    return "\n\n".join(part.text for part in parts if isinstance(part, TextPart))

@@ -1,0 +1,1 @@
+"""Model providers; `base` is the protocol, every other file an extra."""

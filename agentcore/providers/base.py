@@ -1,0 +1,139 @@
+"""The one thing a model must do: turn a request into a stream of events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+from uuid import UUID
+
+from ..context import ContextBlock
+from ..parts import Part
+from ..usage import Usage
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as a model is told about it; `parameters` is a JSON Schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelMessage:
+    """One message of the history; `author` is user, agent, tool or system."""
+
+    author: str
+    name: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """Everything a model may know; `messages` ends with the prompt or the tool results to answer."""
+
+    run_id: UUID
+    agent: str
+    step: int
+    attempt: int
+    instructions: str
+    context: tuple[ContextBlock, ...]
+    messages: tuple[ModelMessage, ...]
+    tools: tuple[ToolSpec, ...]
+    output_schema: dict[str, Any] | None
+    feedback: str = ""
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """The next piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class ReasoningDelta:
+    """The next piece of the thinking."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class SourceFound:
+    """Something the answer rests on."""
+
+    title: str
+    url: str | None = None
+    document: str | None = None
+
+
+@dataclass(frozen=True)
+class DataFound:
+    """Anything else a page may want to show."""
+
+    name: str
+    value: Any
+
+
+@dataclass(frozen=True)
+class CallRequested:
+    """A complete request to run a tool; `arguments` may be the provider's JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class UsageReported:
+    """What the call has used; several reports add up."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True)
+class OutputDelta:
+    """The next piece of the structured output's JSON text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class OutputProduced:
+    """The structured output, as plain data; the engine checks it."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class StepFinished:
+    """Why the model stopped: stop, tool_calls, length, content_filter or other."""
+
+    reason: str
+
+
+ModelEvent = (
+    TextDelta
+    | ReasoningDelta
+    | SourceFound
+    | DataFound
+    | CallRequested
+    | UsageReported
+    | OutputDelta
+    | OutputProduced
+    | StepFinished
+)
+
+
+@runtime_checkable
+class AgentModel(Protocol):
+    """A model. It raises `agentcore.exceptions.ModelError` for what its provider refuses."""
+
+    name: str
+    provider: str
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Yield the events of one model call; closing the iterator closes the connection."""
+        ...

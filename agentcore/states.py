@@ -1,0 +1,151 @@
+"""The state machines of runs, tool calls, approvals and messages, as plain tables.
+
+Every transition is one conditional UPDATE: `sources(target)` gives the statuses
+its WHERE clause may name, and the caller checks the row count.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RunStatus(StrEnum):
+    """Where a run stands; terminal statuses never reopen."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether no transition leaves this status."""
+        return not RUN_TRANSITIONS[self]
+
+
+class ToolCallStatus(StrEnum):
+    """Where a recorded tool call stands."""
+
+    PENDING = "pending"
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    DENIED = "denied"
+    CANCELED = "canceled"
+    EFFECT_UNVERIFIED = "effect_unverified"
+
+
+class ApprovalStatus(StrEnum):
+    """What was decided; `consumed_at` says whether it was used."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+
+
+class MessageStatus(StrEnum):
+    """Whether a message is finished, and how."""
+
+    PENDING = "pending"
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class StepStatus(StrEnum):
+    """A started step may run again; a finished one never does."""
+
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+class StepKind(StrEnum):
+    """One model call, or one round of tool calls."""
+
+    MODEL = "model"
+    TOOLS = "tools"
+
+
+class WaitingReason(StrEnum):
+    """Why a run waits; the set is derived from its open rows, never stored."""
+
+    APPROVAL = "approval"
+    EFFECT_UNVERIFIED = "effect_unverified"
+    EXTERNAL_RESULT = "external_result"
+    SUB_RUN = "sub_run"
+    POISONED = "poisoned"
+
+
+RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.PENDING: frozenset({RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELED}),
+    RunStatus.RUNNING: frozenset(
+        {
+            RunStatus.RUNNING,
+            RunStatus.PENDING,
+            RunStatus.WAITING,
+            RunStatus.SUCCEEDED,
+            RunStatus.FAILED,
+            RunStatus.CANCELED,
+        }
+    ),
+    RunStatus.WAITING: frozenset({RunStatus.PENDING, RunStatus.FAILED, RunStatus.CANCELED}),
+    RunStatus.SUCCEEDED: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.CANCELED: frozenset(),
+}
+
+TOOL_CALL_TRANSITIONS: dict[ToolCallStatus, frozenset[ToolCallStatus]] = {
+    ToolCallStatus.PENDING: frozenset({ToolCallStatus.RUNNING, ToolCallStatus.FAILED, ToolCallStatus.CANCELED}),
+    ToolCallStatus.WAITING: frozenset(
+        {ToolCallStatus.PENDING, ToolCallStatus.DENIED, ToolCallStatus.FAILED, ToolCallStatus.CANCELED}
+    ),
+    ToolCallStatus.RUNNING: frozenset(
+        {
+            ToolCallStatus.PENDING,
+            ToolCallStatus.SUCCEEDED,
+            ToolCallStatus.FAILED,
+            ToolCallStatus.CANCELED,
+            ToolCallStatus.EFFECT_UNVERIFIED,
+        }
+    ),
+    ToolCallStatus.EFFECT_UNVERIFIED: frozenset(
+        {ToolCallStatus.PENDING, ToolCallStatus.SUCCEEDED, ToolCallStatus.FAILED, ToolCallStatus.CANCELED}
+    ),
+    ToolCallStatus.SUCCEEDED: frozenset(),
+    ToolCallStatus.FAILED: frozenset(),
+    ToolCallStatus.DENIED: frozenset(),
+    ToolCallStatus.CANCELED: frozenset(),
+}
+
+APPROVAL_TRANSITIONS: dict[ApprovalStatus, frozenset[ApprovalStatus]] = {
+    ApprovalStatus.PENDING: frozenset(
+        {ApprovalStatus.APPROVED, ApprovalStatus.DENIED, ApprovalStatus.EXPIRED, ApprovalStatus.CANCELED}
+    ),
+    ApprovalStatus.APPROVED: frozenset(),
+    ApprovalStatus.DENIED: frozenset(),
+    ApprovalStatus.EXPIRED: frozenset(),
+    ApprovalStatus.CANCELED: frozenset(),
+}
+
+LIVE_RUN_STATUSES = tuple(status for status in RunStatus if not status.terminal)
+TERMINAL_RUN_STATUSES = tuple(status for status in RunStatus if status.terminal)
+OPEN_CALL_STATUSES = tuple(status for status, targets in TOOL_CALL_TRANSITIONS.items() if targets)
+BLOCKED_CALL_STATUSES = (ToolCallStatus.WAITING, ToolCallStatus.EFFECT_UNVERIFIED)
+CLOSED_CALL_STATUSES = tuple(status for status, targets in TOOL_CALL_TRANSITIONS.items() if not targets)
+
+
+def run_sources(target: RunStatus) -> tuple[RunStatus, ...]:
+    """Return the statuses from which a run may move to `target`."""
+    return tuple(source for source, targets in RUN_TRANSITIONS.items() if target in targets)
+
+
+def call_sources(target: ToolCallStatus) -> tuple[ToolCallStatus, ...]:
+    """Return the statuses from which a tool call may move to `target`."""
+    return tuple(source for source, targets in TOOL_CALL_TRANSITIONS.items() if target in targets)
