@@ -1,0 +1,262 @@
+"""Runs and their steps: the durable pieces of agent work."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from ..access import SYSTEM, require
+from ..conf import get_settings
+from ..ids import uuid7
+from ..states import (
+    BLOCKED_CALL_STATUSES,
+    LIVE_RUN_STATUSES,
+    TERMINAL_RUN_STATUSES,
+    RunStatus,
+    StepKind,
+    StepStatus,
+    WaitingReason,
+)
+from ..usage import Usage
+from .fields import choices, only
+from .thread import Thread
+
+MAX_BACKOFF = 6  # hints go out after 1, 2, 4 … up to 2**6 graces
+
+
+class RunQuerySet(models.QuerySet["Run"]):
+    """Scopes of runs; ownership is defined here and nowhere else."""
+
+    def visible_to(self, user: Any) -> RunQuerySet:
+        """Return the runs of the threads `user` may see."""
+        require(user)
+        if user is SYSTEM:
+            return self
+        return self.filter(thread__in=Thread.objects.visible_to(user))
+
+    def live(self) -> RunQuerySet:
+        """Return the runs that have not ended."""
+        return self.filter(status__in=LIVE_RUN_STATUSES)
+
+    def ready(self, now: datetime) -> RunQuerySet:
+        """Return the pending runs that are due, and first in their thread's queue."""
+        due = Q(available_at=None) | Q(available_at__lte=now)
+        return self.filter(due, status=RunStatus.PENDING).exclude(Q(queued=True) & Exists(_ahead()))
+
+    def orphans(self, now: datetime) -> RunQuerySet:
+        """Return the live runs without an owner at `now`: each needs a hint, or an end.
+
+        Owned is: running with a live lease; pending with a due time to come, a run
+        ahead of it, or a hint within its grace; waiting for an open row, or poisoned.
+        """
+        pending = Q(pk__in=self.ready(now).values("pk"))
+        lost = Q(status=RunStatus.RUNNING, lease_expires_at__lt=now)
+        forgotten = Q(status=RunStatus.WAITING, poisoned_at=None) & ~Exists(_open_calls())
+        return self.filter(((pending | lost) & _unhinted(now)) | forgotten)
+
+
+def _ahead() -> models.QuerySet[Run]:
+    return Run.objects.filter(
+        thread=OuterRef("thread"), queued=True, status__in=LIVE_RUN_STATUSES, number__lt=OuterRef("number")
+    )
+
+
+def _open_calls() -> models.QuerySet[Any]:
+    from .tool_call import ToolCall  # noqa: PLC0415 - tool calls refer to runs
+
+    return ToolCall.objects.filter(run=OuterRef("pk"), status__in=BLOCKED_CALL_STATUSES)
+
+
+def _unhinted(now: datetime) -> Q:
+    """Whether no hint is outstanding: the wait after the n-th hint is 2**n graces."""
+    grace = timedelta(seconds=get_settings().hint_grace_seconds)
+    outdated = Q()
+    for sent in range(MAX_BACKOFF + 1):
+        count = Q(dispatch_count=sent) if sent < MAX_BACKOFF else Q(dispatch_count__gte=sent)
+        outdated |= count & Q(dispatched_at__lt=now - grace * 2 ** max(sent - 1, 0))
+    return Q(dispatched_at=None) | outdated
+
+
+class Run(models.Model):
+    """One durable piece of agent work; its row is the queue entry, the lock and the allocator of `seq`."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    thread = models.ForeignKey(
+        "agentcore.Thread", on_delete=models.CASCADE, related_name="runs", verbose_name=_("thread")
+    )
+    stream = models.OneToOneField(
+        "agentcore_streams.Stream", on_delete=models.PROTECT, related_name="+", verbose_name=_("stream")
+    )
+    number = models.PositiveIntegerField(_("number"))
+    agent = models.CharField(_("agent"), max_length=64)
+    agent_version = models.CharField(_("agent version"), max_length=32, blank=True)
+    # For whom it runs; an audit row outlives the account.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="agentcore_runs",
+        verbose_name=_("user"),
+    )
+    prompt = models.ForeignKey(
+        "agentcore.Message",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        verbose_name=_("prompt"),
+    )
+    retry_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries", verbose_name=_("retry of")
+    )
+    key = models.CharField(_("key"), max_length=200, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+
+    status = models.CharField(_("status"), max_length=10, choices=choices(RunStatus), default=RunStatus.PENDING)
+    queued = models.BooleanField(_("waits for its turn in the thread"), default=True)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    worker = models.CharField(_("worker"), max_length=100, blank=True)
+    lease_expires_at = models.DateTimeField(_("lease expires at"), null=True, blank=True)
+    lost_leases = models.PositiveSmallIntegerField(_("lost leases"), default=0)
+    poisoned_at = models.DateTimeField(_("poisoned at"), null=True, blank=True)
+    available_at = models.DateTimeField(_("available at"), null=True, blank=True)
+    dispatched_at = models.DateTimeField(_("dispatched at"), null=True, blank=True)
+    dispatch_count = models.PositiveSmallIntegerField(default=0)
+    cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True, blank=True)
+    cancel_reason = models.CharField(_("cancel reason"), max_length=500, blank=True)
+
+    next_seq = models.PositiveBigIntegerField(default=0)
+    order = models.PositiveIntegerField(_("turn"))
+    next_step_order = models.PositiveIntegerField(default=1)
+
+    error_code = models.CharField(_("error code"), max_length=64, blank=True)
+    error_message = models.TextField(_("error message"), blank=True)
+    output = models.JSONField(_("output"), null=True, blank=True)
+    usage = models.JSONField(_("usage"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+
+    objects = RunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+        permissions = [("cancel_any_run", _("Can cancel every run"))]
+        constraints = [
+            models.UniqueConstraint(fields=["thread", "number"], name="agentcore_run_number"),
+            models.UniqueConstraint(fields=["thread", "agent", "key"], condition=~Q(key=""), name="agentcore_run_key"),
+            only("status", RunStatus, "agentcore_run_status"),
+            models.CheckConstraint(
+                condition=Q(status__in=TERMINAL_RUN_STATUSES, finished_at__isnull=False)
+                | Q(status__in=LIVE_RUN_STATUSES, finished_at=None),
+                name="agentcore_run_finished",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=RunStatus.RUNNING) | Q(lease_expires_at__isnull=False),
+                name="agentcore_run_leased",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["status", "available_at"], condition=Q(status=RunStatus.PENDING), name="agentcore_run_pending"
+            ),
+            models.Index(
+                fields=["lease_expires_at"], condition=Q(status=RunStatus.RUNNING), name="agentcore_run_lease"
+            ),
+            models.Index(fields=["id"], condition=Q(status=RunStatus.WAITING), name="agentcore_run_waiting"),
+            models.Index(
+                fields=["thread", "number"], condition=Q(status__in=LIVE_RUN_STATUSES), name="agentcore_run_live"
+            ),
+            models.Index(fields=["status", "-created_at"], name="agentcore_run_status_new"),
+            models.Index(fields=["agent", "-created_at"], name="agentcore_run_agent_new"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.agent} #{self.number}"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the run has ended."""
+        return RunStatus(self.status).terminal
+
+    @property
+    def used(self) -> Usage:
+        """The tokens of all steps so far."""
+        return Usage.from_json(self.usage)
+
+    def waiting_reasons(self) -> list[str]:
+        """Return why the run waits, derived from its open rows (one query)."""
+        if self.status != RunStatus.WAITING:
+            return []
+        if self.poisoned_at:
+            return [WaitingReason.POISONED.value]
+        statuses = set(self.tool_calls.values_list("status", flat=True))
+        reasons = {"waiting": WaitingReason.APPROVAL, "effect_unverified": WaitingReason.EFFECT_UNVERIFIED}
+        return [reason.value for status, reason in reasons.items() if status in statuses]
+
+
+class Step(models.Model):
+    """One model call or one round of tool calls, kept for the auditor; a finished one never runs again."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="steps", verbose_name=_("run"))
+    number = models.PositiveIntegerField(_("number"))
+    kind = models.CharField(_("kind"), max_length=6, choices=choices(StepKind))
+    attempt = models.PositiveIntegerField(_("attempt"))
+    status = models.CharField(_("status"), max_length=8, choices=choices(StepStatus), default=StepStatus.STARTED)
+    model = models.CharField(_("model"), max_length=120, blank=True)
+    provider = models.CharField(_("provider"), max_length=60, blank=True)
+    finish_reason = models.CharField(_("finish reason"), max_length=30, blank=True)
+    usage = models.JSONField(_("usage"), default=dict, blank=True)
+    context = models.JSONField(_("context"), default=list, blank=True)
+    error_code = models.CharField(_("error code"), max_length=64, blank=True)
+    error_message = models.TextField(_("error message"), blank=True)
+    started_at = models.DateTimeField(_("started at"))
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "number"], condition=Q(status=StepStatus.FINISHED), name="agentcore_step_once"
+            ),
+            models.UniqueConstraint(
+                fields=["run"], condition=Q(status=StepStatus.STARTED), name="agentcore_step_one_open"
+            ),
+            only("status", StepStatus, "agentcore_step_status"),
+        ]
+        indexes = [models.Index(fields=["run", "number"], name="agentcore_step_run")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} step {self.number}"
+
+
+class RunLink(models.Model):
+    """An id of the same work in another system: a workflow, a ticket, a trace."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="links", verbose_name=_("run"))
+    kind = models.CharField(_("kind"), max_length=64)
+    external_id = models.CharField(_("external id"), max_length=255)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+
+    class Meta:
+        verbose_name = _("run link")
+        verbose_name_plural = _("run links")
+        constraints = [
+            models.UniqueConstraint(fields=["run", "kind", "external_id"], name="agentcore_link_once"),
+        ]
+        indexes = [models.Index(fields=["kind", "external_id"], name="agentcore_link_external")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.external_id}"

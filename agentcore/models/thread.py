@@ -1,0 +1,59 @@
+"""Threads: conversations with an owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from ..access import SYSTEM, get_policy, require
+from ..ids import uuid7
+
+
+class ThreadQuerySet(models.QuerySet["Thread"]):
+    """Scopes of threads."""
+
+    def visible_to(self, user: Any) -> ThreadQuerySet:
+        """Return what `user` may see; SYSTEM sees all, `None` is a mistake."""
+        require(user)
+        if user is SYSTEM:
+            return self
+        return get_policy().visible_threads(user, self)  # type: ignore[return-value]
+
+
+class Thread(models.Model):
+    """An ordered conversation; its row allocates turns and run numbers."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # The conversation outlives the account: what was said and approved stays auditable.
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("owner"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="agentcore_threads",
+    )
+    title = models.CharField(_("title"), max_length=200, blank=True)
+    stream = models.OneToOneField(
+        "agentcore_streams.Stream", on_delete=models.PROTECT, related_name="+", verbose_name=_("stream")
+    )
+    next_order = models.PositiveIntegerField(default=0, editable=False)
+    next_number = models.PositiveIntegerField(default=1, editable=False)
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    updated_at = models.DateTimeField(_("updated at"), db_default=Now())
+
+    objects = ThreadQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("thread")
+        verbose_name_plural = _("threads")
+        permissions = [("view_any_thread", _("Can see every thread"))]
+        indexes = [models.Index(fields=["owner", "-updated_at"], name="agentcore_thread_owner")]
+
+    def __str__(self) -> str:
+        return self.title or str(self.pk)

@@ -1,0 +1,82 @@
+"""Tool calls: requests of a model, recorded before anything runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from ..ids import uuid7
+from ..states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ToolCallStatus
+from ..tools import EffectKind
+from .fields import choices, only
+
+
+class ToolCallQuerySet(models.QuerySet["ToolCall"]):
+    """Scopes of tool calls."""
+
+    def open(self) -> ToolCallQuerySet:
+        """Return the calls that have no result yet."""
+        return self.filter(status__in=OPEN_CALL_STATUSES)
+
+
+class ToolCall(models.Model):
+    """One recorded call; its id is the idempotency key of every attempt to run it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="tool_calls", verbose_name=_("run"))
+    step = models.ForeignKey(
+        "agentcore.Step", on_delete=models.CASCADE, related_name="tool_calls", verbose_name=_("step")
+    )
+    position = models.PositiveSmallIntegerField(_("position"))
+    call_id = models.CharField(_("call id"), max_length=200)
+    name = models.CharField(_("tool"), max_length=64)
+    # Text, not JSON: an approval binds these bytes, and jsonb would reorder them.
+    arguments = models.TextField(_("arguments"))
+    digest = models.CharField(_("digest"), max_length=64)
+    schema_digest = models.CharField(max_length=64, blank=True)
+    effect = models.CharField(_("effect"), max_length=10, choices=choices(EffectKind))
+    status = models.CharField(
+        _("status"), max_length=20, choices=choices(ToolCallStatus), default=ToolCallStatus.PENDING
+    )
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    tries = models.PositiveSmallIntegerField(_("tries"), default=0)
+    result = models.TextField(_("result"), blank=True)
+    error = models.TextField(_("error"), blank=True)
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+
+    objects = ToolCallQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("tool call")
+        verbose_name_plural = _("tool calls")
+        constraints = [
+            models.UniqueConstraint(fields=["run", "call_id"], name="agentcore_call_once"),
+            only("status", ToolCallStatus, "agentcore_call_status"),
+            models.CheckConstraint(
+                condition=Q(status__in=CLOSED_CALL_STATUSES, finished_at__isnull=False)
+                | Q(status__in=OPEN_CALL_STATUSES, finished_at=None),
+                name="agentcore_call_finished",
+            ),
+        ]
+        indexes = [models.Index(fields=["run", "status"], name="agentcore_call_run")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.call_id}"
+
+    @property
+    def arguments_json(self) -> dict[str, Any]:
+        """The arguments as plain data."""
+        data: dict[str, Any] = json.loads(self.arguments)
+        return data
+
+    @property
+    def result_json(self) -> Any:
+        """The result as plain data; None while there is none."""
+        return json.loads(self.result) if self.result else None

@@ -1,0 +1,159 @@
+"""Announce committed records: lossy, late or never, but never in the writer's way.
+
+The database is the truth; a hint only spares a follower the wait for its next poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+__all__ = ["FRAME_BYTES", "Hint", "Publisher", "flush", "publish", "use_transport"]
+
+logger = logging.getLogger("agentcore.streams")
+
+FRAME_BYTES = 4096
+"""A hint carries the records themselves up to this size; beyond it, only where to look."""
+MAX_PENDING = 10_000
+"""Streams with an unsent hint; further ones are dropped."""
+SEND_SECONDS = 5.0
+PAUSE_SECONDS = 1.0
+WARN_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Stream so-and-so has records from `first_seq` up to, not including, `next_seq`."""
+
+    stream_id: UUID
+    first_seq: int
+    next_seq: int
+    frames: tuple[bytes, ...] = ()
+
+    def merge(self, other: Hint) -> Hint:
+        """Return one hint for both; frames survive when they follow on and stay small."""
+        frames: tuple[bytes, ...] = ()
+        if self.frames and other.frames and self.next_seq == other.first_seq:
+            frames = _small((*self.frames, *other.frames))
+        return Hint(self.stream_id, min(self.first_seq, other.first_seq), max(self.next_seq, other.next_seq), frames)
+
+
+Transport = Callable[[Hint], Awaitable[None]]
+
+
+class Publisher:
+    """One background thread with one event loop, and the hints it still has to send."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._pending: dict[UUID, Hint] = {}
+        self._sending = False
+        self._changed = threading.Condition()
+        self._warned_at = 0.0
+        self._thread: threading.Thread | None = None
+
+    def publish(self, hint: Hint) -> None:
+        """Queue a hint, merging it into the stream's unsent one."""
+        with self._changed:
+            known = self._pending.get(hint.stream_id)
+            if known is None and len(self._pending) >= MAX_PENDING:
+                return
+            self._pending[hint.stream_id] = known.merge(hint) if known else hint
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="agentcore-hints", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until nothing is queued; say whether that came true in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
+
+    def _run(self) -> None:
+        with asyncio.Runner() as runner:
+            while True:
+                with self._changed:
+                    self._sending = False
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: bool(self._pending))
+                    self._sending = True
+                    batch, self._pending = self._pending, {}
+                runner.run(self._send(list(batch.values())))
+
+    async def _send(self, batch: Sequence[Hint]) -> None:
+        for position, hint in enumerate(batch):
+            try:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._transport(hint)
+            except Exception as error:
+                self._warn(error, dropped=len(batch) - position)
+                await asyncio.sleep(PAUSE_SECONDS)
+                return
+
+    def _warn(self, error: Exception, dropped: int) -> None:
+        if time.monotonic() - self._warned_at > WARN_SECONDS or not self._warned_at:
+            self._warned_at = time.monotonic()
+            logger.warning(
+                "hints are not getting through (%r); followers poll meanwhile",
+                error,
+                extra={"action": "hint", "dropped": dropped},
+            )
+
+
+_transport: Transport | None = None
+_publisher: Publisher | None = None
+_lock = threading.Lock()
+
+
+def use_transport(transport: Transport | None) -> None:
+    """Send hints through this coroutine function from now on; None sends nothing."""
+    global _transport, _publisher
+    with _lock:
+        _transport, _publisher = transport, None
+
+
+def publish(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
+    """Announce committed records; returns at once and never raises."""
+    publisher = _current()
+    if publisher is None:
+        return
+    try:
+        publisher.publish(Hint(stream_id, first_seq, first_seq + len(payloads), _small(tuple(payloads))))
+    except RuntimeError:  # no thread to be had, as at the interpreter's end
+        logger.warning("a hint was dropped", extra={"action": "hint"}, exc_info=True)
+
+
+def flush(timeout: float) -> bool:
+    """Wait until this process's hints are sent or dropped; say whether that came true in time."""
+    publisher = _publisher
+    return publisher is None or publisher.flush(timeout)
+
+
+def _current() -> Publisher | None:
+    global _publisher
+    if _publisher is None and _transport is not None:
+        with _lock:
+            if _publisher is None and _transport is not None:
+                _publisher = Publisher(_transport)
+    return _publisher
+
+
+def _small(frames: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return frames if sum(map(len, frames)) <= FRAME_BYTES else ()
+
+
+def _after_fork() -> None:
+    # Threads do not survive a fork and a lock may have been held at it.
+    global _publisher, _lock
+    _publisher, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(flush, 1.0)
