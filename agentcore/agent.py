@@ -1,0 +1,176 @@
+"""`Agent`: a definition, and the services that work on it as namespaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from . import registry
+from .context import ContextLoader, Instructions
+from .definition import AgentDefinition, Limits, OnBusy, define
+from .models import Run, Thread, ToolCall
+from .providers.base import AgentModel
+from .services import approvals, events, execution, messages, runs, threads, unverified
+from .services.approvals import Decision
+from .services.messages import Content
+from .services.twins import twin
+from .tools import Tool
+
+__all__ = ["Agent", "Decision"]
+
+
+class Agent:
+    """An agent of an app: declared once, in the app's `agents.py`, under a name that is stored with its runs."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        model: AgentModel | Callable[[], AgentModel],
+        version: str = "1",
+        instructions: Instructions = "",
+        tools: Sequence[Tool] = (),
+        context: Sequence[ContextLoader] = (),
+        output: type[BaseModel] | None = None,
+        limits: Limits | None = None,
+        on_busy: OnBusy = "queue",
+        recent_messages: int = 100,
+    ) -> None:
+        """Declare and register the agent; raises `UserError` for what cannot work, `DuplicateAgent` for a taken name.
+
+        `model` may be a function that chooses one for each step. `on_busy` says what a
+        message to a busy thread does: queue, reject, interrupt or parallel.
+        """
+        self.definition = define(
+            name=name,
+            version=version,
+            model=model,
+            instructions=instructions,
+            tools=tuple(tools),
+            context=tuple(context),
+            output=output,
+            limits=limits or Limits(),
+            on_busy=on_busy,
+            recent_messages=recent_messages,
+        )
+        registry.register(self.definition)
+        self.threads = Threads()
+        self.messages = Messages()
+        self.runs = Runs(self.definition)
+        self.tools = Tools()
+        self.events = Events()
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.definition.name}>"
+
+
+class Threads:
+    """`agent.threads`."""
+
+    create = staticmethod(threads.create)
+    acreate = staticmethod(threads.acreate)
+    get = staticmethod(threads.get)
+    aget = staticmethod(threads.aget)
+    list = staticmethod(threads.list_)
+    alist = staticmethod(threads.alist)
+
+
+class Messages:
+    """`agent.messages`."""
+
+    save = staticmethod(messages.save)
+    asave = staticmethod(messages.asave)
+    list = staticmethod(messages.list_)
+    alist = staticmethod(messages.alist)
+
+
+class Runs:
+    """`agent.runs`."""
+
+    get = staticmethod(runs.get)
+    aget = staticmethod(runs.aget)
+    list = staticmethod(runs.list_)
+    alist = staticmethod(runs.alist)
+    cancel = staticmethod(runs.cancel)
+    acancel = staticmethod(runs.acancel)
+    retry = staticmethod(runs.retry)
+    aretry = staticmethod(runs.aretry)
+    resume = staticmethod(runs.resume)
+    aresume = staticmethod(runs.aresume)
+    link = staticmethod(runs.link)
+    alink = staticmethod(runs.alink)
+    execute = staticmethod(execution.execute)
+    aexecute = staticmethod(execution.aexecute)
+
+    def __init__(self, definition: AgentDefinition) -> None:
+        self._definition = definition
+
+    def send(
+        self,
+        thread: Thread | UUID | str,
+        content: Content,
+        *,
+        user: Any,
+        key: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Save a message and start a run on it; see `services.runs.send`."""
+        return runs.send(self._definition, thread, content, user=user, key=key, metadata=metadata)
+
+    def start(
+        self,
+        thread: Thread | UUID | str,
+        content: Content | None = None,
+        *,
+        user: Any,
+        key: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Start a run, with a prompt or over the history; see `services.runs.start`."""
+        return runs.start(self._definition, thread, content, user=user, key=key, metadata=metadata)
+
+    async def asend(self, *args: Any, **kwargs: Any) -> Run:
+        """Do what `send` does."""
+        return await twin(self.send)(*args, **kwargs)
+
+    async def astart(self, *args: Any, **kwargs: Any) -> Run:
+        """Do what `start` does."""
+        return await twin(self.start)(*args, **kwargs)
+
+
+class Tools:
+    """`agent.tools`: the recorded calls of a run, and the decisions on them."""
+
+    approve = staticmethod(approvals.approve)
+    aapprove = staticmethod(approvals.aapprove)
+    deny = staticmethod(approvals.deny)
+    adeny = staticmethod(approvals.adeny)
+    decide = staticmethod(approvals.decide)
+    adecide = staticmethod(approvals.adecide)
+    pending = staticmethod(approvals.pending)
+    apending = staticmethod(approvals.apending)
+    resolve = staticmethod(unverified.resolve)
+    aresolve = staticmethod(unverified.aresolve)
+
+    @staticmethod
+    def list(run: Run | UUID | str, *, user: Any) -> list[ToolCall]:
+        """Return a run's calls in the order they were asked for."""
+        found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+        return [*ToolCall.objects.filter(run=found).order_by("created_at", "position")]
+
+    @staticmethod
+    async def alist(run: Run | UUID | str, *, user: Any) -> Sequence[ToolCall]:
+        """Do what `list` does."""
+        return await twin(Tools.list)(run, user=user)
+
+
+class Events:
+    """`agent.events`: the log of a run."""
+
+    read = staticmethod(events.read)
+    aread = staticmethod(events.aread)
+    read_batch = staticmethod(events.read_batch)
+    aread_batch = staticmethod(events.aread_batch)

@@ -1,0 +1,63 @@
+"""Puts "look at run X" on the RQ queue: a hint, which may be lost, doubled or late."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import django_rq
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from .conf import get_settings
+from .ids import uuid7
+
+logger = logging.getLogger("agentcore.dispatch")
+
+JOB = "agentcore.jobs.execute.execute_run"
+# A request must not wait for a dead Redis: the sweep sends the hint again.
+PATIENCE = 0.5
+
+
+def enqueue(run_id: UUID) -> bool:
+    """Send the hint; returns whether it went out, and never raises for a Redis that is away.
+
+    The job carries only the run's id. Its result is never read, so none is kept.
+    """
+    settings = get_settings()
+    try:
+        Queue(settings.queue, connection=_connection(settings.queue), serializer=JSONSerializer).enqueue_call(
+            JOB,
+            args=(str(run_id),),
+            timeout=settings.job_timeout,
+            result_ttl=0,
+            failure_ttl=3600,
+            job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
+            description=f"look at run {run_id}",
+        )
+    except (redis.RedisError, OSError, KeyError) as error:
+        logger.warning(
+            "hint not sent: %s; the sweep will send it again",
+            type(error).__name__,
+            extra={"run_id": str(run_id), "action": "hint_lost"},
+        )
+        return False
+    return True
+
+
+@cache
+def _connection(queue: str) -> redis.Redis:
+    """Return a client of the queue's Redis that gives up quickly, whatever the project's own options are."""
+    pool = django_rq.get_connection(queue).connection_pool
+    options: dict[str, Any] = {
+        **pool.connection_kwargs,
+        "socket_timeout": PATIENCE,
+        "socket_connect_timeout": PATIENCE,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))

@@ -1,0 +1,174 @@
+"""What a model asked for, recorded before anything runs: valid calls, refused calls, and what needs approval."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from .. import events, jsontext
+from ..clock import NOW, Later
+from ..conf import get_settings
+from ..definition import AgentDefinition
+from ..exceptions import ModelRetry
+from ..ids import uuid7
+from ..models import Approval, Run, Step, ToolCall
+from ..models.approval import approval_digest
+from ..providers.base import CallRequested
+from ..states import ApprovalStatus, ToolCallStatus
+from ..tools import EffectKind, Tool
+from .ending import close_call
+from .journal import Commit, Insert
+from .runtime import Runtime
+
+ALLOWED = ("approve", "deny", "edit")
+DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A call to record: it runs at once, it waits for a person, or it is refused with `fault`."""
+
+    run: Run
+    call: ToolCall
+    needs_approval: bool
+    fault: str
+
+
+@dataclass(frozen=True)
+class PlanContext:
+    """What `needs_approval` may look at before the call exists; see `tools.ToolContext`."""
+
+    run_id: UUID
+    thread_id: UUID
+    user: Any
+    call_id: str
+    idempotency_key: str
+    attempt: int
+    cancelled: bool = False
+
+    def progress(self, value: Any) -> None:
+        """Nothing runs yet, so there is no progress to show."""
+
+
+async def plan(
+    definition: AgentDefinition, run: Run, step: Step, requested: Sequence[CallRequested], runtime: Runtime
+) -> list[Planned]:
+    """Check every call a model asked for and ask its tool whether a person must approve it."""
+    planned = []
+    for position, request in enumerate(requested):
+        tool = definition.tools.get(request.name)
+        arguments, fault = _check(tool, request)
+        call = _new_call(run, step, position, request.name, arguments, tool)
+        gated = tool is not None and not fault and await _needs_approval(tool, arguments, run, call, runtime)
+        call.status = ToolCallStatus.WAITING if gated else ToolCallStatus.PENDING
+        planned.append(Planned(run, call, gated, fault))
+    return planned
+
+
+def record(planned: Sequence[Planned], step: int) -> Commit:
+    """Return the entry that records the calls, asks for approvals, and answers what was refused."""
+    entry = Commit(inserts=[Insert(item.call) for item in planned])
+    for item in planned:
+        entry = entry.and_then(_announce(item, step))
+        if item.needs_approval:
+            entry = entry.and_then(request_approval(item.call))
+        if item.fault:
+            entry = entry.and_then(close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
+    return entry
+
+
+def request_approval(call: ToolCall) -> Commit:
+    """Return the entry that asks for a decision on a call's exact arguments."""
+    expires = Later(get_settings().approval_days * DAY)
+    approval = Approval(
+        id=uuid7(),
+        run_id=call.run_id,
+        tool_call=call,
+        status=ApprovalStatus.PENDING,
+        arguments=call.arguments,
+        digest=call.digest,
+        allowed=list(ALLOWED),
+    )
+    row = Insert(approval, {"requested_at": NOW, "expires_at": expires})
+    asked = events.ApprovalRequest(
+        str(approval.pk),
+        call.call_id,
+        call.name,
+        call.arguments_json,
+        call.digest,
+        expires,
+        ALLOWED,
+    )
+    pending = ApprovalStatus.PENDING.value
+    seen = events.ThreadApproval(str(approval.pk), str(call.run_id), call.call_id, call.name, pending, "")
+    return Commit(events=[asked], inserts=[row], thread_events=[seen])
+
+
+def _announce(item: Planned, step: int) -> Commit:
+    call = item.call
+    return Commit(
+        events=[
+            events.ToolCall(step, call.call_id, call.name, call.arguments_json, str(call.effect), item.needs_approval)
+        ]
+    )
+
+
+def _new_call(
+    run: Run, step: Step, position: int, name: str, arguments: Mapping[str, Any], tool: Tool | None
+) -> ToolCall:
+    """Return the row to record; ids are ours, for providers repeat theirs within a thread."""
+    key = uuid7()
+    name = jsontext.clean_text(name)[:64]
+    text = jsontext.canonical(arguments)
+    schema = tool.schema_digest if tool else ""
+    call_id = f"call_{key.hex}"
+    return ToolCall(
+        id=key,
+        run_id=run.pk,
+        step=step,
+        position=position,
+        call_id=call_id,
+        name=name,
+        arguments=text,
+        digest=approval_digest(run_id=run.pk, call_id=call_id, tool=name, schema_digest=schema, arguments=text),
+        schema_digest=schema,
+        effect=tool.effect if tool else EffectKind.PURE,
+        status=ToolCallStatus.PENDING,
+    )
+
+
+def _check(tool: Tool | None, request: CallRequested) -> tuple[dict[str, Any], str]:
+    """Return the arguments to record, and what is wrong with them, for the model."""
+    raw = request.arguments
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw or "{}", parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return {"text": jsontext.shorten(str(raw), 2000)}, "The arguments are not valid JSON. Send them again."
+    if not isinstance(raw, Mapping):
+        return {"value": raw}, "The arguments must be a JSON object."
+    if tool is None:
+        return dict(raw), f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
+    try:
+        return tool.validate(raw), ""
+    except ModelRetry as error:
+        return dict(raw), error.message
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call: ToolCall, runtime: Runtime) -> bool:
+    """Ask the tool whether this call needs a person."""
+    ask = tool.needs_approval
+    if isinstance(ask, bool):
+        return ask
+    ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
+    if inspect.iscoroutinefunction(ask):
+        return bool(await ask(arguments, ctx))
+    return bool(await runtime.app(lambda: ask(arguments, ctx)))

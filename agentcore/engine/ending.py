@@ -1,0 +1,111 @@
+"""The end of a run: one entry that leaves nothing open, whoever writes it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from .. import events, jsontext
+from ..clock import NOW
+from ..models import Approval, Run, Step, ToolCall
+from ..models.message import compose
+from ..parts import ToolResultPart
+from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
+from ..tools import EffectKind
+from .claim import RunRow
+from .journal import Change, Commit, Saved
+from .takeover import UNVERIFIED
+
+NOT_RUN = "The run ended before this call was run."
+
+
+def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: str = "") -> Commit:
+    """Return the entry that ends a run: a result for every open call, no open step or approval, `done` last."""
+    entry = _close_step(run.pk)
+    for call in ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position"):
+        entry = entry.and_then(_close_call(run, call))
+    entry = entry.and_then(_close_approvals(run.pk))
+    error = [events.Error(code, message)] if status is RunStatus.FAILED else []
+    return entry.and_then(
+        Commit(
+            events=[*error, events.Done(status.value)],
+            run={
+                "status": status.value,
+                "finished_at": NOW,
+                "lease_expires_at": None,
+                "available_at": None,
+                "error_code": code,
+                "error_message": message,
+            },
+            thread_events=[row.changed(status)],
+        )
+    )
+
+
+def result_message(
+    run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = ""
+) -> Saved:
+    """Return the message that tells a model what became of a call: exactly one for each."""
+    part = ToolResultPart(call.call_id, call.name, status.value, result=result, error=error)
+    message = compose(
+        thread_id=run.thread_id,
+        run_id=run.pk,
+        order=run.order,
+        step_order=0,
+        author_kind="tool",
+        author_name=call.name,
+        content=(part,),
+    )
+    return Saved(message)
+
+
+def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "") -> Commit:
+    """Return the entry that gives a call its one result: event, message and row."""
+    rows = ToolCall.objects.filter(pk=call.pk, status=call.status)
+    values = {
+        "status": status.value,
+        "result": "" if result is None else jsontext.canonical(result),
+        "error": error,
+        "finished_at": None if status is ToolCallStatus.EFFECT_UNVERIFIED else NOW,
+    }
+    return Commit(
+        events=[
+            events.ToolResult(call.call_id, call.name, status.value, result, error or None),
+            result_message(run, call, status, result=result, error=error),
+        ],
+        changes=[Change(rows, values, expect=1)],
+    )
+
+
+def _close_step(run_id: UUID) -> Commit:
+    rows = Step.objects.filter(run_id=run_id, status=StepStatus.STARTED)
+    values = {"status": StepStatus.FAILED.value, "error_code": "run_ended", "finished_at": NOW}
+    return Commit(changes=[Change(rows, values)])
+
+
+def _close_call(run: Run, call: ToolCall) -> Commit:
+    """A call that may have happened stays unverified, also when its run has ended."""
+    happened = call.status == ToolCallStatus.RUNNING and call.effect != EffectKind.PURE
+    if not happened and call.status != ToolCallStatus.EFFECT_UNVERIFIED:
+        return close_call(run, call, ToolCallStatus.CANCELED, error=NOT_RUN)
+    return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=UNVERIFIED)
+
+
+def _close_approvals(run_id: UUID) -> Commit:
+    """Void what nobody has decided; the decisions taken stay as they are."""
+    entry = Commit()
+    for approval in Approval.objects.pending().filter(run_id=run_id).select_related("tool_call"):
+        entry = entry.and_then(void(approval, ApprovalStatus.CANCELED, "The run ended."))
+    return entry
+
+
+def void(approval: Approval, status: ApprovalStatus, reason: str) -> Commit:
+    """Return the entry that closes an approval without a person's decision."""
+    rows = Approval.objects.filter(pk=approval.pk, status=ApprovalStatus.PENDING)
+    call = approval.tool_call
+    return Commit(
+        events=[events.ApprovalResponse(str(approval.pk), call.call_id, status.value, "", reason)],
+        changes=[Change(rows, {"status": status.value, "decided_at": NOW, "reason": reason}, expect=1)],
+        thread_events=[
+            events.ThreadApproval(str(approval.pk), str(approval.run_id), call.call_id, call.name, status.value, "")
+        ],
+    )

@@ -1,0 +1,61 @@
+"""What PostgreSQL and SQLite spell differently in the engine's own statements."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Field
+
+from ..models import Run
+
+_CLOCK = {"postgresql": "clock_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"}
+_LATER = {
+    "postgresql": "clock_timestamp() + %s * interval '1 second'",
+    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s || ' seconds')",
+}
+
+
+def alias() -> str:
+    """Return the database that holds the runs."""
+    return router.db_for_write(Run)
+
+
+def connection() -> BaseDatabaseWrapper:
+    """Return this thread's connection to it."""
+    return connections[alias()]
+
+
+def clock() -> str:
+    """Return the expression for the database's time: the only clock the engine reads."""
+    return _CLOCK[connection().vendor]
+
+
+def later() -> str:
+    """Return the expression for a time some seconds (one parameter) after the database's time."""
+    return _LATER[connection().vendor]
+
+
+def uuid(value: UUID) -> Any:
+    """Return an id as this database's driver takes it."""
+    return Run._meta.pk.get_db_prep_value(value, connection(), prepared=False)
+
+
+def value(column: str, value: Any) -> Any:
+    """Return a run column's value as this database's driver takes it."""
+    field: Field[Any, Any] = next(item for item in Run._meta.concrete_fields if item.column == column)
+    return field.get_db_prep_save(value, connection())
+
+
+def to_uuid(value: Any) -> UUID:
+    """Read an id as this database's driver gives it."""
+    return value if isinstance(value, UUID) else UUID(value)
+
+
+def to_time(value: Any) -> datetime:
+    """Read a time as this database's driver gives it; always in UTC."""
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,29 @@
+"""The RQ job class that runs agentcore's own function and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rq.exceptions import InvalidJobOperation
+from rq.job import Job
+
+from ..dispatch import JOB
+
+ALLOWED_FUNCTIONS = frozenset({JOB})
+
+
+class AgentcoreJob(Job):
+    """Refuses any function that is not on the list.
+
+    A JSON payload still names a function by its dotted path, and rq imports what
+    it names: without this, whoever can write to Redis can run anything.
+    """
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """The function to run; raises `InvalidJobOperation` for one that is not allowed."""
+        if self.func_name not in ALLOWED_FUNCTIONS or self.instance is not None:
+            raise InvalidJobOperation(f"The function {self.func_name!r} is not agentcore's; the job is refused.")
+        function: Callable[..., Any] = super().func
+        return function

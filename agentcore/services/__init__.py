@@ -1,0 +1,1 @@
+"""Use cases: what the API, the admin, commands and websockets do; each owns its transaction."""

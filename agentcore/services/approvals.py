@@ -1,0 +1,235 @@
+"""Decisions: approve or deny recorded calls, many at once, each bound to what its decider was shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import transaction
+
+from .. import events, jsontext, registry
+from ..access import SYSTEM, get_policy, require
+from ..clock import NOW
+from ..engine import claim as claims
+from ..engine import ending, journal
+from ..engine.claim import Held
+from ..engine.journal import Change, Commit
+from ..exceptions import (
+    AlreadyDecided,
+    ApprovalExpired,
+    DigestMismatch,
+    Invalid,
+    ModelRetry,
+    NotAllowed,
+    NotFound,
+    RunEnded,
+)
+from ..models import Approval, Run, ToolCall
+from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
+from . import runs, threads
+from .twins import twin
+
+Verdict = Literal["approve", "deny"]
+DECIDABLE = (RunStatus.RUNNING, RunStatus.WAITING)
+LONGEST_REASON = 2000
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision; `digest` is the one its decider was shown, `edited_arguments` replace what was asked."""
+
+    approval: UUID | str
+    verdict: Verdict
+    digest: str
+    reason: str = ""
+    edited_arguments: Mapping[str, Any] | None = None
+
+
+def approve(
+    approval: Approval | UUID | str,
+    *,
+    user: Any,
+    digest: str,
+    reason: str = "",
+    edited_arguments: Mapping[str, Any] | None = None,
+) -> Approval:
+    """Approve one call; see `decide`."""
+    return decide([Decision(_pk(approval), "approve", digest, reason, edited_arguments)], user=user)[0]
+
+
+def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str = "") -> Approval:
+    """Deny one call; the model is told, with the reason. See `decide`."""
+    return decide([Decision(_pk(approval), "deny", digest, reason)], user=user)[0]
+
+
+def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
+    """Take all the decisions, or none of them.
+
+    The last one a waiting run owes makes it go on, in the same transaction. The
+    same decision by the same person again is no error. Raises `NotFound`,
+    `NotAllowed`, `AlreadyDecided`, `DigestMismatch`, `ApprovalExpired`, `RunEnded`
+    or `Invalid`; nothing is decided then.
+    """
+    require(user)
+    by_id = {threads.as_uuid(item.approval): item for item in decisions}
+    if len(by_id) != len(decisions):
+        raise Invalid("An approval is named twice. Decide each once.")
+    found = {item.pk: item for item in Approval.objects.visible_to(user).filter(pk__in=by_id)}
+    if len(found) != len(by_id):
+        raise NotFound
+    _check_allowed(found.values(), user)
+    with transaction.atomic():
+        for run_id in sorted({item.run_id for item in found.values()}):
+            _decide_run(run_id, by_id, user)
+    rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
+    return [rows[key] for key in by_id]
+
+
+def pending(*, user: Any) -> Any:
+    """Return the approvals `user` sees and somebody still owes, oldest first."""
+    return Approval.objects.visible_to(user).pending().select_related("tool_call", "run").order_by("requested_at", "pk")
+
+
+def expire(approval_id: UUID) -> bool:
+    """Close an approval whose time has passed; the model is told. Returns whether this call did it."""
+    approval = Approval.objects.filter(pk=approval_id).first()
+    if approval is None:
+        return False
+    with transaction.atomic():
+        held = claims.hold(approval.run_id, DECIDABLE)
+        row = Approval.objects.pending().select_related("tool_call").filter(pk=approval_id).first()
+        if held is None or row is None or row.expires_at > held.now:
+            return False
+        run = Run.objects.get(pk=held.run_id)
+        error = "Nobody decided in time. The call was not run."
+        closed = ending.close_call(run, row.tool_call, ToolCallStatus.DENIED, error=error)
+        record(held, ending.void(row, ApprovalStatus.EXPIRED, error).and_then(closed), decided=1)
+    return True
+
+
+def _decide_run(run_id: UUID, decisions: Mapping[UUID, Decision], user: Any) -> None:
+    """Take the decisions on one run: its row first, then its approvals."""
+    held = claims.hold(run_id, DECIDABLE)
+    asked = Approval.objects.filter(run_id=run_id, pk__in=list(decisions)).select_related("tool_call", "run")
+    entry, decided = Commit(), 0
+    for row in asked.order_by("pk"):
+        decision = decisions[row.pk]
+        if _is_repeat(row, decision, user):
+            continue
+        if held is None:
+            raise RunEnded
+        _check_open(row, decision, held)
+        entry = entry.and_then(_take(row, decision, user))
+        decided += 1
+    if held is not None and decided:
+        record(held, entry, decided=decided)
+
+
+def record(held: Held, entry: Commit, *, decided: int) -> None:
+    """Record `decided` answers to open calls; where a waiting run owes no other, it goes on in the same transaction."""
+    still_open = ToolCall.objects.filter(run_id=held.run_id, status__in=BLOCKED_CALL_STATUSES).count()
+    goes_on = held.status is RunStatus.WAITING and still_open == decided
+    if goes_on:
+        entry = entry.and_then(
+            Commit(
+                events=[events.RunResumed()],
+                run={"status": RunStatus.PENDING.value, "available_at": None},
+                thread_events=[held.changed(RunStatus.PENDING)],
+            )
+        )
+    try:
+        journal.record(held, entry)
+    except journal.Moved as error:
+        raise AlreadyDecided from error
+    if goes_on:
+        runs.hint(held.run_id)
+
+
+def _take(row: Approval, decision: Decision, user: Any) -> Commit:
+    """Return the entry of one decision; a denial is a result the model reads, an approval makes the call runnable."""
+    approved = decision.verdict == "approve"
+    status = ApprovalStatus.APPROVED if approved else ApprovalStatus.DENIED
+    reason = jsontext.clean_text(decision.reason)[:LONGEST_REASON]
+    name = repr(SYSTEM) if user is SYSTEM else user.get_username()
+    edited = _edited(row, decision)
+    values = {
+        "status": status.value,
+        "decided_at": NOW,
+        "decided_by": None if user is SYSTEM else user,
+        "decided_by_name": name,
+        "reason": reason,
+        "edited_arguments": edited,
+    }
+    call = row.tool_call
+    entry = Commit(
+        events=[events.ApprovalResponse(str(row.pk), call.call_id, status.value, name, reason)],
+        changes=[Change(Approval.objects.filter(pk=row.pk, status=ApprovalStatus.PENDING), values, expect=1)],
+        thread_events=[
+            events.ThreadApproval(str(row.pk), str(row.run_id), call.call_id, call.name, status.value, name)
+        ],
+    )
+    if not approved:
+        error = f"Denied by {name}." + (f" Reason: {reason}" if reason else "")
+        return entry.and_then(ending.close_call(row.run, call, ToolCallStatus.DENIED, error=error))
+    runnable: dict[str, Any] = {"status": ToolCallStatus.PENDING.value}
+    if edited:
+        runnable["arguments"] = edited
+    waiting = ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.WAITING)
+    return entry.and_then(Commit(changes=[Change(waiting, runnable, expect=1)]))
+
+
+def _edited(row: Approval, decision: Decision) -> str:
+    """Return the edited arguments as canonical text, checked against the tool's signature."""
+    if decision.edited_arguments is None:
+        return ""
+    if decision.verdict != "approve" or "edit" not in row.allowed:
+        raise Invalid("Edited arguments go with an approval that allows editing.")
+    tool = registry.get(row.run.agent).tools.get(row.tool_call.name)
+    if tool is None:
+        raise Invalid("The tool is not there any more, so its arguments cannot be edited. Deny the call.")
+    try:
+        text = jsontext.canonical(tool.validate(decision.edited_arguments))
+    except ModelRetry as error:
+        raise Invalid(error.message) from error
+    return "" if text == row.arguments else text
+
+
+def _check_allowed(rows: Any, user: Any) -> None:
+    if user is SYSTEM:
+        return
+    policy = get_policy()
+    if not all(policy.may_decide(user, row) for row in rows):
+        raise NotAllowed("You may see this approval, but not decide it. Ask someone with the permission.")
+
+
+def _check_open(row: Approval, decision: Decision, held: Held) -> None:
+    if decision.verdict not in ("approve", "deny"):
+        raise Invalid("The verdict must be approve or deny.")
+    if row.status != ApprovalStatus.PENDING:
+        raise AlreadyDecided(f"This approval is {row.status} already. Reload to see the decision.")
+    if decision.digest != row.digest or row.tool_call.arguments != row.arguments:
+        raise DigestMismatch
+    if row.expires_at <= held.now:
+        raise ApprovalExpired
+
+
+def _is_repeat(row: Approval, decision: Decision, user: Any) -> bool:
+    """Whether the same person sent the same decision again, as a double click does."""
+    before = {ApprovalStatus.APPROVED: "approve", ApprovalStatus.DENIED: "deny"}.get(ApprovalStatus(row.status))
+    if before != decision.verdict or user is SYSTEM or row.decided_by_id != user.pk:
+        return False
+    edited = "" if decision.edited_arguments is None else jsontext.canonical(decision.edited_arguments)
+    return decision.digest == row.digest and json.loads(edited or "null") == json.loads(row.edited_arguments or "null")
+
+
+def _pk(approval: Approval | UUID | str) -> UUID | str:
+    return approval.pk if isinstance(approval, Approval) else approval
+
+
+aapprove = twin(approve)
+adeny = twin(deny)
+adecide = twin(decide)
+apending = twin(pending)

@@ -1,0 +1,121 @@
+"""Messages: save one without starting a run, and read a thread's history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from .. import events, parts
+from ..access import SYSTEM, get_policy, require
+from ..exceptions import Invalid, NotAllowed, NotFound
+from ..models import Message, Thread
+from ..models.message import AUTHORS, compose
+from ..parts import Part, TextPart
+from ..streams import log
+from . import threads
+from .twins import twin
+
+MAX_TEXT = 200_000
+Content = str | Sequence[Part | dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class MessagePage:
+    """Messages, oldest first; `before` is where the next older page ends, None at the start of the thread."""
+
+    messages: list[Message]
+    before: str | None
+
+
+def as_parts(content: Content) -> tuple[Part, ...]:
+    """Return what a caller wrote as typed parts; raises `Invalid` when there is nothing, or too much."""
+    found = (TextPart(content),) if isinstance(content, str) else parts.parse([_plain(item) for item in content])
+    text = parts.text_of(found)
+    if not text.strip() and not any(not isinstance(part, TextPart) for part in found):
+        raise Invalid("The message is empty. Write something, or attach a file.")
+    if len(text) > MAX_TEXT:
+        raise Invalid(f"The message has {len(text)} characters; the limit is {MAX_TEXT}. Shorten it.")
+    return found
+
+
+def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: str = "user", name: str = "") -> Message:
+    """Save a message as the thread's next turn, without starting a run."""
+    if author not in dict(AUTHORS):
+        raise Invalid(f"The author must be one of {', '.join(dict(AUTHORS))}.")
+    found = writable(thread, user=user)
+    typed = as_parts(content)
+    with transaction.atomic():
+        order = next_turn(found)
+        message = in_turn(found, order, typed, user=user, author=author, name=name)
+        message.save(force_insert=True)
+        log.append(found.stream_id, [events.ThreadMessage(message.to_event()).encode])
+    return message
+
+
+def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, limit: int = 50) -> MessagePage:
+    """Return the newest messages before a place (`"order.step_order"`), oldest first."""
+    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    rows = Message.objects.filter(thread=found)
+    if before is not None:
+        order, step_order = _place(before)
+        rows = rows.filter(Q(order__lt=order) | Q(order=order, step_order__lt=step_order))
+    limit = max(1, min(limit, 200))
+    newest = list(rows.order_by("-order", "-step_order")[: limit + 1])
+    page = newest[:limit][::-1]
+    more = len(newest) > limit
+    return MessagePage(page, f"{page[0].order}.{page[0].step_order}" if more else None)
+
+
+def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
+    """Return a thread `user` may write to; raises `NotFound` or `NotAllowed`."""
+    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    if user is not SYSTEM and not get_policy().may_start(user, found):
+        raise NotAllowed("You may read this thread, but not write to it.")
+    return found
+
+
+def next_turn(thread: Thread) -> int:
+    """Allocate the thread's next turn under its row, which stays locked until the transaction ends."""
+    changed = Thread.objects.filter(pk=thread.pk).update(next_order=F("next_order") + 1, updated_at=Now())
+    if not changed:
+        raise NotFound
+    return Thread.objects.values_list("next_order", flat=True).get(pk=thread.pk) - 1
+
+
+def in_turn(
+    thread: Thread, order: int, content: tuple[Part, ...], *, user: Any, author: str = "user", name: str = ""
+) -> Message:
+    """Return the unsaved message that opens a turn."""
+    require(user)
+    person = None if user is SYSTEM else user
+    return compose(
+        thread_id=thread.pk,
+        run_id=None,
+        order=order,
+        step_order=0,
+        author_kind=author,
+        author_name=name or (person.get_username() if person else ""),
+        content=content,
+        author_user_id=person.pk if person else None,
+    )
+
+
+def _plain(item: Part | dict[str, Any]) -> Any:
+    return item if isinstance(item, dict) else vars(item)
+
+
+def _place(before: str) -> tuple[int, int]:
+    order, _, step_order = before.partition(".")
+    if not (order.isdecimal() and step_order.isdecimal() and len(before) < 20):
+        raise Invalid("`before` must be a place from an earlier page, such as 12.0.")
+    return int(order), int(step_order)
+
+
+asave = twin(save)
+alist = twin(list_)

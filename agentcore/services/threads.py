@@ -1,0 +1,59 @@
+"""Threads: create, find, list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+
+from ..access import SYSTEM, require
+from ..exceptions import NotFound
+from ..ids import uuid7
+from ..models import Thread
+from ..streams import log
+from .twins import twin
+
+
+def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = None) -> Thread:
+    """Create a thread owned by `user`; SYSTEM creates one without an owner."""
+    require(user)
+    key = uuid7()
+    with transaction.atomic():
+        return Thread.objects.create(
+            id=key,
+            owner=None if user is SYSTEM else user,
+            title=title,
+            metadata=dict(metadata or {}),
+            stream=log.create(f"thread:{key}"),
+        )
+
+
+def get(thread_id: UUID | str, *, user: Any) -> Thread:
+    """Return a thread `user` may see; raises `NotFound` for any other, there or not."""
+    try:
+        return Thread.objects.visible_to(user).get(pk=as_uuid(thread_id))
+    except Thread.DoesNotExist as error:
+        raise NotFound from error
+
+
+def list_(*, user: Any) -> QuerySet[Thread]:
+    """Return the threads `user` may see, newest first."""
+    return Thread.objects.visible_to(user).order_by("-updated_at", "-pk")
+
+
+def as_uuid(value: UUID | str) -> UUID:
+    """Read an id from outside; raises `NotFound` for one that cannot be one."""
+    if isinstance(value, UUID):
+        return value
+    try:
+        return UUID(value)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise NotFound from error
+
+
+acreate = twin(create)
+aget = twin(get)
+alist = twin(list_)

@@ -1,0 +1,60 @@
+"""Calls that may have happened: a person says which, and the run goes on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from uuid import UUID
+
+from django.db import transaction
+
+from .. import jsontext
+from ..access import SYSTEM, get_policy
+from ..engine import claim as claims
+from ..engine import ending, journal
+from ..engine.journal import Change, Commit
+from ..exceptions import AlreadyDecided, Invalid, NotAllowed, RunEnded
+from ..models import Run, ToolCall
+from ..states import RunStatus, ToolCallStatus
+from . import approvals, runs
+from .twins import twin
+
+Answer = Literal["happened", "run_again", "give_up"]
+ANSWERS: tuple[Answer, ...] = ("happened", "run_again", "give_up")
+
+
+def resolve(
+    run: Run | UUID | str, call_id: str, answer: Answer, *, user: Any, result: Any = None, reason: str = ""
+) -> ToolCall:
+    """Say of a call in `effect_unverified` that it happened (with its result), may run again, or is given up.
+
+    Needs the right to decide approvals. Raises `NotFound`, `NotAllowed`, `Invalid`,
+    `RunEnded`, or `AlreadyDecided` where somebody has answered.
+    """
+    if answer not in ANSWERS:
+        raise Invalid(f"The answer must be one of {', '.join(ANSWERS)}.")
+    found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+    with transaction.atomic():
+        held = claims.hold(found.pk, (RunStatus.RUNNING, RunStatus.WAITING))
+        call = ToolCall.objects.filter(run=found, call_id=call_id).first()
+        if call is None or call.status != ToolCallStatus.EFFECT_UNVERIFIED:
+            raise AlreadyDecided("This call does not wait for an answer.")
+        if user is not SYSTEM and not get_policy().may_resolve(user, call):
+            raise NotAllowed("You may see this call, but not say what became of it.")
+        if held is None:
+            raise RunEnded
+        approvals.record(held, _entry(found, call, answer, result, jsontext.clean_text(reason)), decided=1)
+    return ToolCall.objects.get(pk=call.pk)
+
+
+def _entry(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -> Commit:
+    if answer == "happened":
+        return ending.close_call(run, call, ToolCallStatus.SUCCEEDED, result=result)
+    if answer == "give_up":
+        error = "It is not known whether the call took effect; it was given up." + (f" {reason}" if reason else "")
+        return ending.close_call(run, call, ToolCallStatus.FAILED, error=error)
+    unverified = ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.EFFECT_UNVERIFIED)
+    again = {"status": ToolCallStatus.PENDING.value, "error": ""}
+    return Commit(changes=[Change(unverified, again, expect=1)])
+
+
+aresolve = twin(resolve)
