@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from typing import Any
 
 MAX_DEPTH = 64
@@ -72,3 +73,15 @@ def digest(*texts: str) -> str:
 def shorten(text: str, limit: int) -> str:
     """Return `text`, cut visibly when it is longer than `limit` characters."""
     return text if len(text) <= limit else text[:limit] + TRUNCATED
+
+
+def visible(text: str, keep: str = "") -> str:
+    """Return `text` with control, bidirectional and zero-width characters shown as escapes.
+
+    What a person decides on must be what they see: such characters can hide or
+    re-order the rest of a line. Those in `keep` stay.
+    """
+    hidden = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+    return "".join(
+        char if char in keep or unicodedata.category(char) not in hidden else f"\\u{{{ord(char):04x}}}" for char in text
+    )

@@ -140,6 +140,11 @@ OPEN_CALL_STATUSES = tuple(status for status, targets in TOOL_CALL_TRANSITIONS.i
 BLOCKED_CALL_STATUSES = (ToolCallStatus.WAITING, ToolCallStatus.EFFECT_UNVERIFIED)
 CLOSED_CALL_STATUSES = tuple(status for status, targets in TOOL_CALL_TRANSITIONS.items() if not targets)
 
+WAITS_FOR = {
+    ToolCallStatus.WAITING: WaitingReason.APPROVAL,
+    ToolCallStatus.EFFECT_UNVERIFIED: WaitingReason.EFFECT_UNVERIFIED,
+}
+
 
 def run_sources(target: RunStatus) -> tuple[RunStatus, ...]:
     """Return the statuses from which a run may move to `target`."""

@@ -7,15 +7,10 @@ from collections.abc import Sequence
 from .. import events
 from ..clock import NOW, Later
 from ..models import ToolCall
-from ..states import BLOCKED_CALL_STATUSES, RunStatus, ToolCallStatus, WaitingReason
+from ..states import BLOCKED_CALL_STATUSES, WAITS_FOR, RunStatus, ToolCallStatus
 from . import journal
 from .claim import Claim
 from .journal import Check, Commit
-
-_REASONS = {
-    ToolCallStatus.WAITING: WaitingReason.APPROVAL,
-    ToolCallStatus.EFFECT_UNVERIFIED: WaitingReason.EFFECT_UNVERIFIED,
-}
 
 
 def suspend(claim: Claim, blocked: Sequence[ToolCall]) -> None:
@@ -24,7 +19,7 @@ def suspend(claim: Claim, blocked: Sequence[ToolCall]) -> None:
     Raises `journal.Moved` where a decision has landed meanwhile: the fenced UPDATE
     locks the run first, as a decision does, so no wake-up can fall in between.
     """
-    reasons = sorted({_REASONS[ToolCallStatus(call.status)].value for call in blocked})
+    reasons = sorted({WAITS_FOR[ToolCallStatus(call.status)].value for call in blocked})
     still_open = ToolCall.objects.filter(run_id=claim.run_id, status__in=BLOCKED_CALL_STATUSES)
     runnable = ToolCall.objects.filter(run_id=claim.run_id, status=ToolCallStatus.PENDING)
     entry = Commit(

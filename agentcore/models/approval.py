@@ -111,6 +111,12 @@ class Approval(models.Model):
         return data
 
     @property
+    def edited_arguments_json(self) -> dict[str, Any] | None:
+        """The arguments a person put in their place; None where nobody did."""
+        data: dict[str, Any] | None = json.loads(self.edited_arguments) if self.edited_arguments else None
+        return data
+
+    @property
     def effective_arguments(self) -> str:
         """The canonical arguments that will run: the edited ones, if there are any."""
         return self.edited_arguments or self.arguments

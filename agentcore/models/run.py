@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models
@@ -18,14 +20,19 @@ from ..states import (
     BLOCKED_CALL_STATUSES,
     LIVE_RUN_STATUSES,
     TERMINAL_RUN_STATUSES,
+    WAITS_FOR,
     RunStatus,
     StepKind,
     StepStatus,
+    ToolCallStatus,
     WaitingReason,
 )
 from ..usage import Usage
 from .fields import choices, only
 from .thread import Thread
+
+if TYPE_CHECKING:
+    from .tool_call import ToolCall
 
 MAX_BACKOFF = 6  # hints go out after 1, 2, 4 … up to 2**6 graces
 
@@ -49,6 +56,18 @@ class RunQuerySet(models.QuerySet["Run"]):
         due = Q(available_at=None) | Q(available_at__lte=now)
         return self.filter(due, status=RunStatus.PENDING).exclude(Q(queued=True) & Exists(_ahead()))
 
+    def waiting_reasons_of(self, runs: Iterable[Run]) -> dict[UUID, list[str]]:
+        """Return, for each run, why it waits, derived from the open rows of all of them (at most one query)."""
+        waiting = {run.pk: run for run in runs if run.status == RunStatus.WAITING}
+        reasons: dict[UUID, set[str]] = {key: set() for key in waiting}
+        open_rows = _calls().filter(run__in=waiting, status__in=BLOCKED_CALL_STATUSES) if waiting else ()
+        for call in open_rows:
+            reasons[call.run_id].add(WAITS_FOR[ToolCallStatus(call.status)].value)
+        for key, run in waiting.items():
+            if run.poisoned_at is not None:
+                reasons[key].add(WaitingReason.POISONED.value)
+        return {run.pk: sorted(reasons.get(run.pk, ())) for run in runs}
+
     def orphans(self, now: datetime) -> RunQuerySet:
         """Return the live runs without an owner at `now`: each needs a hint, or an end.
 
@@ -67,10 +86,14 @@ def _ahead() -> models.QuerySet[Run]:
     )
 
 
-def _open_calls() -> models.QuerySet[Any]:
+def _calls() -> models.QuerySet[ToolCall]:
     from .tool_call import ToolCall  # noqa: PLC0415 - tool calls refer to runs
 
-    return ToolCall.objects.filter(run=OuterRef("pk"), status__in=BLOCKED_CALL_STATUSES)
+    return ToolCall.objects.all()
+
+
+def _open_calls() -> models.QuerySet[ToolCall]:
+    return _calls().filter(run=OuterRef("pk"), status__in=BLOCKED_CALL_STATUSES)
 
 
 def _unhinted(now: datetime) -> Q:
@@ -195,13 +218,7 @@ class Run(models.Model):
 
     def waiting_reasons(self) -> list[str]:
         """Return why the run waits, derived from its open rows (one query)."""
-        if self.status != RunStatus.WAITING:
-            return []
-        if self.poisoned_at:
-            return [WaitingReason.POISONED.value]
-        statuses = set(self.tool_calls.values_list("status", flat=True))
-        reasons = {"waiting": WaitingReason.APPROVAL, "effect_unverified": WaitingReason.EFFECT_UNVERIFIED}
-        return [reason.value for status, reason in reasons.items() if status in statuses]
+        return Run.objects.waiting_reasons_of([self])[self.pk]
 
 
 class Step(models.Model):

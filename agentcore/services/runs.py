@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from ..clock import NOW
 from ..definition import AgentDefinition
 from ..engine import claim as claims
 from ..engine import ending, journal
-from ..exceptions import Conflict, KeyConflict, NotAllowed, NotFound, RunActive, ThreadBusy
+from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, NotFound, RunActive, ThreadBusy
 from ..models import Message, Run, RunLink, Thread, ToolCall
 from ..parts import Part
 from ..states import LIVE_RUN_STATUSES, RunStatus, ToolCallStatus
@@ -25,6 +26,8 @@ from ..streams import log
 from . import messages, threads
 from .messages import Content
 from .twins import twin
+
+LONGEST_KEY = 200
 
 
 def send(
@@ -54,23 +57,47 @@ def start(
     key: str = "",
     metadata: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Create a run with a prompt, or over the history as it stands, and dispatch it on commit."""
+    """Create a run with a prompt, or over the history as it stands, and dispatch it on commit; see `send`."""
+    return start_once(definition, thread, content, user=user, key=key, metadata=metadata).run
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run, and whether this call made it or an earlier one with the same key."""
+
+    run: Run
+    created: bool
+
+
+def start_once(
+    definition: AgentDefinition,
+    thread: Thread | UUID | str,
+    content: Content | None = None,
+    *,
+    user: Any,
+    key: str = "",
+    metadata: Mapping[str, Any] | None = None,
+) -> Started:
+    """Do what `start` does, and say whether the run is new."""
     found = messages.writable(thread, user=user)
     typed = None if content is None else messages.as_parts(content)
     about = dict(metadata or {})
     request = _request_digest(typed, about)
+    if len(key) > LONGEST_KEY:
+        raise Invalid(f"The key has {len(key)} characters; the limit is {LONGEST_KEY}.")
     with transaction.atomic():
         if definition.on_busy == "interrupt":
             _interrupt(found, key)
         Thread.objects.filter(pk=found.pk).update(updated_at=Now())  # the lock that orders sends to a thread
         earlier = _same_key(definition, found, key, request)
         if earlier is not None:
-            return earlier
+            return Started(earlier, created=False)
         if definition.on_busy == "reject" and Run.objects.filter(thread=found).live().exists():
             raise ThreadBusy
         order = messages.next_turn(found)
         prompt = None if typed is None else messages.in_turn(found, order, typed, user=user)
-        return _create(definition, found, order, prompt, user=user, key=key, request=request, metadata=about)
+        run = _create(definition, found, order, prompt, user=user, key=key, request=request, metadata=about)
+        return Started(run, created=True)
 
 
 def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:

@@ -10,7 +10,7 @@ from django.db import transaction
 from .. import jsontext
 from ..access import SYSTEM, get_policy
 from ..engine import claim as claims
-from ..engine import ending, journal
+from ..engine import ending
 from ..engine.journal import Change, Commit
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, RunEnded
 from ..models import Run, ToolCall

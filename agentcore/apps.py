@@ -1,0 +1,22 @@
+"""The Django app."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+from django.utils.translation import gettext_lazy as _
+
+
+class AgentcoreConfig(AppConfig):
+    """agentcore: durable agent runs."""
+
+    name = "agentcore"
+    label = "agentcore"
+    verbose_name = _("Agents")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks and import every app's `agents.py`; touches no database."""
+        from . import checks  # noqa: F401, PLC0415 - checks register themselves when the apps are ready
+
+        autodiscover_modules("agents")

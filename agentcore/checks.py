@@ -1,0 +1,125 @@
+"""System checks: every one has an id, a hint and a place in the documentation, and can be silenced by its id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from . import access, conf
+from .exceptions import UserError
+
+DOCS = "docs/reference/checks.md"
+
+
+def _error(number: int, message: str, hint: str) -> Error:
+    return Error(message, hint=f"{hint} See {DOCS}#agentcoree{number:03}.", id=f"agentcore.E{number:03}")
+
+
+def _warning(number: int, message: str, hint: str) -> Warning:
+    return Warning(message, hint=f"{hint} See {DOCS}#agentcorew{number:03}.", id=f"agentcore.W{number:03}")
+
+
+@register("agentcore")
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check the `AGENTCORE` dict: its keys, their types, and what they name."""
+    return [*_keys(), *_policy(), *_apps()]
+
+
+@register("agentcore")
+def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that runs have a queue, and that it takes JSON."""
+    return list(_queue())
+
+
+@register("agentcore")
+def check_channel_layer(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that hints cross processes and that idle websockets survive."""
+    return list(_channel_layer())
+
+
+@register("agentcore")
+def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check the database's options; touches no database."""
+    return [message for options in settings.DATABASES.values() for message in _database(options)]
+
+
+def _keys() -> Iterator[CheckMessage]:
+    value = getattr(settings, "AGENTCORE", {})
+    if not isinstance(value, dict):
+        yield _error(1, "AGENTCORE is not a dict.", "Write AGENTCORE = {…}.")
+        return
+    for key, given in value.items():
+        if key not in conf.KEYS:
+            yield _error(1, f"AGENTCORE[{key!r}] is not a setting.", f"Known are {', '.join(sorted(conf.KEYS))}.")
+        elif not _fits(given, conf.KEYS[key]):
+            wanted = conf.KEYS[key].__name__
+            yield _error(2, f"AGENTCORE[{key!r}] must be a positive {wanted}, not {given!r}.", "Correct the value.")
+
+
+def _fits(given: object, kind: type) -> bool:
+    if kind is str:
+        return isinstance(given, str) and bool(given)
+    allowed = (int, float) if kind is float else (int,)
+    return isinstance(given, allowed) and not isinstance(given, bool) and given > 0
+
+
+def _policy() -> Iterator[CheckMessage]:
+    try:
+        access.get_policy()
+    except (UserError, TypeError) as error:
+        yield _error(3, str(error), "Name a subclass of agentcore.access.AccessPolicy by its dotted path.")
+
+
+def _apps() -> Iterator[CheckMessage]:
+    if not apps.is_installed("agentcore.streams"):
+        yield _error(4, "agentcore.streams is not installed.", "Add it to INSTALLED_APPS, before agentcore.")
+
+
+def _queue() -> Iterator[CheckMessage]:
+    name = conf.get_settings().queue
+    queue = getattr(settings, "RQ_QUEUES", {}).get(name)
+    if queue is None:
+        hint = f"Add RQ_QUEUES[{name!r}]; until then runs stay pending."
+        yield _warning(1, f"There is no RQ queue called {name!r}.", hint)
+    elif "JSON" not in str(queue.get("SERIALIZER", "")).upper():
+        hint = "Set it to 'rq.serializers.JSONSerializer', and start the worker with --serializer to match."
+        yield _warning(2, f"RQ_QUEUES[{name!r}] does not name the JSON serializer.", hint)
+    if "JOB_CLASS" in getattr(settings, "RQ", {}):
+        hint = "Give --job-class on the worker's command line instead: the setting changes every queue of the project."
+        yield _warning(3, "RQ['JOB_CLASS'] is set for the whole project.", hint)
+
+
+def _channel_layer() -> Iterator[CheckMessage]:
+    layer = getattr(settings, "CHANNEL_LAYERS", {}).get("default")
+    if layer is None:
+        hint = "Configure CHANNEL_LAYERS['default']; until then pages learn of news by polling the database."
+        yield _warning(4, "There is no channel layer.", hint)
+        return
+    backend = layer.get("BACKEND", "")
+    if "InMemory" in backend and not settings.DEBUG:
+        hint = "Use channels_redis.pubsub.RedisPubSubChannelLayer: hints from workers do not reach this one."
+        yield _warning(5, "The channel layer lives in one process.", hint)
+    if backend.startswith("channels_redis."):
+        for host in layer.get("CONFIG", {}).get("hosts", ["localhost"]):
+            if not (isinstance(host, dict) and host.get("socket_timeout", 0) is None):
+                hint = "Write hosts as [{'address': …, 'socket_timeout': None}]; else idle websockets die after 5 s."
+                yield _warning(6, "The Redis channel layer has a socket timeout.", hint)
+
+
+def _database(options: dict[str, Any]) -> Iterator[CheckMessage]:
+    engine, extra = options.get("ENGINE", ""), options.get("OPTIONS", {})
+    if engine.endswith("sqlite3"):
+        if str(extra.get("transaction_mode", "")).upper() != "IMMEDIATE":
+            hint = "Set OPTIONS['transaction_mode'] = 'IMMEDIATE'; else concurrent writers fail at once."
+            yield _warning(7, "SQLite transactions are not IMMEDIATE.", hint)
+        pragmas = str(extra.get("init_command", "")).lower().replace(" ", "")
+        if "journal_mode=wal" not in pragmas or "synchronous=full" not in pragmas:
+            hint = "Set OPTIONS['init_command'] = 'PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;'."
+            yield _warning(8, "SQLite is not in WAL mode with synchronous=FULL.", hint)
+    if options.get("CONN_MAX_AGE", 0) != 0 and getattr(settings, "ASGI_APPLICATION", None):
+        hint = "Set it to 0 and, on PostgreSQL, use the backend's pool in web processes."
+        yield _warning(9, "CONN_MAX_AGE keeps database connections open under ASGI.", hint)

@@ -1,0 +1,152 @@
+"""`manage.py agentcore_run support "text"`: run an agent from a terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connections
+
+from ... import jsontext, registry
+from ...access import SYSTEM
+from ...engine.loop import Outcome
+from ...exceptions import AgentcoreError, UnknownAgent
+from ...models import Approval, Run
+from ...services import approvals, events, execution, runs, threads
+from ...services.approvals import Decision, Verdict
+from ...states import RunStatus
+
+PAUSE = 0.1  # seconds between two looks at the log
+WIDTH = 400
+
+
+class Command(BaseCommand):
+    """Sends a message to an agent, drives the run in this process and prints its events."""
+
+    help = "Run an agent from this terminal: print its events, and ask for approvals at the prompt."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("agent", help="the agent's name, as its agents.py declares it")
+        parser.add_argument("text", help="the message")
+        parser.add_argument("--user", help="run for this user (by user name); without it, for nobody")
+        parser.add_argument("--thread", help="go on in this thread; without it, in a new one")
+        answer = parser.add_mutually_exclusive_group()
+        answer.add_argument("--approve", action="store_const", const="approve", dest="answer")
+        answer.add_argument("--deny", action="store_const", const="deny", dest="answer")
+        answer.add_argument("--ask", action="store_const", const="ask", dest="answer", help="the default")
+        parser.set_defaults(answer="ask")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Drive the run to its end; exits with 1 when it fails or is canceled, or waits for something else."""
+        try:
+            run = self._start(options)
+            self._drive(run, options["answer"])
+        except AgentcoreError as error:
+            raise CommandError(error.message) from error
+
+    def _start(self, options: dict[str, Any]) -> Run:
+        user = _user(options["user"])
+        try:
+            definition = registry.get(options["agent"])
+        except UnknownAgent as error:
+            known = ", ".join(registry.names()) or "none"
+            raise CommandError(f"There is no agent called {options['agent']!r}. Known: {known}.") from error
+        thread = options["thread"] or threads.create(user=user, title=options["text"][:80])
+        return runs.send(definition, thread, options["text"], user=user)
+
+    def _drive(self, run: Run, answer: str) -> None:
+        """Drive the run, or watch the worker that got hold of it first, from one approval to the next."""
+        printer = Printer(run, self.stdout.write)
+        while not run.terminal:
+            with printer:
+                outcome = execution.drive(run.pk)
+            run.refresh_from_db()
+            waiting = list(Approval.objects.filter(run=run).pending().select_related("tool_call"))
+            if run.status == RunStatus.WAITING and waiting:
+                approvals.decide([self._decide(item, answer) for item in waiting], user=SYSTEM)
+            elif run.status == RunStatus.WAITING:
+                raise CommandError(f"The run waits for: {', '.join(run.waiting_reasons())}. Answer it in the admin.")
+            elif outcome is Outcome.NOTHING:
+                time.sleep(PAUSE)
+        printer.show_new()
+        if run.status != RunStatus.SUCCEEDED:
+            raise CommandError(f"The run is {run.status}. {run.error_message}".strip())
+
+    def _decide(self, approval: Approval, answer: str) -> Decision:
+        """Answer an approval as the options say, or as the person at the prompt does."""
+        call = approval.tool_call
+        verdict: Verdict = "approve" if answer == "approve" else "deny"
+        reason = "Decided on the command line."
+        if answer == "ask":
+            self.stdout.write(f"\n{call.name} {jsontext.visible(approval.arguments)}")
+            try:
+                verdict = "approve" if input("Approve this call? [y/N] ").strip().lower() in ("y", "yes") else "deny"
+                reason = input("Reason (may be empty): ").strip() if verdict == "deny" else reason
+            except EOFError as error:
+                raise CommandError("Nobody is at the prompt. Say --approve or --deny.") from error
+        return Decision(approval.pk, verdict, approval.digest, reason)
+
+
+class Printer:
+    """Prints a run's events from a thread of its own while the block lasts, in order, each once."""
+
+    def __init__(self, run: Run, write: Callable[..., Any]) -> None:
+        self._run = run
+        self._write = write
+        self._after = -1
+        self._in_text = False
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Printer:
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def show_new(self) -> None:
+        """Print what the log holds beyond what was printed."""
+        page = events.read(self._run, user=SYSTEM, after=self._after)
+        while page.events:
+            for event in page.events:
+                self._show(event)
+            self._after = page.next_after
+            page = events.read(self._run, user=SYSTEM, after=self._after)
+
+    def _follow(self) -> None:
+        try:
+            while not self._stop.wait(PAUSE):
+                self.show_new()
+            self.show_new()
+        finally:
+            connections.close_all()
+
+    def _show(self, event: dict[str, Any]) -> None:
+        if event["type"] == "text.delta":
+            self._write(jsontext.visible(event["text"], keep="\n\t"), ending="")
+            self._in_text = True
+            return
+        if self._in_text:
+            self._write("")
+            self._in_text = False
+        about = {key: value for key, value in event.items() if key not in ("v", "seq", "type", "ts")}
+        self._write(jsontext.visible(f"{event['seq']:>5} {event['type']:<18} {jsontext.canonical(about)}"[:WIDTH]))
+
+
+def _user(name: str | None) -> Any:
+    if name is None:
+        return SYSTEM
+    model = get_user_model()
+    try:
+        return model._default_manager.get_by_natural_key(name)
+    except model.DoesNotExist as error:
+        raise CommandError(f"There is no user called {name!r}.") from error

@@ -1,0 +1,1 @@
+"""HTTP surfaces: projections of the log, and commands."""

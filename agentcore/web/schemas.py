@@ -1,0 +1,213 @@
+"""What the JSON API takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import ConfigDict
+
+from ..models import Approval, Message, Run, Thread
+
+
+class Input(Schema):
+    """A request body; a field it does not know is an error, not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SendIn(Input):
+    """A message to an agent; `key` makes repeating the request harmless."""
+
+    agent: str
+    text: str
+    key: str = ""
+
+
+class CancelIn(Input):
+    """Why a run is canceled."""
+
+    reason: str = ""
+
+
+class DecisionIn(Input):
+    """One decision; `digest` is the one that was shown."""
+
+    approval: UUID
+    verdict: Literal["approve", "deny"]
+    digest: str
+    reason: str = ""
+    edited_arguments: dict[str, Any] | None = None
+
+
+class DecideIn(Input):
+    """Decisions that are taken together or not at all."""
+
+    decisions: list[DecisionIn]
+
+
+class ThreadOut(Schema):
+    """A thread."""
+
+    id: UUID
+    title: str
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, thread: Thread) -> Self:
+        """Return what the API shows of a thread."""
+        return cls(id=thread.pk, title=thread.title, created_at=thread.created_at, updated_at=thread.updated_at)
+
+
+class MessageOut(Schema):
+    """A message, as in events."""
+
+    id: UUID
+    run: UUID | None
+    order: int
+    step_order: int
+    author: dict[str, str]
+    status: str
+    parts: list[dict[str, Any]]
+    text: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """Return what the API shows of a message."""
+        return cls(**message.to_event(), created_at=message.created_at)
+
+
+class MessagesOut(Schema):
+    """A page of messages, oldest first; `before` asks for the next older page."""
+
+    messages: list[MessageOut]
+    before: str | None
+
+
+class ErrorOut(Schema):
+    """Why a run failed."""
+
+    code: str
+    message: str
+
+
+class ApprovalOut(Schema):
+    """An approval, with the exact arguments it binds."""
+
+    id: UUID
+    run: UUID
+    thread: UUID
+    tool: str
+    call_id: str
+    arguments: dict[str, Any]
+    edited_arguments: dict[str, Any] | None
+    digest: str
+    allowed: list[str]
+    status: str
+    requested_at: datetime
+    expires_at: datetime
+    decided_at: datetime | None
+    decided_by: str
+    reason: str
+
+    @classmethod
+    def of(cls, approval: Approval) -> Self:
+        """Return what the API shows of an approval; its call and run must be loaded."""
+        return cls(
+            id=approval.pk,
+            run=approval.run_id,
+            thread=approval.run.thread_id,
+            tool=approval.tool_call.name,
+            call_id=approval.tool_call.call_id,
+            arguments=approval.arguments_json,
+            edited_arguments=approval.edited_arguments_json,
+            digest=approval.digest,
+            allowed=approval.allowed,
+            status=approval.status,
+            requested_at=approval.requested_at,
+            expires_at=approval.expires_at,
+            decided_at=approval.decided_at,
+            decided_by=approval.decided_by_name,
+            reason=approval.reason,
+        )
+
+
+class RunOut(Schema):
+    """A run."""
+
+    id: UUID
+    thread: UUID
+    number: int
+    agent: str
+    agent_version: str
+    status: str
+    waiting_for: list[str]
+    error: ErrorOut | None
+    output: Any
+    usage: dict[str, Any]
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    approvals: list[ApprovalOut]
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Return what the API shows of a run."""
+        return cls.all([run])[0]
+
+    @classmethod
+    def all(cls, runs: Iterable[Run]) -> list[Self]:
+        """Return what the API shows of runs, in a constant number of queries."""
+        listed = list(runs)
+        waiting = Run.objects.waiting_reasons_of(listed)
+        approvals: dict[UUID, list[ApprovalOut]] = {run.pk: [] for run in listed}
+        rows = Approval.objects.filter(run__in=listed).select_related("tool_call", "run")
+        for row in rows.order_by("requested_at", "pk"):
+            approvals[row.run_id].append(ApprovalOut.of(row))
+        return [cls._one(run, waiting[run.pk], approvals[run.pk]) for run in listed]
+
+    @classmethod
+    def _one(cls, run: Run, waiting: list[str], approvals: list[ApprovalOut]) -> Self:
+        return cls(
+            id=run.pk,
+            thread=run.thread_id,
+            number=run.number,
+            agent=run.agent,
+            agent_version=run.agent_version,
+            status=run.status,
+            waiting_for=waiting,
+            error=ErrorOut(code=run.error_code, message=run.error_message) if run.error_code else None,
+            output=run.output,
+            usage=run.used.to_json(),
+            attempt=run.attempt,
+            created_at=run.created_at,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            approvals=approvals,
+        )
+
+
+class RunsOut(Schema):
+    """Runs, newest first."""
+
+    runs: list[RunOut]
+
+
+class ApprovalsOut(Schema):
+    """Approvals, oldest first."""
+
+    approvals: list[ApprovalOut]
+
+
+class EventsOut(Schema):
+    """A page of a run's log; read on with `after=next_after` until `done`."""
+
+    events: list[dict[str, Any]]
+    next_after: int
+    done: bool
