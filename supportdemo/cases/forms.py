@@ -1,0 +1,69 @@
+"""What a browser sends, checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from django import forms
+from django.http import HttpRequest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from supportdemo.problems import Problem
+
+from .models import Case
+
+MAX_TEXT = 8_000
+MAX_FILES = 5
+
+
+class CaseForm(forms.ModelForm):
+    """A new case."""
+
+    class Meta:
+        model = Case
+        fields = ("subject", "priority")
+        help_texts = {"subject": "A few words, for example “My parcel is late”."}
+
+
+class MessageIn(BaseModel):
+    """A message as JSON; a field nobody knows is an error, not a surprise."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    text: str = Field(min_length=1, max_length=MAX_TEXT)
+    key: str = Field(min_length=8, max_length=128, pattern=r"^[A-Za-z0-9_.:-]+$")
+    files: list[UUID] = Field(default_factory=list, max_length=MAX_FILES)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A checked message, and whether a script or a plain form sent it."""
+
+    message: MessageIn
+    plain_form: bool
+
+
+def read_message(request: HttpRequest) -> Sent:
+    """Return the message of a JSON body or a form; raises `Problem` naming the first fault."""
+    plain_form = request.content_type != "application/json"
+    try:
+        data: Any = _form(request) if plain_form else json.loads(request.body)
+        return Sent(MessageIn.model_validate(data), plain_form and "text/html" in request.headers.get("Accept", ""))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(place) for place in first["loc"]) or "body"
+        raise Problem(400, "invalid", f"The field “{where}” is not valid: {first['msg']}.") from error
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, "invalid", "The body is not JSON. Send {text, key, files}.") from error
+
+
+def _form(request: HttpRequest) -> dict[str, Any]:
+    # A page without scripts has no key to offer: such a form is sent once, and cannot be told from its repetition.
+    return {
+        "text": request.POST.get("text", ""),
+        "key": request.POST.get("key") or uuid4().hex,
+        "files": request.POST.getlist("files"),
+    }
