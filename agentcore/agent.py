@@ -63,8 +63,13 @@ class Agent:
         self.tools = Tools()
         self.events = Events()
 
+    @property
+    def name(self) -> str:
+        """The name its runs are stored under."""
+        return self.definition.name
+
     def __repr__(self) -> str:
-        return f"<Agent {self.definition.name}>"
+        return f"<Agent {self.name}>"
 
 
 class Threads:

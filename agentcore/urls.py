@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import path
-
 from .web.api import api
 
 app_name = "agentcore"
-urlpatterns = [path("", api.urls)]
+urlpatterns = api.urls[0]

@@ -71,7 +71,7 @@ class RunningCall:
                 return self._succeeded(happened)
         outcome = await self._attempt(arguments)
         for _ in range(self._tool.retries):
-            if outcome.status is not ToolCallStatus.FAILED:
+            if outcome.status is ToolCallStatus.SUCCEEDED:
                 break
             outcome = await self._attempt(arguments)
         await asyncio.gather(*self._progress)
@@ -118,7 +118,7 @@ class RunningCall:
 
     def _unknown(self, error: str) -> Outcome:
         """A body that was not seen to end may have had its effect, unless it has none."""
-        if self._tool.effect in (EffectKind.PURE, EffectKind.IDEMPOTENT):
+        if self._tool.effect is EffectKind.PURE:
             return Outcome(ToolCallStatus.FAILED, error=error)
         return Outcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
 

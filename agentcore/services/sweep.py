@@ -68,7 +68,8 @@ def _db_now() -> datetime:
 
 def _hint(run: Run) -> int:
     """Send one hint for an orphan, unless another sweep has just done so."""
-    claimed = Run.objects.filter(pk=run.pk, dispatched_at=run.dispatched_at).update(
+    # The count, not the time: SQLite keeps times as text, of more than one precision.
+    claimed = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count).update(
         dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1
     )
     if claimed and not dispatch.enqueue(run.pk):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import NinjaAPI, Query, Status
+from ninja import NinjaAPI, Status
 from ninja.security import SessionAuth
 from pydantic import Field
 
@@ -36,7 +36,7 @@ api = NinjaAPI(
     title="agentcore",
     version="1",
     auth=SessionAuth(csrf=True),
-    urls_namespace="agentcore-api",
+    urls_namespace="agentcore",
     description="Threads, runs, approvals and events. What is not yours answers as if it did not exist.",
 )
 install(api)
@@ -50,7 +50,7 @@ def get_thread(request: HttpRequest, thread_id: UUID) -> ThreadOut:
 
 @api.get("threads/{uuid:thread_id}/messages", response=MessagesOut)
 def list_messages(
-    request: HttpRequest, thread_id: UUID, before: str | None = None, limit: Query[PageSize] = 50
+    request: HttpRequest, thread_id: UUID, before: str | None = None, limit: PageSize = 50
 ) -> MessagesOut:
     """Return the newest messages, oldest first; `before` pages back."""
     page = messages.list_(thread_id, user=request.user, before=before, limit=limit)
@@ -58,7 +58,7 @@ def list_messages(
 
 
 @api.get("threads/{uuid:thread_id}/runs", response=RunsOut)
-def list_runs(request: HttpRequest, thread_id: UUID, limit: Query[PageSize] = 50) -> RunsOut:
+def list_runs(request: HttpRequest, thread_id: UUID, limit: PageSize = 50) -> RunsOut:
     """Return the newest runs of a thread."""
     return RunsOut(runs=RunOut.all(runs.list_(thread_id, user=request.user)[:limit]))
 
@@ -78,7 +78,7 @@ def get_run(request: HttpRequest, run_id: UUID) -> RunOut:
 
 @api.get("runs/{uuid:run_id}/events", response=EventsOut)
 def read_events(
-    request: HttpRequest, run_id: UUID, after: Query[Position] = -1, limit: Query[LogPageSize] = 500
+    request: HttpRequest, run_id: UUID, after: Position = -1, limit: LogPageSize = 500
 ) -> EventsOut:
     """Return a page of a run's log."""
     page = events.read(run_id, user=request.user, after=after, limit=limit)
@@ -98,7 +98,7 @@ def retry(request: HttpRequest, run_id: UUID) -> Any:
 
 
 @api.get("approvals", response=ApprovalsOut)
-def list_approvals(request: HttpRequest, limit: Query[PageSize] = 100) -> ApprovalsOut:
+def list_approvals(request: HttpRequest, limit: PageSize = 100) -> ApprovalsOut:
     """Return the approvals somebody still owes, oldest first."""
     rows = approvals.pending(user=request.user)[:limit]
     return ApprovalsOut(approvals=[ApprovalOut.of(row) for row in rows])
