@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from .approval import Approval
 from .message import Message
-from .run import Run, RunLink, Step
+from .run import Run
+from .run_link import RunLink
+from .step import Step
 from .thread import Thread
 from .tool_call import ToolCall
 

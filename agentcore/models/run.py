@@ -1,4 +1,4 @@
-"""Runs and their steps: the durable pieces of agent work."""
+"""Runs: the durable pieces of agent work."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from ..states import (
     TERMINAL_RUN_STATUSES,
     WAITS_FOR,
     RunStatus,
-    StepKind,
-    StepStatus,
     ToolCallStatus,
     WaitingReason,
 )
@@ -219,61 +217,3 @@ class Run(models.Model):
     def waiting_reasons(self) -> list[str]:
         """Return why the run waits, derived from its open rows (one query)."""
         return Run.objects.waiting_reasons_of([self])[self.pk]
-
-
-class Step(models.Model):
-    """One model call or one round of tool calls, kept for the auditor; a finished one never runs again."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="steps", verbose_name=_("run"))
-    number = models.PositiveIntegerField(_("number"))
-    kind = models.CharField(_("kind"), max_length=6, choices=choices(StepKind))
-    attempt = models.PositiveIntegerField(_("attempt"))
-    status = models.CharField(_("status"), max_length=8, choices=choices(StepStatus), default=StepStatus.STARTED)
-    model = models.CharField(_("model"), max_length=120, blank=True)
-    provider = models.CharField(_("provider"), max_length=60, blank=True)
-    finish_reason = models.CharField(_("finish reason"), max_length=30, blank=True)
-    usage = models.JSONField(_("usage"), default=dict, blank=True)
-    context = models.JSONField(_("context"), default=list, blank=True)
-    error_code = models.CharField(_("error code"), max_length=64, blank=True)
-    error_message = models.TextField(_("error message"), blank=True)
-    started_at = models.DateTimeField(_("started at"))
-    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
-
-    class Meta:
-        verbose_name = _("step")
-        verbose_name_plural = _("steps")
-        constraints = [
-            models.UniqueConstraint(
-                fields=["run", "number"], condition=Q(status=StepStatus.FINISHED), name="agentcore_step_once"
-            ),
-            models.UniqueConstraint(
-                fields=["run"], condition=Q(status=StepStatus.STARTED), name="agentcore_step_one_open"
-            ),
-            only("status", StepStatus, "agentcore_step_status"),
-        ]
-        indexes = [models.Index(fields=["run", "number"], name="agentcore_step_run")]
-
-    def __str__(self) -> str:
-        return f"{self.kind} step {self.number}"
-
-
-class RunLink(models.Model):
-    """An id of the same work in another system: a workflow, a ticket, a trace."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="links", verbose_name=_("run"))
-    kind = models.CharField(_("kind"), max_length=64)
-    external_id = models.CharField(_("external id"), max_length=255)
-    created_at = models.DateTimeField(_("created at"), db_default=Now())
-
-    class Meta:
-        verbose_name = _("run link")
-        verbose_name_plural = _("run links")
-        constraints = [
-            models.UniqueConstraint(fields=["run", "kind", "external_id"], name="agentcore_link_once"),
-        ]
-        indexes = [models.Index(fields=["kind", "external_id"], name="agentcore_link_external")]
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.external_id}"
