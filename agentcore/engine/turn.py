@@ -19,6 +19,7 @@ from ..models.message import compose
 from ..parts import Part, ToolCallPart
 from ..providers.base import AgentModel, ModelEvent, ModelRequest
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
+from ..usage import Usage
 from . import calls, ending, journal, prompt, retry, takeover
 from .claim import Claim
 from .draft import Draft
@@ -144,7 +145,7 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Retry | None:
     )
     given_up = takeover.abandon(step, turn.claim.attempt, error.run_code, error.message)
     if delay:
-        await turn.commit(given_up)
+        await turn.commit(given_up.and_then(used(turn.snapshot, turn.draft)))
         return delay
     kept = keep_draft(turn.snapshot, turn.draft, MessageStatus.FAILED)
     row, run = turn.claim, turn.snapshot.run
@@ -170,14 +171,13 @@ async def _finished(turn: Turn, step: Step) -> Commit:
     }
     opened = Step.objects.filter(pk=step.pk, status=StepStatus.STARTED)
     entry = Commit(
-        events=[
-            *draft.take(),
-            events.StepFinished(step.number, draft.finish_reason or None),
-            events.UsageAdded(step.number, draft.usage.to_json()),
-        ],
-        run={"usage": (run.used + draft.usage).to_json(), "lost_leases": 0},
+        events=[*draft.take(), events.StepFinished(step.number, draft.finish_reason or None)],
+        run={"lost_leases": 0},
         changes=[Change(opened, finish, expect=1)],
-    ).and_then(_said(snapshot, [*draft.parts, *asked], step.number, MessageStatus.COMPLETE))
+    )
+    entry = entry.and_then(used(snapshot, draft)).and_then(
+        _said(snapshot, [*draft.parts, *asked], step.number, MessageStatus.COMPLETE)
+    )
     if planned:
         return entry.and_then(calls.record(planned, step.number))
     if verdict.fault:
@@ -196,7 +196,18 @@ async def _finished(turn: Turn, step: Step) -> Commit:
 
 def keep_draft(snapshot: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
     """Return the entry that keeps what a broken-off step has said; it is never shown to a model."""
-    return Commit(events=draft.take()).and_then(_said(snapshot, draft.parts, draft.step, status))
+    said = _said(snapshot, draft.parts, draft.step, status)
+    return Commit(events=draft.take()).and_then(used(snapshot, draft)).and_then(said)
+
+
+def used(snapshot: Snapshot, draft: Draft) -> Commit:
+    """Return the entry that adds a step's tokens to the run's, however the step ended."""
+    if draft.usage == Usage():
+        return Commit()
+    return Commit(
+        events=[events.UsageAdded(draft.step, draft.usage.to_json())],
+        run={"usage": (snapshot.run.used + draft.usage).to_json()},
+    )
 
 
 def _said(snapshot: Snapshot, content: list[Part], step: int, status: MessageStatus) -> Commit:

@@ -34,6 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("text", help="the message")
         parser.add_argument("--user", help="run for this user (by user name); without it, for nobody")
         parser.add_argument("--thread", help="go on in this thread; without it, in a new one")
+        parser.add_argument("--approver", help="decide as this user, by the project's policy; without it, as SYSTEM")
         answer = parser.add_mutually_exclusive_group()
         answer.add_argument("--approve", action="store_const", const="approve", dest="answer")
         answer.add_argument("--deny", action="store_const", const="deny", dest="answer")
@@ -44,7 +45,7 @@ class Command(BaseCommand):
         """Drive the run to its end; exits with 1 when it fails or is canceled, or waits for something else."""
         try:
             run = self._start(options)
-            self._drive(run, options["answer"])
+            self._drive(run, options["answer"], _user(options["approver"]))
         except AgentcoreError as error:
             raise CommandError(error.message) from error
 
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         thread = options["thread"] or threads.create(user=user, title=options["text"][:80])
         return runs.send(definition, thread, options["text"], user=user)
 
-    def _drive(self, run: Run, answer: str) -> None:
+    def _drive(self, run: Run, answer: str, approver: Any) -> None:
         """Drive the run, or watch the worker that got hold of it first, from one approval to the next."""
         printer = Printer(run, self.stdout.write)
         while not run.terminal:
@@ -67,7 +68,7 @@ class Command(BaseCommand):
             run.refresh_from_db()
             waiting = list(Approval.objects.filter(run=run).pending().select_related("tool_call"))
             if run.status == RunStatus.WAITING and waiting:
-                approvals.decide([self._decide(item, answer) for item in waiting], user=SYSTEM)
+                approvals.decide([self._decide(item, answer) for item in waiting], user=approver)
             elif run.status == RunStatus.WAITING:
                 raise CommandError(f"The run waits for: {', '.join(run.waiting_reasons())}. Answer it in the admin.")
             elif outcome is Outcome.NOTHING:
