@@ -60,7 +60,7 @@ ASGI_APPLICATION = "supportdemo.asgi.application"
 
 # --- stores -----------------------------------------------------------------------------------------------------
 DATABASES = {
-    "default": database(os.environ.get("DATABASE_URL") or f"sqlite:///{quote(str(BASE_DIR / 'demo.sqlite3'))}")
+    "default": database(os.environ.get("DATABASE_URL") or f"sqlite:///{quote(str(DATA_DIR / 'demo.sqlite3'))}")
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = os.environ.get("REDIS_URL") or "redis://127.0.0.1:6379/0"
