@@ -1,0 +1,66 @@
+# The same words on a laptop and in CI. Each target sets up what it needs and says nothing about what is there already.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+DEMO := .venv/.installed-demo
+DEV := .venv/.installed-dev
+# The versions the classifiers of pyproject.toml promise; a test compares the two.
+PYTHON_VERSIONS := 3.11 3.12 3.13
+DJANGO_VERSIONS := 5.2 6.0 6.1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-check test lint covers constraints clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO) ## the support desk with everything it needs, until Ctrl-C
+	@exec $(BIN)/python manage.py demo
+
+demo-check: $(DEMO) ## one support case through HTTP, WebSocket, RQ and Redis, without a browser
+	@exec $(BIN)/python manage.py demo_check
+
+test: $(DEV) ## the suite on SQLite and on PostgreSQL; ARGS="-k name" narrows it
+	@status=0; \
+	echo "== SQLite"; $(PYTEST) --ds=tests.settings.sqlite $(ARGS) || status=$$?; \
+	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres -m "not once" $(ARGS) || status=$$?; \
+	exit $$status
+
+lint: $(DEV) ## format, lint, types, layers
+	@status=0; \
+	$(BIN)/ruff format --quiet --check --output-format concise . || { status=1; echo "To format: $(BIN)/ruff format ."; }; \
+	$(BIN)/ruff check --quiet --output-format concise . || status=1; \
+	$(BIN)/mypy --no-error-summary || status=1; \
+	$(BIN)/python -m tests.tools.layers || status=1; \
+	test $$status = 0 && echo "lint: ok"
+
+covers: $(DEV) ## which numbered expectations have a test
+	@$(BIN)/python -m tests.tools.covers
+
+constraints: ## renew constraints.txt from what the extras resolve to today
+	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
+	@echo "Resolving every extra in a fresh environment …"
+	@.venv-constraints/bin/python -m pip --quiet --disable-pip-version-check install '.[dev,pydantic-ai]'
+	@grep '^#' constraints.txt > .venv-constraints/new
+	@.venv-constraints/bin/python -m pip --disable-pip-version-check freeze --exclude django-agentcore >> .venv-constraints/new
+	@mv .venv-constraints/new constraints.txt && rm -rf .venv-constraints
+
+clean: ## remove the environment, the caches, the builds and the demo's data
+	@rm -rf .venv .venv-constraints .mypy_cache .pytest_cache .ruff_cache build dist .demo
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+$(DEMO): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing the demo into .venv (about a minute the first time) …"
+	@$(PIP) install --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing the development tools into .venv (about a minute the first time) …"
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(DEMO)

@@ -1,0 +1,85 @@
+"""A worker that is killed loses its lease, never the run and never the truth about the world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentcore import SYSTEM
+from agentcore.models import Run, ToolCall
+from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.stack import Stack, wait_for
+from tests.testapp import agents
+
+
+@pytest.mark.covers("fault:W3", "promise:P1", "promise:P7")
+def test_text_of_a_killed_attempt_is_dropped_and_the_run_succeeds(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(agents.slow, make_thread("slow"))
+    stack.sweeper()
+    doomed = stack.worker()
+    wait_for(lambda: any(event["type"] == "text.delta" for event in events(run)), LONG, "the first text")
+    doomed.kill9()
+    stack.worker()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    log = events(run)
+    reset = next(index for index, event in enumerate(log) if event["type"] == "step.reset")
+    said = "".join(event["text"] for event in log[reset:] if event["type"] == "text.delta")
+    assert said.split() == [str(number) for number in range(40)]
+    assert Run.objects.get(pk=run.pk).attempt == 2
+
+
+@pytest.mark.covers("fault:W6", "fault:W7", "promise:P4", "promise:P5")
+def test_an_unsafe_call_that_may_have_happened_waits_for_a_person(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.worker_bee, make_thread("worker_bee"))
+    stack.sweeper()
+    doomed = stack.worker()
+    wait_for(stack.effects, LONG, "the tool's effect")
+    doomed.kill9()
+    stack.release_tools()
+    stack.worker()
+    wait_for(lambda: status(run) == "waiting", LONG, "the run to wait")
+    assert ToolCall.objects.get(run=run).status == "effect_unverified"
+    assert len(stack.effects()) == 1
+
+
+@pytest.mark.covers("fault:W6", "fault:W7")
+def test_an_idempotent_call_is_run_again_under_the_same_id(stack: Stack, make_thread: Callable[..., Any]) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    stack.sweeper()
+    doomed = stack.worker()
+    wait_for(stack.effects, LONG, "the tool's effect")
+    doomed.kill9()
+    stack.release_tools()
+    stack.worker()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    assert len({effect.call_id for effect in stack.effects()}) == 1
+    assert [effect.attempt for effect in stack.effects()] == [1, 2]
+
+
+@pytest.mark.covers("fault:W10", "promise:P6")
+def test_nobody_works_on_a_run_that_waits_and_a_new_worker_carries_on(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(agents.gated, make_thread("gated"))
+    stack.sweeper()
+    first = stack.worker()
+    wait_for(lambda: status(run) == "waiting", LONG, "the run to wait")
+    first.kill9()
+    assert stack.effects() == []
+    assert Run.objects.get(pk=run.pk).lease_expires_at is None
+    approval = run.approvals.get()
+    agents.gated.tools.approve(approval.pk, user=SYSTEM, digest=approval.digest)
+    stack.worker()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert len(stack.effects()) == 1
+    assert_log_is_whole(run)

@@ -1,0 +1,105 @@
+"""The servers of a test run are private and end with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from supportdemo import servers
+from tests.stack import ROOT, wait_for
+
+pytestmark = pytest.mark.once
+
+SCRIPT = """
+import json, os, sys
+from tests.servers import Servers
+servers = Servers()
+servers.start_redis()
+if "postgres" in sys.argv:
+    servers.start_postgres()
+names = ("REDIS_URL", "DATABASE_URL", "AGENTCORE_TEST_DIR")
+print(json.dumps({name: os.environ.get(name, "") for name in names}), flush=True)
+sys.stdin.read()
+servers.stop()
+"""
+
+
+def start(*words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
+    child = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": ""},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    return child, json.loads(child.stdout.readline())
+
+
+def answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=1) as client:
+            return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for (a container without an init) does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_nothing_is_left_when_a_run_ends() -> None:
+    child, given = start("postgres")
+    assert answers(given["REDIS_URL"])
+    pid = int((Path(given["AGENTCORE_TEST_DIR"]) / "pg" / "postmaster.pid").read_text().split()[0])
+    assert runs(pid)
+    child.communicate("", timeout=30)
+    assert child.returncode == 0
+    assert not answers(given["REDIS_URL"])
+    assert not runs(pid)
+    assert not Path(given["AGENTCORE_TEST_DIR"]).exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's death")
+def test_redis_dies_with_a_run_that_is_killed() -> None:
+    child, given = start()
+    child.send_signal(signal.SIGKILL)
+    child.communicate(timeout=30)
+    wait_for(lambda: not answers(given["REDIS_URL"]), 5, "Redis to end")
+    shutil.rmtree(given["AGENTCORE_TEST_DIR"])
+
+
+def test_each_run_has_its_own_servers() -> None:
+    child, given = start()
+    assert given["REDIS_URL"] != os.environ["REDIS_URL"]
+    assert given["AGENTCORE_TEST_DIR"] != os.environ["AGENTCORE_TEST_DIR"]
+    child.communicate("", timeout=30)
+
+
+def test_redis_on_the_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = tmp_path / "valkey-server"
+    ours.write_text("#!/bin/sh\n")
+    ours.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert servers.find_redis_server() == ours
+
+
+def test_without_any_redis_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(servers.RedisMissing, match="install Redis or Valkey, or set REDIS_URL"):
+        servers.find_redis_server()

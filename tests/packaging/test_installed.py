@@ -1,0 +1,83 @@
+"""The wheel, installed with its base dependencies only, works in an empty project."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# A download of the base dependencies on a slow day.
+pytestmark = [pytest.mark.once, pytest.mark.timeout(400)]
+
+
+def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+    """Run a command far from the source tree, without anything of this test run's environment."""
+    ours = {"PYTHONPATH", "DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REDIS_URL", "AGENTCORE_TEST_DIR"}
+    clean = {name: value for name, value in os.environ.items() if name not in ours}
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env={**clean, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=380,
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment that has the wheel and its base dependencies."""
+    directory = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "venv", directory / "venv", cwd=directory)
+    python = directory / "venv" / "bin" / "python"
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
+    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=directory)
+    return python
+
+
+@pytest.fixture(scope="module")
+def project(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `startproject` makes, with the two apps added and no other setting touched."""
+    directory = tmp_path_factory.mktemp("project")
+    run(python, "-m", "django", "startproject", "shop", directory, cwd=directory)
+    settings = directory / "shop" / "settings.py"
+    settings.write_text(settings.read_text() + "\nINSTALLED_APPS += ['agentcore.streams', 'agentcore']\n")
+    return directory
+
+
+@pytest.mark.covers("dj:PKG-4")
+def test_check_and_migrate_pass_in_an_empty_project(python: Path, project: Path) -> None:
+    run(python, "manage.py", "check", "--fail-level", "ERROR", cwd=project)
+    run(python, "manage.py", "migrate", "--verbosity", "0", cwd=project)
+    assert "No planned migration operations." in run(python, "manage.py", "migrate", "--plan", cwd=project)
+
+
+@pytest.mark.covers("dj:PKG-4")
+def test_models_and_migrations_agree_in_an_empty_project(python: Path, project: Path) -> None:
+    run(python, "manage.py", "makemigrations", "--check", "--dry-run", cwd=project)
+
+
+@pytest.mark.covers("dj:PKG-4")
+def test_the_installed_package_is_the_wheels(python: Path, project: Path) -> None:
+    path = run(python, "-c", "import agentcore; print(agentcore.__file__)", cwd=project)
+    assert "site-packages" in path and str(ROOT) not in path
+
+
+@pytest.mark.covers("dj:PKG-8")
+def test_importing_the_package_needs_no_settings(python: Path, tmp_path: Path) -> None:
+    code = "import agentcore, sys; print(agentcore.__version__); assert 'django.db.models' not in sys.modules"
+    assert run(python, "-c", code, cwd=tmp_path).strip() == "0.1.0"
+
+
+@pytest.mark.covers("dj:PKG-4")
+def test_no_provider_is_installed_with_the_core(python: Path, tmp_path: Path) -> None:
+    code = "import importlib.util as u; print([n for n in ('openai', 'pydantic_ai', 'psycopg') if u.find_spec(n)])"
+    assert run(python, "-c", code, cwd=tmp_path).strip() == "[]"

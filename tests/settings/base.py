@@ -1,0 +1,33 @@
+"""The demo's settings with an app of test agents added and every wait made short."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# Given by the test run's plugin, to itself and to every process it starts.
+DIRECTORY = Path(os.environ.get("AGENTCORE_TEST_DIR") or tempfile.gettempdir())
+os.environ.setdefault("DEMO_DATA_DIR", str(DIRECTORY / "demo"))
+os.environ.setdefault("DEMO_SECRET_KEY", "only for tests, never for anything that listens beyond this machine")
+
+from supportdemo.settings import *  # noqa: E402, F403
+from supportdemo.settings import INSTALLED_APPS as DEMO_APPS  # noqa: E402
+
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = [*DEMO_APPS, "tests.testapp"]
+ROOT_URLCONF = "tests.urls"
+ASGI_APPLICATION = "tests.asgi.application"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+# Short, so that a test of take-over or of a lost hint takes seconds.
+AGENTCORE = {"LEASE_SECONDS": 2, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "POLL_SECONDS": 1}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(process)d %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"handlers": ["stderr"], "level": "INFO"} for name in ("agentcore", "supportdemo")},
+}

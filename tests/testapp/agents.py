@@ -1,0 +1,50 @@
+"""The agents under test; each tool notes in the world log that it really ran."""
+
+from __future__ import annotations
+
+from agentcore import Agent, ToolContext, tool
+from tests.testapp import world
+from tests.testapp.scripts import AsksOnce, Echo, Slow
+
+INSTRUCTIONS = "Do what the test asks."
+
+
+def _act(ctx: ToolContext, text: str) -> str:
+    world.append(ctx.run_id, ctx.call_id, ctx.attempt)
+    world.wait_while_held()
+    return f"appended {text}"
+
+
+@tool
+def append_world(ctx: ToolContext, text: str) -> str:
+    """Append to the world; nothing can tell afterwards whether an interrupted call did."""
+    return _act(ctx, text)
+
+
+@tool(effect="idempotent")
+def append_world_again(ctx: ToolContext, text: str) -> str:
+    """Append to the world; doing it twice is as good as once."""
+    return _act(ctx, text)
+
+
+@tool(needs_approval=True)
+def gated_append(ctx: ToolContext, text: str) -> str:
+    """Append to the world once a person has agreed."""
+    return _act(ctx, text)
+
+
+echo = Agent(name="echo", version="1", model=Echo(), instructions=INSTRUCTIONS)
+slow = Agent(name="slow", version="1", model=Slow(), instructions=INSTRUCTIONS)
+worker_bee = Agent(
+    name="worker_bee", version="1", model=AsksOnce("append_world"), instructions=INSTRUCTIONS, tools=[append_world]
+)
+careful_bee = Agent(
+    name="careful_bee",
+    version="1",
+    model=AsksOnce("append_world_again"),
+    instructions=INSTRUCTIONS,
+    tools=[append_world_again],
+)
+gated = Agent(
+    name="gated", version="1", model=AsksOnce("gated_append"), instructions=INSTRUCTIONS, tools=[gated_append]
+)

@@ -1,0 +1,1 @@
+"""Tools that read the source tree: layers and coverage of numbered expectations."""
