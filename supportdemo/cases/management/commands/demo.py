@@ -58,7 +58,7 @@ class Command(BaseCommand):
             pass
         except (CannotStart, RedisMissing) as error:
             raise CommandError(str(error)) from error
-        self._say("Stopped.")
+        self._say("\nStopped." if self.output.isatty() else "Stopped.")  # the terminal has written ^C
         if failure:
             raise CommandError(failure)
 
@@ -107,11 +107,11 @@ class Command(BaseCommand):
 
     def _welcome(self, url: str) -> None:
         model = choose_model()
-        offline = " (no API key set; OPENAI_API_KEY or OPENROUTER_API_KEY changes that)" if is_offline(model) else ""
-        logins = "\n".join(f"    {person.name} / {person.password:<6} {person.role}" for person in PEOPLE)
+        hint = "; OPENAI_API_KEY or OPENROUTER_API_KEY chooses a real one" if is_offline(model) else ""
+        logins = "\n".join(f"    {f'{person.name} / {person.password}':<14}{person.role}" for person in PEOPLE)
         self._say(
             f"\n  The support desk is open:  {url}\n\n  Log in as\n{logins}\n\n"
-            f"  Model      {label_of(model)}{offline}\n  Ctrl-C stops everything.\n"
+            f"  Model: {label_of(model)}{hint}\n  Ctrl-C stops everything.\n"
         )
 
     def _say(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ ADDRESS = re.compile(r"The support desk is open:\s+(http://\S+)/")
 START_SECONDS = 45.0
 STOP_SECONDS = 20.0
 TAIL_LINES = 40
+REDIS = re.compile(r"Redis\s+private, redis://127\.0\.0\.1:(\d+)/")
 MARK = "SUPPORTDEMO_CHECK"
 
 
@@ -105,13 +107,19 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
         if found := ADDRESS.search(log.read_text(errors="replace")):
             return found[1]
         time.sleep(0.1)
-    raise Unexpected(f"expected the demo to answer within {START_SECONDS:g} s; exit status {process.poll()}")
+    ended = process.poll()
+    how = "it did not" if ended is None else f"it ended with status {ended} before it did"
+    raise Unexpected(f"expected the demo to answer within {START_SECONDS:g} s; {how}")
 
 
 def _check_end(log: Path, mark: str) -> None:
-    expect("Stopped." in log.read_text(errors="replace"), "the demo to say that it has stopped")
+    said = log.read_text(errors="replace")
+    expect("Stopped." in said, "the demo to say that it has stopped")
     left = _processes_with(mark)
     expect(not left, "nothing left running", f"processes {left}")
+    if private := REDIS.search(said):  # it writes its own title over the mark
+        with socket.socket() as probe:
+            expect(probe.connect_ex(("127.0.0.1", int(private[1]))) != 0, "the private Redis to be gone")
 
 
 def _processes_with(mark: str) -> list[int]:

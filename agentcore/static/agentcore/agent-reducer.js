@@ -1,0 +1,187 @@
+/**
+ * agent-reducer: the durable logs of agentcore as state.  Pure; no framework, no network, no DOM.
+ *
+ * Delivery may repeat or split events in any way: a repeated event changes nothing, a missing one raises
+ * `GapError`.  `reduceRun` and `reduceThread` return a new state and leave the old one as it was.
+ */
+
+const TERMINAL = new Set(["succeeded", "failed", "canceled"]);
+
+/** Messages in the order of their thread: by turn, then by step in the turn. */
+export const byPlace = (a, b) => a.order - b.order || a.step_order - b.step_order;
+
+export const isTerminal = (status) => TERMINAL.has(status);
+
+/** An event is missing between the state and the one that arrived. */
+export class GapError extends Error {
+  constructor(expected, got) {
+    super(`event ${got} arrived, ${expected} was expected`);
+    Object.assign(this, { name: "GapError", expected, got });
+  }
+}
+
+export const newThread = () => ({ seq: -1, messages: {}, runs: {}, approvals: {} });
+
+export const newRun = (id) => ({
+  id, seq: -1, number: 0, agent: "", agentVersion: "", status: "pending", reasons: [], attempt: 0, prompt: null,
+  steps: [], calls: {}, approvals: {}, usage: null, output: null, outputDraft: "", error: null, done: false,
+});
+
+const newStep = (step) => ({
+  step, kind: "model", text: "", reasoning: "", sources: [], calls: [], context: [], model: "", status: "streaming",
+});
+
+const draftless = { text: "", reasoning: "", sources: [], status: "streaming" };
+
+function withStep(run, number, change) {
+  const at = run.steps.findIndex((step) => step.step === number);
+  const step = at < 0 ? newStep(number) : run.steps[at];
+  const next = { ...step, ...(typeof change === "function" ? change(step) : change) };
+  const steps = at < 0 ? [...run.steps, next] : run.steps.map((other, index) => (index === at ? next : other));
+  return { ...run, steps: steps.sort((a, b) => a.step - b.step) };
+}
+
+function withCall(run, id, change) {
+  const call = run.calls[id] ?? { call_id: id, name: "", arguments: {}, status: "pending", result: null, error: "" };
+  return { ...run, calls: { ...run.calls, [id]: { ...call, ...change } } };
+}
+
+function withApproval(run, id, change) {
+  return { ...run, approvals: { ...run.approvals, [id]: { ...(run.approvals[id] ?? {}), ...change } } };
+}
+
+function addUsage(total, step) {
+  const sum = (a = {}, b = {}) => {
+    const names = new Set([...Object.keys(a), ...Object.keys(b)]);
+    return Object.fromEntries([...names].map((name) => [name, (a[name] ?? 0) + (b[name] ?? 0)]));
+  };
+  const { details, v, ...tokens } = step;
+  const { details: before, v: version, ...known } = total ?? {};
+  return { v: v ?? version ?? 1, ...sum(known, tokens), details: sum(before, details) };
+}
+
+function inOrder(state, event) {
+  if (event.seq <= state.seq) return false;
+  if (event.seq !== state.seq + 1) throw new GapError(state.seq + 1, event.seq);
+  return true;
+}
+
+const RUN_EVENTS = {
+  "run.created": (run, e) => ({
+    ...run, number: e.number ?? run.number, agent: e.agent ?? "", agentVersion: e.agent_version ?? "", prompt: e.prompt ?? null,
+  }),
+  "run.started": (run, e) => ({ ...run, status: "running", reasons: [], attempt: e.attempt ?? run.attempt }),
+  "run.waiting": (run, e) => ({ ...run, status: "waiting", reasons: e.reasons ?? [] }),
+  "run.resumed": (run) => ({ ...run, status: "pending", reasons: [] }),
+  "run.released": (run) => ({ ...run, status: "pending" }),
+  "step.started": (run, e) => withStep(run, e.step, {
+    ...draftless, kind: e.kind ?? "model", model: e.model ?? "", context: e.context ?? [],
+  }),
+  "step.reset": (run, e) => ({ ...withStep(run, e.step, draftless), outputDraft: "" }),
+  "step.finished": (run, e) => withStep(run, e.step, (step) => ({
+    status: step.status === "streaming" ? "complete" : step.status, finishReason: e.finish_reason ?? "",
+  })),
+  "text.delta": (run, e) => withStep(run, e.step, (step) => ({ text: step.text + e.text })),
+  "reasoning.delta": (run, e) => withStep(run, e.step, (step) => ({ reasoning: step.reasoning + e.text })),
+  source: (run, e) => withStep(run, e.step, (step) => ({
+    sources: [...step.sources, { title: e.title, url: e.url ?? null, document: e.document ?? null }],
+  })),
+  message: (run, e) => {
+    if (e.message.author?.kind !== "agent") return run;
+    const number = e.step ?? run.steps.findLast((step) => step.kind === "model")?.step ?? 0;
+    return withStep(run, number, { text: e.message.text ?? "", status: e.message.status, message: e.message.id });
+  },
+  "tool.call": (run, e) => withStep(
+    withCall(run, e.call_id, {
+      name: e.name, arguments: e.arguments, effect: e.effect, status: e.needs_approval ? "waiting" : "running", from: e.ts,
+    }),
+    e.step, (step) => ({ calls: [...step.calls.filter((id) => id !== e.call_id), e.call_id] }),
+  ),
+  "tool.progress": (run, e) => withCall(run, e.call_id, { progress: e.value, status: "running" }),
+  "tool.result": (run, e) => withCall(run, e.call_id, {
+    status: e.status, result: e.result ?? null, error: e.error ?? "", to: e.ts,
+  }),
+  "approval.request": (run, e) => withApproval(withCall(run, e.call_id, { status: "waiting" }), e.approval, {
+    id: e.approval, run: run.id, call_id: e.call_id, tool: e.name, arguments: e.arguments, digest: e.digest,
+    expires_at: e.expires_at ?? null, allowed: e.allowed ?? ["approve", "deny"], status: "pending",
+  }),
+  "approval.response": (run, e) => withApproval(
+    e.verdict === "approved" ? withCall(run, e.call_id, { status: "running", from: e.ts }) : run,
+    e.approval, { status: e.verdict, decided_by: e.by ?? "", reason: e.reason ?? "", decided_at: e.ts },
+  ),
+  "output.delta": (run, e) => ({ ...run, outputDraft: run.outputDraft + e.text }),
+  output: (run, e) => ({ ...run, output: e.value, outputDraft: "" }),
+  usage: (run, e) => ({ ...run, usage: addUsage(run.usage, e.usage) }),
+  error: (run, e) => ({ ...run, error: { code: e.code, message: e.message } }),
+  done: (run, e) => ({ ...run, status: e.status, reasons: [], done: true }),
+};
+
+/** The run after one event of its log; the same object when the event was seen before. */
+export function reduceRun(run, event) {
+  if (!inOrder(run, event)) return run;
+  const reduce = Object.hasOwn(RUN_EVENTS, event.type) ? RUN_EVENTS[event.type] : (same) => same;
+  return { ...reduce(run, event), seq: event.seq };
+}
+
+/** The thread after one event of its log; the same object when the event was seen before. */
+export function reduceThread(thread, event) {
+  if (!inOrder(thread, event)) return thread;
+  const next = { ...thread, seq: event.seq };
+  if (event.type === "thread.message") {
+    next.messages = { ...thread.messages, [event.message.id]: { ...thread.messages[event.message.id], ...event.message } };
+  } else if (event.type === "thread.run") {
+    const known = thread.runs[event.run];
+    const status = known && isTerminal(known.status) ? known.status : event.status; // a terminal run never reopens
+    next.runs = { ...thread.runs, [event.run]: { ...known, id: event.run, number: event.number, agent: event.agent, status } };
+  } else if (event.type === "thread.approval") {
+    next.approvals = { ...thread.approvals, [event.approval]: { ...thread.approvals[event.approval], ...event } };
+  }
+  return next;
+}
+
+/** A finished run as its records tell it: the same shape that its log reduces to. */
+export function runFromRecords(record, messages) {
+  let run = {
+    ...newRun(record.id), number: record.number, agent: record.agent, agentVersion: record.agent_version,
+    status: record.status, attempt: record.attempt, usage: record.usage, output: record.output, error: record.error,
+    done: isTerminal(record.status), sealed: true,
+  };
+  for (const message of messages.filter((m) => m.run === record.id).sort(byPlace)) {
+    const parts = message.parts ?? [];
+    const of = (type) => parts.filter((part) => part.type === type);
+    if (message.author.kind === "agent") {
+      const calls = of("tool-call");
+      run = withStep(run, message.step_order, {
+        text: message.text ?? "", status: message.status, sources: of("source"), calls: calls.map((part) => part.call_id),
+        reasoning: of("reasoning").map((part) => part.text).join(""), message: message.id,
+      });
+      for (const part of calls) run = withCall(run, part.call_id, { name: part.name, arguments: part.arguments });
+    }
+    for (const part of of("tool-result")) {
+      run = withCall(run, part.call_id, { status: part.status, result: part.result ?? null, error: part.error ?? "" });
+    }
+  }
+  for (const approval of record.approvals ?? []) run = withApproval(run, approval.id, approval);
+  return run;
+}
+
+/** What a page shows, in order: `{uid, message}` for a user's or a loose message, `{uid, run}` for a run. */
+export function timeline(state) {
+  const entries = [];
+  const order = new Map(); // of a run by its messages, and of a message by its id
+  for (const message of state.messages) {
+    if (message.id) order.set(message.id, message.order);
+    if (message.run && !order.has(message.run)) order.set(message.run, message.order);
+    if (message.author.kind !== "user" && message.run) continue;
+    entries.push({ uid: message.uid, at: [message.order, 0, 0], message });
+  }
+  for (const run of Object.values(state.runs)) {
+    const at = order.get(run.id) ?? order.get(run.prompt);
+    if (at === undefined && run.sealed) continue; // its page of messages is not loaded
+    // Nothing places it yet: before what is being sent if it has no prompt, after it otherwise.
+    const place = at === undefined ? [Infinity, run.prompt ? 1 : -1] : [at, 1];
+    entries.push({ uid: `run:${run.id}`, at: [...place, run.number], run });
+  }
+  const compare = (a, b) => (a === b ? 0 : a - b);
+  return entries.sort((a, b) => compare(a.at[0], b.at[0]) || compare(a.at[1], b.at[1]) || compare(a.at[2], b.at[2]));
+}

@@ -1,0 +1,160 @@
+/** The cards of a run: a tool call, an approval, the structured output. Each is made once and updated in place. */
+
+import { APPROVAL_STATUS, CALL_STATUS, day, label, make, pretty, setText, shown, visible } from "./text.js";
+
+const LONG = 2000;
+const OUTPUT_ORDER = ["category", "urgency", "sentiment", "summary", "refund"];
+
+/** A collapsible tool call; what the reader opened stays open. */
+export class CallCard {
+  #badge = make("span", { class: "badge" });
+  #duration = make("small");
+  #name = make("span", { class: "name" });
+  #body = make("div", { class: "fold-body" });
+  #drawn = "";
+
+  constructor() {
+    this.node = make("details", { class: "fold" }, make("summary", {}, this.#name, this.#duration, this.#badge), this.#body);
+  }
+
+  update(call) {
+    this.node.dataset.acTool = call.name;
+    this.node.dataset.acCallId = call.call_id;
+    this.#badge.dataset.acCall = call.status;
+    setText(this.#name, visible(call.name));
+    setText(this.#badge, CALL_STATUS[call.status] ?? call.status);
+    setText(this.#duration, call.from && call.to ? `${((Date.parse(call.to) - Date.parse(call.from)) / 1000).toFixed(1)} s` : "");
+    const drawing = JSON.stringify([call.arguments, call.result, call.error, call.progress]);
+    if (drawing === this.#drawn) return;
+    this.#drawn = drawing;
+    this.#body.replaceChildren(
+      ...block("Arguments", pretty(call.arguments), "data-ac-arguments"),
+      ...(call.progress !== undefined && !call.to ? block("Progress", pretty(call.progress), "data-ac-progress") : []),
+      ...(call.error ? block("Error", pretty(call.error), "data-ac-error") : []),
+      ...(call.result !== null && call.result !== undefined ? block("Result", pretty(call.result), "data-ac-result") : []),
+    );
+  }
+}
+
+function block(title, text, mark) {
+  const pre = make("pre", { [mark]: "", tabindex: "0" }, text.length > LONG ? `${text.slice(0, LONG)}…` : text);
+  const all = text.length > LONG && make("button", {
+    type: "button", class: "link", onclick: () => { pre.textContent = text; all.remove(); },
+  }, "Show all");
+  return [make("h4", {}, title), pre, ...(all ? [all] : [])];
+}
+
+/** One approval: the stored arguments, who may decide, and afterwards who did. */
+export class ApprovalCard {
+  #lead = make("span");
+  #title = make("h3", { tabindex: "-1" }, this.#lead);
+  #badge = make("small");
+  #arguments = make("dl", { class: "pairs", "data-ac-approval-arguments": "" });
+  #outcome = make("p", { class: "outcome", "data-ac-outcome": "" });
+  #error = make("p", { class: "error", role: "alert", hidden: true });
+  #reason = make("input", { type: "text", maxlength: "500", autocomplete: "off", "data-ac-reason": "" });
+  #buttons = make("div", { class: "buttons" });
+  #form = null;
+  #id = "";
+
+  constructor({ canDecide, decide, onAppear }) {
+    this.decide = decide;
+    this.canDecide = canDecide;
+    this.onAppear = onAppear;
+    this.node = make("section", { class: "approval", "aria-label": "Approval" },
+      make("header", {}, this.#title, this.#badge), this.#arguments, this.#outcome, this.#error);
+  }
+
+  update(approval) {
+    const first = !this.#id;
+    this.#id = approval.id;
+    this.node.dataset.acApproval = approval.id;
+    this.node.dataset.acApprovalStatus = approval.status;
+    if (first) this.#draw(approval);
+    const pending = approval.status === "pending";
+    setText(this.#lead, pending ? "Approval needed: " : "Approval: ");
+    setText(this.#badge, pending && approval.expires_at ? `expires ${day(approval.expires_at)}` : "");
+    if (pending) {
+      setText(this.#outcome, this.canDecide ? "" : "Waiting for an operator to decide. You can close this page; the case goes on by itself.");
+      if (this.canDecide && !this.#form) this.#offer(approval);
+    } else {
+      this.#form?.remove();
+      this.#form = null;
+      this.#error.hidden = true;
+      const by = approval.decided_by ? ` by ${visible(approval.decided_by)}` : "";
+      const why = approval.reason ? `: “${visible(approval.reason)}”` : ".";
+      setText(this.#outcome, `${APPROVAL_STATUS[approval.status] ?? approval.status}${by}${why}`);
+    }
+    this.#outcome.hidden = !this.#outcome.textContent;
+    if (first && pending) this.onAppear?.(this.#title);
+  }
+
+  #draw(approval) {
+    this.#title.append(make("code", {}, visible(approval.tool ?? approval.name ?? "")));
+    for (const [name, value] of Object.entries(approval.arguments ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))) {
+      this.#arguments.append(make("dt", {}, label(name)), make("dd", { "data-ac-argument": name }, shown(value)));
+    }
+  }
+
+  #offer(approval) {
+    const id = `reason-${approval.id}`;
+    this.#reason.id = id;
+    const button = (verdict, text, kind) => make("button", {
+      type: "button", class: kind, [`data-ac-${verdict}`]: "", onclick: () => this.#answer(verdict),
+    }, text);
+    const allowed = approval.allowed ?? ["approve", "deny"];
+    this.#buttons.replaceChildren(
+      ...(allowed.includes("approve") ? [button("approve", "Approve", "primary")] : []),
+      ...(allowed.includes("deny") ? [button("deny", "Deny", "danger")] : []),
+    );
+    this.#form = make("div", { class: "decide" }, make("label", { for: id }, "Reason (the agent and the customer read it)"), this.#reason, this.#buttons);
+    this.#form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && allowed.includes("approve")) this.#answer("approve");
+    });
+    this.#error.before(this.#form);
+  }
+
+  async #answer(verdict) {
+    const buttons = [...this.#buttons.children];
+    if (buttons.some((button) => button.disabled)) return;
+    for (const button of buttons) button.disabled = true;
+    this.#error.hidden = true;
+    try {
+      await this.decide({ approval: this.#id, verdict, reason: this.#reason.value.trim() });
+    } catch (error) {
+      // When somebody else was first, the log brings the real outcome and this card closes by itself.
+      this.#error.textContent = error.message;
+      this.#error.hidden = false;
+      for (const button of buttons) button.disabled = false;
+    }
+  }
+}
+
+/** The structured output as a table of what it says. */
+export class OutputCard {
+  #pairs = make("dl", { class: "pairs" });
+  #drawn = "";
+
+  constructor() {
+    this.node = make("section", { class: "output", "data-ac-output": "", "aria-label": "Triage" }, make("h3", {}, "Triage"), this.#pairs);
+  }
+
+  update(value) {
+    const drawing = JSON.stringify(value);
+    if (drawing === this.#drawn) return;
+    this.#drawn = drawing;
+    const object = value !== null && typeof value === "object" && !Array.isArray(value) ? value : { value };
+    const named = OUTPUT_ORDER.filter((name) => Object.hasOwn(object, name));
+    const others = Object.keys(object).filter((name) => !named.includes(name)).sort();
+    const pairs = [...named, ...others].map((name) => [name, object[name]]);
+    this.#pairs.replaceChildren(...pairs.filter(([, item]) => item !== null && item !== "").flatMap(([name, item]) => [
+      make("dt", {}, label(name)), make("dd", { "data-ac-output-field": name }, plain(item)),
+    ]));
+  }
+}
+
+function plain(value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  if (Array.isArray(value) && value.every((item) => typeof item !== "object")) return value.map(shown).join(", ") || "–";
+  return shown(value);
+}

@@ -1,0 +1,204 @@
+/** The case page: joins the thread's state to the conversation, the composer and the page's own signs. */
+
+import { Activity } from "./activity.js";
+import { Composer } from "./composer.js";
+import { Conversation } from "./conversation.js";
+import { make, place, setText, RUN_STATUS } from "./text.js";
+
+const EXAMPLES = [
+  "Where is my order A-1001?",
+  "My order A-1002 arrived broken. Please refund it.",
+  "How long do I have to send something back?",
+];
+const FOLLOW_PX = 64;
+const OFFLINE_MS = 1000;
+const MANY_FAILURES = 5;
+
+const root = document.querySelector("[data-ac-thread]");
+const find = (mark) => root.querySelector(`[data-ac-${mark}]`);
+const { AgentThread, timeline } = await import(root.dataset.acClient); // the address that the static storage gave it
+
+const thread = new AgentThread({
+  threadId: root.dataset.acThread, api: root.dataset.acApi, socket: root.dataset.acSocket,
+  sendUrl: root.dataset.acSend, csrfCookie: root.dataset.acCsrfCookie,
+});
+const log = find("log");
+const form = find("composer");
+
+// ---------------------------------------------------------------- commands
+
+const composer = form && new Composer(form, {
+  uploadUrl: root.dataset.acUpload,
+  csrf: () => thread.csrfToken(),
+  send: (text, files, parts) => {
+    follow = true;
+    return deliver(() => thread.send(text, { files }, parts));
+  },
+  stop,
+});
+
+async function deliver(send) {
+  await send();
+  draw();
+}
+
+async function stop() {
+  const open = Object.values(thread.state.runs).filter((run) => run.status === "running" || run.status === "pending");
+  composer.stopButton.disabled = true;
+  const refused = await Promise.all(open.map((run) => thread.cancel(run.id, "Stopped on the case page").then(() => null, (error) => error)));
+  composer.stopButton.disabled = false;
+  const error = refused.find(Boolean);
+  composer.note(error ? `Not stopped. ${error.message}` : "", Boolean(error));
+  composer.focus();
+}
+
+const page = {
+  me: root.dataset.acMe,
+  agentName: root.dataset.acAgentName,
+  filesUrl: root.dataset.acFiles,
+  operator: root.hasAttribute("data-ac-can-decide"),
+  canWrite: Boolean(form),
+  retrySend: (key) => deliver(() => thread.retrySend(key)),
+  editSend: (message) => {
+    thread.discard(message.key);
+    composer.fill(message.text);
+  },
+  retryRun: async (id, button) => {
+    button.disabled = true;
+    await thread.retryRun(id).then(() => composer?.note(""), (error) => composer?.note(`Not tried again. ${error.message}`, true));
+    button.disabled = false;
+  },
+  approvals: {
+    canDecide: root.hasAttribute("data-ac-can-decide"),
+    decide: (decision) => thread.decide([decision]),
+    onAppear: (title) => { if (loaded && page.operator && (!composer || composer.empty)) queueMicrotask(() => title.focus({ preventScroll: true })); },
+  },
+};
+
+// ---------------------------------------------------------------- drawing
+
+const conversation = new Conversation(find("entries"), page);
+const activity = new Activity(find("activity"), thread);
+const jump = find("jump");
+const older = make("div", { class: "older" }, make("button", { type: "button", "data-ac-older": "", onclick: loadOlder }, "Earlier messages"));
+const start = make("div", { class: "start", "data-ac-start": "" },
+  make("h2", {}, "How can we help?"),
+  make("p", {}, "Ask about an order, a delivery or a refund. You can attach a receipt or a letter."),
+  ...(composer ? [make("div", { class: "examples" }, ...EXAMPLES.map((text) => make("button", {
+    type: "button", "data-ac-example": "", onclick: () => composer.fill(text),
+  }, text)))] : []),
+);
+let loaded = false;
+let follow = true; // the reader is at the end, so new text keeps the end in view
+let unread = 0;
+let drawing = 0;
+let spoken = "";
+
+function draw() {
+  cancelAnimationFrame(drawing);
+  drawing = 0;
+  if (!loaded) return;
+  const { state } = thread;
+  const entries = timeline(state);
+  if (entries.length) {
+    const before = find("entries").childElementCount;
+    conversation.update(entries);
+    if (!follow) unread += Math.max(0, entries.length - before);
+  } else {
+    place(find("entries"), [start]);
+  }
+  if (state.hasOlder) log.prepend(older);
+  else older.remove();
+  activity.update(state);
+  signs(state, entries);
+  if (follow) log.scrollTop = log.scrollHeight;
+  showJump();
+}
+
+function signs(state, entries) {
+  const run = entries.filter((entry) => entry.run).at(-1)?.run;
+  const status = state.status === "waiting" ? "waiting" : run?.status ?? "";
+  for (const badge of [find("case-status"), document.querySelector(".side [aria-current='page'] .badge")]) {
+    if (!badge || !status) continue;
+    badge.hidden = false;
+    badge.removeAttribute("aria-hidden");
+    badge.dataset.acStatus = status;
+    setText(badge, RUN_STATUS[status] ?? status);
+  }
+  if (composer) composer.stopButton.hidden = state.status !== "working";
+  const answer = run?.steps.findLast((step) => step.text)?.text ?? "";
+  const words = {
+    pending: "The agent is working.", running: "The agent is answering.", waiting: "An operator’s approval is needed.",
+    succeeded: `The agent answered: ${answer}`, failed: "The agent could not finish.", canceled: "Stopped.",
+  };
+  if (status && spoken !== status && spoken !== "") setText(find("live"), words[status] ?? "");
+  spoken = status || "idle";
+}
+
+function showJump() {
+  jump.hidden = follow;
+  if (follow) unread = 0;
+  setText(jump, unread ? `Jump to latest (${unread} new)` : "Jump to latest");
+}
+
+async function loadOlder() {
+  const from = log.scrollHeight - log.scrollTop;
+  follow = false;
+  await thread.loadOlder().catch((error) => composer?.note(error.message, true));
+  draw();
+  log.scrollTop = log.scrollHeight - from;
+}
+
+log.addEventListener("scroll", () => {
+  follow = log.scrollHeight - log.scrollTop - log.clientHeight <= FOLLOW_PX;
+  showJump();
+}, { passive: true });
+jump.addEventListener("click", () => { follow = true; draw(); composer?.focus(); });
+new ResizeObserver(() => { if (follow) log.scrollTop = log.scrollHeight; }).observe(log);
+
+// ---------------------------------------------------------------- connection
+
+let bannerTimer = 0;
+
+function connection({ status, failures }) {
+  const banner = find("banner");
+  if (status === "open" || status === "connecting") {
+    clearTimeout(bannerTimer);
+    bannerTimer = 0;
+    banner.hidden = true;
+    return;
+  }
+  const show = () => {
+    const now = thread.state.connection;
+    const lost = now.failures >= MANY_FAILURES;
+    const words = now.status === "gone" ? "This case is no longer open to you. " : lost ? "Connection lost. " : "Reconnecting…";
+    banner.replaceChildren(words);
+    if (now.status === "gone") banner.append(make("a", { href: location.href }, "Log in again"));
+    else if (lost) banner.append(make("button", { type: "button", class: "link", "data-ac-reconnect": "", onclick: () => thread.reconnect() }, "Retry now"));
+    banner.hidden = false;
+  };
+  if (!banner.hidden || status === "gone" || failures >= MANY_FAILURES) show();
+  else bannerTimer ||= setTimeout(show, OFFLINE_MS); // a blip is not worth a word
+}
+
+thread.addEventListener("change", () => {
+  connection(thread.state.connection);
+  drawing ||= requestAnimationFrame(draw);
+});
+
+async function begin() {
+  try {
+    await thread.start();
+    loaded = true;
+    find("entries").replaceChildren();
+    draw();
+    if (composer && matchMedia("(hover: hover)").matches) composer.focus();
+    root.dataset.acReady = "";
+  } catch (error) {
+    place(find("entries"), [make("div", { class: "run-error", role: "alert", "data-ac-load-error": "" },
+      make("span", {}, `The case could not be loaded. ${error.message}`),
+      make("button", { type: "button", "data-ac-reload": "", onclick: begin }, "Retry"))]);
+  }
+}
+
+await begin();

@@ -1,0 +1,78 @@
+/** Words and text of the case page: nothing here touches the network. */
+
+// Controls, soft hyphen, bidi marks and overrides, zero-width, invisible operators, tags, variation selectors.
+// Two different argument texts must never look the same to the person who decides.
+const INVISIBLE =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
+
+/** The text with every character that a reader cannot see written out as \u{…}. */
+export const visible = (text) => String(text).replace(INVISIBLE, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+
+/** One argument as an approver must read it: complete, on one line, nothing hidden. */
+export const shown = (value) => visible(typeof value === "string" ? value : JSON.stringify(ordered(value)));
+
+// A log keeps the order of an object's keys and a database may not; one order for both reads the same.
+function ordered(value) {
+  if (Array.isArray(value)) return value.map(ordered);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, ordered(value[key])]));
+}
+
+/** JSON for people: indented, its keys in order, its invisible characters written out. */
+export const pretty = (value) =>
+  (typeof value === "string" ? value : JSON.stringify(ordered(value), null, 2) ?? "").split("\n").map(visible).join("\n");
+
+export const label = (name) => visible(name).replaceAll("_", " ");
+
+export const time = (stamp) => new Date(stamp).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+export const day = (stamp) => new Date(stamp).toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+export const size = (bytes) => (bytes < 1024 ? `${bytes} B` : bytes < 1048576 ? `${Math.round(bytes / 1024)} kB` : `${(bytes / 1048576).toFixed(1)} MB`);
+
+export const CALL_STATUS = {
+  pending: "queued", running: "running", waiting: "needs approval", succeeded: "done", failed: "failed",
+  denied: "denied", canceled: "canceled", effect_unverified: "unknown outcome",
+};
+
+export const RUN_STATUS = {
+  pending: "answering", running: "answering", waiting: "needs approval", succeeded: "answered", failed: "failed", canceled: "stopped",
+};
+
+export const APPROVAL_STATUS = { approved: "Approved", denied: "Denied", expired: "Expired", canceled: "Withdrawn" };
+
+/** `1,234 tokens (1,000 in, 234 out)`; empty when nothing was counted. */
+export function usageLine(usage) {
+  const total = usage?.total_tokens ?? 0;
+  if (!total) return "";
+  return `${total.toLocaleString("en")} tokens (${usage.input_tokens.toLocaleString("en")} in, ${usage.output_tokens.toLocaleString("en")} out)`;
+}
+
+/** `make("button", {class: "link", "data-ac-retry": ""}, "Retry")`: an element, its text and children as text nodes. */
+export function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** Make `parent` hold exactly `nodes`, in order, moving only what is out of place. */
+export function place(parent, nodes) {
+  let at = parent.firstChild;
+  for (const node of nodes) {
+    if (node === at) at = at.nextSibling;
+    else parent.insertBefore(node, at);
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}

@@ -1,0 +1,100 @@
+"""Chromium against the demo's real processes: one desk a test, one browser context a person."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import StringIO
+
+import pytest
+from django.core.management import call_command
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.stack import Stack
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+TIMEOUT_MS = 20_000
+# Told to the console, so that one list holds everything a page complains about.
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) => {
+  console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`);
+});
+"""
+
+
+@dataclass
+class Person:
+    """Somebody at a browser of their own, logged in."""
+
+    name: str
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    @property
+    def context(self) -> BrowserContext:
+        return self.page.context
+
+
+class Desk:
+    """The running demo and the browser to visit it with."""
+
+    def __init__(self, url: str, browser: Browser) -> None:
+        self.url = url
+        self.browser = browser
+        self.people: list[Person] = []
+
+    def person(self, name: str, width: int = 1200, height: int = 800) -> Person:
+        """Log somebody in."""
+        context = self.browser.new_context(base_url=self.url, viewport={"width": width, "height": height})
+        context.add_init_script(REPORT_VIOLATIONS)
+        context.set_default_timeout(TIMEOUT_MS)
+        person = Person(name, context.new_page())
+        person.page.on("console", lambda said: said.type == "error" and person.complaints.append(said.text))
+        person.page.on("pageerror", lambda error: person.complaints.append(str(error)))
+        person.page.goto("/accounts/login/")
+        person.page.get_by_label("Username").fill(name)
+        person.page.get_by_label("Password").fill(name)
+        person.page.get_by_role("button", name="Log in").click()
+        person.page.wait_for_url("**/cases/")
+        self.people.append(person)
+        return person
+
+    def open_case(self, person: Person, subject: str) -> str:
+        """Open a case and return the address of its page, which is ready to be written in."""
+        person.page.goto("/cases/new/")
+        person.page.get_by_label("Subject").fill(subject)
+        person.page.get_by_role("button", name="Open the case").click()
+        self.wait_until_ready(person)
+        return person.page.url
+
+    def visit(self, person: Person, url: str) -> None:
+        """Open a case's page and wait until it follows its thread."""
+        person.page.goto(url)
+        self.wait_until_ready(person)
+
+    def wait_until_ready(self, person: Person) -> None:
+        person.page.wait_for_selector("[data-ac-thread][data-ac-ready]")
+
+    def send(self, person: Person, text: str) -> None:
+        """Write a message and send it with Enter."""
+        person.page.get_by_label("Message").fill(text)
+        person.page.get_by_label("Message").press("Enter")
+
+
+@pytest.fixture
+def desk(stack: Stack) -> Iterator[Desk]:
+    """The demo with its logins and orders: web server, worker and sweeper as processes."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    call_command("seed_demo", verbosity=0, stdout=StringIO())
+    stack.worker(DEMO_MODEL="offline", DEMO_MODEL_DELAY="0.05")
+    stack.sweeper()
+    web = stack.web(DEMO_MODEL="offline")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield Desk(web.url, browser)
+        browser.close()

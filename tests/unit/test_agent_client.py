@@ -1,0 +1,38 @@
+"""The shipped browser client, its reducers and its transport, run by Node against a browser of straw."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+CLIENT = HERE.parents[1] / "agentcore" / "static" / "agentcore"
+NODE = shutil.which("node")
+
+
+@pytest.mark.once
+@pytest.mark.skipif(NODE is None, reason="Node is not installed")
+@pytest.mark.covers("ui:3", "ui:14", "ui:15")
+def test_client_keeps_its_promises():
+    done = subprocess.run([str(NODE), HERE / "agent_client.mjs", CLIENT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.once
+@pytest.mark.covers("dj:TPL-4")
+def test_client_loads_nothing_from_elsewhere_and_evaluates_nothing():
+    for file in CLIENT.glob("*.js"):
+        source = file.read_text()
+        for forbidden in (
+            "http://",
+            "https://",
+            "eval(",
+            "new Function",
+            "innerHTML",
+            "insertAdjacentHTML",
+            "sourceMappingURL",
+        ):
+            assert forbidden not in source, f"{forbidden} in {file.name}"
