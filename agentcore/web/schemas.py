@@ -50,17 +50,24 @@ class DecideIn(Input):
 
 
 class ThreadOut(Schema):
-    """A thread."""
+    """A thread; a page that reads it first may follow the thread's log from after `seq`."""
 
     id: UUID
     title: str
+    seq: int
     created_at: datetime
     updated_at: datetime
 
     @classmethod
     def of(cls, thread: Thread) -> Self:
         """Return what the API shows of a thread."""
-        return cls(id=thread.pk, title=thread.title, created_at=thread.created_at, updated_at=thread.updated_at)
+        return cls(
+            id=thread.pk,
+            title=thread.title,
+            seq=thread.stream.next_seq - 1,
+            created_at=thread.created_at,
+            updated_at=thread.updated_at,
+        )
 
 
 class MessageOut(Schema):

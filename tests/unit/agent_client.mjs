@@ -90,8 +90,9 @@ function serve(routes) {
     return { ok: status < 400, status, json: async () => answer.body ?? answer };
   };
 }
-async function started(routes = {}) {
-  serve({ "/runs/r1/events": { events: [], next_after: -1, done: false }, "/messages": { messages: [], before: null }, "/threads/t1/runs": { runs: [] }, ...routes });
+async function started(routes = {}, seq = -1) {
+  serve({ "/runs/r1/events": { events: [], next_after: -1, done: false }, "/messages": { messages: [], before: null }, "/threads/t1/runs": { runs: [] }, ...routes,
+    "/threads/t1": { seq } });
   const thread = new AgentThread({ threadId: "t1", sendUrl: "/send" });
   await thread.start();
   sockets.at(-1).open();
@@ -207,12 +208,12 @@ const TESTS = {
     thread.reconnect();
     assert.deepEqual([thread.state.connection.status, sockets.length], ["gone", before]);
   },
-  async "messages before the loaded page wait for their page"() {
+  async "the thread's log is followed from where the loaded state stands"() {
     const page = { ...messages[0], id: "m50", run: null, order: 50 };
-    const { thread, socket } = await started({ "/messages": (_, url) => (url.includes("before=") ? { messages: [messages[0]], before: null } : { messages: [page], before: "50" }) });
-    socket.event("thread:t1", { seq: 0, type: "thread.message", message: messages[0] });
-    socket.event("thread:t1", { seq: 1, type: "thread.message", message: { ...page, text: "again" } });
-    assert.deepEqual(thread.state.messages.map((message) => message.id), ["m50"]);
+    const { thread, socket } = await started({ "/messages": (_, url) => (url.includes("before=") ? { messages: [messages[0]], before: null } : { messages: [page], before: "50" }) }, 7);
+    assert.deepEqual(socket.sent[0].cursors, { "thread:t1": 7 });
+    socket.event("thread:t1", { seq: 8, type: "thread.message", message: { ...page, text: "again" } });
+    assert.deepEqual(thread.state.messages.map((message) => [message.id, message.text]), [["m50", "again"]]);
     await thread.loadOlder();
     assert.deepEqual([thread.state.messages.map((message) => message.id), thread.state.hasOlder], [["m0", "m50"], false]);
   },

@@ -28,7 +28,7 @@ export class Problem extends Error {
 export class AgentThread extends EventTarget {
   #options; #thread = newThread(); #runs = {}; #records = new Map(); #logs = new Map(); #outbox = new Map();
   #catching = new Set();
-  #older = null; #oldest = null; #socket = null; #timer = 0; #watchdog = 0; #failures = 0; #closed = false;
+  #older = null; #socket = null; #timer = 0; #watchdog = 0; #failures = 0; #closed = false;
   #connection = { status: "connecting", failures: 0 };
   state = { messages: [], runs: {}, approvals: [], status: "idle", connection: this.#connection, hasOlder: false };
 
@@ -114,7 +114,10 @@ export class AgentThread extends EventTarget {
 
   async #load() {
     const base = `${this.#options.api}threads/${this.threadId}`;
-    // Runs first: whatever they call finished has all its messages by the time these are read.
+    // The position first: what happens after it is followed, what happened before it is read here.
+    const { seq } = await this.#request("GET", base);
+    this.#thread.seq = Math.max(this.#thread.seq, seq);
+    // Then the runs: whatever they call finished has all its messages by the time these are read.
     const { runs } = await this.#request("GET", `${base}/runs`);
     const page = await this.#request("GET", `${base}/messages`);
     for (const run of runs) this.#records.set(run.id, run);
@@ -131,7 +134,6 @@ export class AgentThread extends EventTarget {
     for (const run of found) this.#records.set(run.id, run);
     for (const message of messages) this.#thread.messages[message.id] = message;
     this.#older = before ?? null;
-    if (messages.length) this.#oldest = messages[0];
     const all = Object.values(this.#thread.messages);
     for (const record of this.#records.values()) {
       const known = this.#runs[record.id];
@@ -222,9 +224,7 @@ export class AgentThread extends EventTarget {
   #takeThread(event) {
     const message = event.type === "thread.message" ? event.message : null;
     const known = message && this.#thread.messages[message.id];
-    // The log replays from the beginning; what lies before the loaded pages comes with loadOlder().
-    const hidden = message && !known && this.#older !== null && this.#oldest && byPlace(message, this.#oldest) < 0;
-    this.#thread = reduceThread(this.#thread, hidden ? { ...event, type: "hidden" } : event);
+    this.#thread = reduceThread(this.#thread, event);
     if (message && !known && message.author?.kind === "user") {
       const mine = (entry) => !entry.id && entry.status === "sending" && entry.text === message.text;
       const sent = [...this.#outbox.values()].find(mine);
