@@ -130,7 +130,9 @@ class Link:
                 continue
             failures = 0
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), max(renew_at - loop.time(), 0))
+                # Not wait_for(): before Python 3.12 it swallows a cancellation that coincides with the event.
+                async with asyncio.timeout_at(renew_at):
+                    await self._changed.wait()
 
     async def _reconcile(self, channel: str) -> None:
         for stream_id in set(self._wanted()) - self._joined:

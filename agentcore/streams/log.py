@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -194,6 +193,7 @@ def _select(
 
 def _announce(alias: str, item: Append) -> None:
     if item.payloads:
+        # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
         transaction.on_commit(
-            partial(hints.publish, item.stream_id, item.first_seq, item.payloads), using=alias, robust=True
+            lambda: hints.publish(item.stream_id, item.first_seq, item.payloads), using=alias, robust=True
         )

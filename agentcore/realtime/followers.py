@@ -1,0 +1,120 @@
+"""The streams one socket follows: a task each, idle until the hub has something."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from ..streams.hub import Hub
+from ..streams.log import Entry
+from . import frames
+from .frames import Name
+from .survey import Found
+
+__all__ = ["MAX_FOLLOWED", "Followers"]
+
+logger = logging.getLogger("agentcore.realtime")
+
+MAX_FOLLOWED = 200
+
+
+class Followers:
+    """Sends the records of the streams it was given; a run is let go after its last event."""
+
+    def __init__(
+        self,
+        send: Callable[[str], Awaitable[None]],
+        find_run: Callable[[UUID], Awaitable[Found | None]],
+        on_failure: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._send = send
+        self._find_run = find_run
+        self._on_failure = on_failure
+        self._tasks: dict[Name, asyncio.Task[None]] = {}
+        self._seen: set[Name] = set()
+        self._announced_from: int | None = None
+        self._stopped = False
+
+    def follow_thread(self, found: Found, after: int) -> None:
+        """Follow the thread's stream; runs it announces from now on are followed too."""
+        # What came before is history: those runs are followed if they are live or were asked for.
+        if self._announced_from is None:
+            self._announced_from = found.next_seq
+        self._start(found, after, self._notice)
+
+    def follow_run(self, found: Found, after: int) -> None:
+        """Follow a run to its end, from after a position; anew if it is followed already."""
+        self._seen.add(found.name)
+        if found.ended and after >= found.next_seq - 1:
+            self._stop(found.name)
+            return
+        self._start(found, after, _is_last)
+
+    def follows(self, name: Name) -> bool:
+        """Whether the stream is followed, or was to its end."""
+        return name in self._tasks or name in self._seen
+
+    async def stop(self) -> None:
+        """Let go of everything; called by a follower, it returns to that follower, which then ends."""
+        self._stopped = True
+        tasks, self._tasks = list(self._tasks.values()), {}
+        mine = [task for task in tasks if task is not asyncio.current_task()]
+        for task in mine:
+            task.cancel()
+        await asyncio.gather(*mine, return_exceptions=True)
+
+    def _start(self, found: Found, after: int, ends: Callable[[Entry], Awaitable[bool]]) -> None:
+        self._stop(found.name)
+        if len(self._tasks) >= MAX_FOLLOWED:
+            logger.warning("a socket follows too many streams", extra={"action": "follow"})
+            return
+        task = asyncio.create_task(self._follow(found, after, ends))
+        self._tasks[found.name] = task
+        task.add_done_callback(lambda done: self._forget(found.name, done))
+
+    def _stop(self, name: Name) -> None:
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+
+    def _forget(self, name: Name, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(name) is task:
+            del self._tasks[name]
+
+    async def _follow(self, found: Found, after: int, ends: Callable[[Entry], Awaitable[bool]]) -> None:
+        try:
+            async with Hub.current().watch(found.stream_id, after) as subscription:
+                while True:
+                    for entry in await subscription.next():
+                        await self._send(frames.event(found.name, entry.seq, entry.data))
+                        if self._stopped or await ends(entry):
+                            return
+        except OSError:
+            logger.debug("the client went away", extra={"action": "follow"})
+        except Exception:
+            logger.exception("a stream cannot be followed", extra={"action": "follow"})
+            await self._on_failure()
+
+    async def _notice(self, entry: Entry) -> bool:
+        is_news = self._announced_from is not None and entry.seq >= self._announced_from
+        event = _decode(entry) if is_news else {}
+        if event.get("type") == "thread.run":
+            name = Name("run", UUID(event["run"]))
+            found = None if self.follows(name) else await self._find_run(name.id)
+            if found is not None and not self.follows(name):
+                self.follow_run(found, -1)
+        return False
+
+
+async def _is_last(entry: Entry) -> bool:
+    # Most events are deltas: they are not parsed.
+    return b'"done"' in entry.data and _decode(entry).get("type") == "done"
+
+
+def _decode(entry: Entry) -> dict[str, Any]:
+    event = json.loads(entry.data)
+    return event if isinstance(event, dict) else {}
