@@ -201,6 +201,14 @@ const TESTS = {
     assert.deepEqual([thread.state.connection.status, sockets.at(-1).url], ["open", "wss://desk.example/ws/agent/threads/t1/"]);
     thread.close();
   },
+  async "a log the server starts over is read over"() {
+    const { thread, socket } = await started();
+    LOG.slice(0, 4).forEach((event) => socket.event("run:r1", event));
+    socket.onmessage({ data: JSON.stringify({ v: 1, type: "resync", stream: "run:r1", after: -1 }) });
+    LOG.slice(0, 2).forEach((event) => socket.event("run:r1", event));
+    assert.equal(thread.state.runs.r1.seq, 1);
+    assert.equal(thread.log("r1").length, 2);
+  },
   async "a thread that is gone is not asked for again"() {
     const { thread, socket } = await started();
     const before = sockets.length;

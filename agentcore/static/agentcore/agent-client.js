@@ -198,6 +198,7 @@ export class AgentThread extends EventTarget {
   #frame(frame) {
     if (frame.type === "attached") { this.#failures = 0; this.#status("open"); return; }
     if (frame.type === "error") { this.dispatchEvent(new CustomEvent("problem", { detail: frame })); return; }
+    if (frame.type === "resync") { this.#forget(frame); return; }
     if (!frame.stream) return;
     try {
       this.#take(frame.stream, { ...frame.event, seq: frame.seq });
@@ -207,6 +208,14 @@ export class AgentThread extends EventTarget {
       else this.#attach();
     }
     this.#changed();
+  }
+
+  /** The server does not know our cursor: it sends the log again, from after the position it names. */
+  #forget({ stream, after }) {
+    const [kind, id] = stream.split(":");
+    if (kind === "thread") { this.#thread.seq = after; return; }
+    delete this.#runs[id];
+    this.#logs.delete(id);
   }
 
   #take(stream, event) {
