@@ -1,0 +1,150 @@
+"""What all pages of agentcore's admin share: nothing is edited, and nobody sees more than the policy shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model, Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_POST
+
+from .. import registry
+from . import show
+
+Perform = Callable[[HttpRequest, Any], HttpResponse]
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list and a page per object, scoped by the access policy; every change goes through a service."""
+
+    sees_all: ClassVar[tuple[str, ...]]
+    """Permissions any of which stands for the view permission of the model."""
+
+    search_ids: ClassVar[tuple[str, ...]]
+    """The lookups a searched id is compared with; each has an index."""
+
+    search_person: ClassVar[str]
+    """The relation whose user name a searched word begins."""
+
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each count would scan the table
+    list_per_page = 50
+    list_max_show_all = 200
+    search_help_text = gettext_lazy("An id, or the beginning of a user name.")
+
+    class Media:
+        css = {"all": ["agentcore/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return super().has_view_permission(request, obj) or any(map(request.user.has_perm, self.sees_all))
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return super().get_queryset(request).visible_to(request.user)  # type: ignore[attr-defined,no-any-return]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find ids and beginnings of user names: what an index can find in a big table."""
+        for word in search_term.split():
+            queryset = queryset.filter(self._matches(word))
+        return queryset, False
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show one object; this address takes no input."""
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            return self._missing(request, object_id)
+        if not self.has_view_permission(request, obj) or request.method not in ("GET", "HEAD"):
+            raise PermissionDenied
+        return self.detail(request, obj)
+
+    def detail(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        """Return the page of one object."""
+        raise NotImplementedError
+
+    def page(self, request: HttpRequest, template: str, title: str, obj: Any = None, **context: Any) -> HttpResponse:
+        """Return one of agentcore's admin pages inside the site's own frame."""
+        # For {% url "admin:…" %} in templates: it must lead to this site, whatever its name.
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request,
+            f"admin/agentcore/{template}",
+            {
+                **self.admin_site.each_context(request),
+                "opts": self.opts,
+                "original": obj,
+                "title": title,
+                "media": self.media,
+                **context,
+            },
+        )
+
+    def command(self, perform: Perform) -> Callable[..., HttpResponse]:
+        """Return the view of a button on an object's page: POST only, and only for who sees the object."""
+
+        @require_POST
+        def view(request: HttpRequest, object_id: UUID) -> HttpResponse:
+            obj = self.get_object(request, str(object_id))
+            if obj is None or not self.has_view_permission(request, obj):
+                raise Http404
+            return perform(request, obj)
+
+        return self.admin_site.admin_view(view)
+
+    def url(self, view: str, *args: Any) -> str:
+        """Return the address of one of this model's pages on this site."""
+        return show.address(self.admin_site, self.model, view, *args)
+
+    def _matches(self, word: str) -> Q:
+        try:
+            wanted = UUID(word)
+        except ValueError:
+            people = get_user_model()
+            found = people._default_manager.filter(**{f"{people.USERNAME_FIELD}__startswith": word})
+            return Q(**{f"{self.search_person}__in": found})
+        return Q.create([(lookup, wanted) for lookup in self.search_ids], connector=Q.OR)
+
+    def _missing(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Answer for what is not there or not theirs as Django's admin does: one sentence, and back to the start."""
+        text = _("%(name)s with ID “%(key)s” doesn’t exist. Perhaps it was deleted?") % {
+            "name": self.opts.verbose_name,
+            "key": unquote(object_id),
+        }
+        self.message_user(request, text, messages.WARNING)
+        return HttpResponseRedirect(reverse("admin:index", current_app=self.admin_site.name))
+
+
+class AgentFilter(admin.SimpleListFilter):
+    """Filter by agent: the declared ones, and whatever the address names."""
+
+    title = gettext_lazy("agent")
+    parameter_name = "agent"
+    field = "agent"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        # From the registry: the distinct names of a big table would cost a scan of it on every page.
+        return [(name, name) for name in registry.names()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(**{self.field: self.value()}) if self.value() else queryset

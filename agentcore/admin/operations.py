@@ -1,0 +1,104 @@
+"""What an operator may do to a run: why it cannot be done, what it does, and how the result is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ..access import get_policy
+from ..exceptions import RequestError
+from ..models import Run
+from ..services import runs as service
+from ..states import RunStatus, ToolCallStatus
+from ..tools import EffectKind
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing to do to a run; `refusal` and `perform` take the run, who asks, and (to perform) the reason given."""
+
+    name: str
+    label: str | Promise
+    refusal: Callable[[Run, Any], str]
+    perform: Callable[[Run, Any, str], str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run: a message, and a note for the history where something was done."""
+
+    level: int
+    text: str
+    note: str = ""
+
+
+def apply(operation: Operation, run: Run, user: Any, reason: str = "") -> Outcome:
+    """Do it, if it can still be done; a second time it says so and does nothing."""
+    name = f"{run} ({str(run.pk)[-8:]})"
+    refusal = operation.refusal(run, user)
+    if refusal:
+        return Outcome(messages.WARNING, f"{name}: {refusal}")
+    try:
+        sentence = operation.perform(run, user, reason)
+    except RequestError as error:
+        return Outcome(messages.ERROR, f"{name}: {error.message}")
+    return Outcome(messages.SUCCESS, f"{name}: {sentence}", sentence)
+
+
+def repeated_effects(run: Run) -> int:
+    """Return how many calls of this run did something that a retry may do again."""
+    done = run.tool_calls.filter(status=ToolCallStatus.SUCCEEDED)
+    return int(done.exclude(effect=EffectKind.PURE).count())
+
+
+def _cannot_cancel(run: Run, user: Any) -> str:
+    if run.terminal:
+        return _("It has ended already.")
+    if run.cancel_requested_at:
+        return _("It is being cancelled already.")
+    return "" if get_policy().may_cancel(user, run) else _("You may not cancel it.")
+
+
+def _cancel(run: Run, user: Any, reason: str) -> str:
+    over = service.cancel(run, user=user, reason=reason)
+    return _("Cancelled.") if over.terminal else _("Cancel requested; its worker ends it.")
+
+
+def _cannot_retry(run: Run, user: Any) -> str:
+    if not run.terminal:
+        return _("It has not ended yet.")
+    if run.status == RunStatus.SUCCEEDED:
+        return _("It succeeded; there is nothing to retry.")
+    again = run.retries.order_by("number").first()
+    if again is not None:
+        return _("It was retried already, as run %(number)d.") % {"number": again.number}
+    if run.tool_calls.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
+        return _("One of its calls may have taken effect, and nobody has said whether it did.")
+    return "" if get_policy().may_start(user, run.thread) else _("Only who may write in its thread can retry it.")
+
+
+def _retry(run: Run, user: Any, reason: str) -> str:
+    new = service.retry(run, user=user)
+    return _("Retried as run %(number)d.") % {"number": new.number}
+
+
+def _cannot_resume(run: Run, user: Any) -> str:
+    if run.status != RunStatus.WAITING or run.poisoned_at is None:
+        return _("It is not parked, so there is nothing to resume.")
+    return "" if get_policy().may_cancel(user, run) else _("You may not resume it.")
+
+
+def _resume(run: Run, user: Any, reason: str) -> str:
+    service.resume(run, user=user)
+    return _("Resumed.")
+
+
+CANCEL = Operation("cancel", gettext_lazy("Cancel"), _cannot_cancel, _cancel)
+RETRY = Operation("retry", gettext_lazy("Retry"), _cannot_retry, _retry)
+RESUME = Operation("resume", gettext_lazy("Resume"), _cannot_resume, _resume)
