@@ -94,6 +94,8 @@ def get_policy() -> AccessPolicy:
         policy = import_string(path)()
     except ImportError as error:
         raise UserError(f"AGENTCORE['ACCESS_POLICY'] names {path!r}, which cannot be imported.") from error
+    except TypeError as error:
+        raise UserError(f"AGENTCORE['ACCESS_POLICY'] names {path!r}, which makes no policy: {error}.") from error
     if not isinstance(policy, AccessPolicy):
         raise UserError(f"AGENTCORE['ACCESS_POLICY'] names {path!r}, which is not an AccessPolicy.")
     return policy

@@ -55,22 +55,15 @@ def _keys() -> Iterator[CheckMessage]:
     for key, given in value.items():
         if key not in conf.KEYS:
             yield _error(1, f"AGENTCORE[{key!r}] is not a setting.", f"Known are {', '.join(sorted(conf.KEYS))}.")
-        elif not _fits(given, conf.KEYS[key]):
+        elif not conf.fits(key, given):
             wanted = conf.KEYS[key].__name__
             yield _error(2, f"AGENTCORE[{key!r}] must be a positive {wanted}, not {given!r}.", "Correct the value.")
-
-
-def _fits(given: object, kind: type) -> bool:
-    if kind is str:
-        return isinstance(given, str) and bool(given)
-    allowed = (int, float) if kind is float else (int,)
-    return isinstance(given, allowed) and not isinstance(given, bool) and given > 0
 
 
 def _policy() -> Iterator[CheckMessage]:
     try:
         access.get_policy()
-    except (UserError, TypeError) as error:
+    except UserError as error:
         yield _error(3, str(error), "Name a subclass of agentcore.access.AccessPolicy by its dotted path.")
 
 

@@ -41,6 +41,19 @@ KEYS: dict[str, type] = {
 }
 
 
+MAY_BE_ZERO = frozenset({"MODEL_RETRIES", "OUTPUT_RETRIES"})
+
+
+def fits(key: str, value: object) -> bool:
+    """Whether `value` has the type of a known key, and is neither empty nor negative."""
+    kind = KEYS[key]
+    if kind is str:
+        return isinstance(value, str) and bool(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+        return False
+    return value > 0 or (value == 0 and key in MAY_BE_ZERO)
+
+
 def given() -> dict[str, Any]:
     """Return the project's `AGENTCORE` dict as it stands, unchecked."""
     value = getattr(django_settings, "AGENTCORE", {})
@@ -49,8 +62,8 @@ def given() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Return the settings in force; unknown keys are left to the system checks."""
-    return Settings(**{key.lower(): value for key, value in given().items() if key in KEYS})
+    """Return the settings in force; of a key or value that is wrong the system checks tell, and the default holds."""
+    return Settings(**{key.lower(): value for key, value in given().items() if key in KEYS and fits(key, value)})
 
 
 @receiver(setting_changed, dispatch_uid="agentcore.conf")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from . import jsontext
+
 
 @dataclass(frozen=True)
 class ContextBlock:
@@ -17,8 +19,9 @@ class ContextBlock:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the stored form."""
-        return {"name": self.name, "text": self.text, "metadata": dict(self.metadata)}
+        """Return the stored form, cleaned for every store."""
+        stored: dict[str, Any] = jsontext.clean({"name": self.name, "text": self.text, "metadata": dict(self.metadata)})
+        return stored
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ContextBlock:

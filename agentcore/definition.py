@@ -71,6 +71,8 @@ def define(
     """Return a checked definition; raises `UserError` for what cannot work."""
     if not name or len(name) > 64:
         raise UserError(f"Agent name {name!r}: use 1 to 64 characters; it is stored with every run.")
+    if len(version) > 32:
+        raise UserError(f"Agent {name}: use at most 32 characters for its version; it is stored with every run.")
     if on_busy not in ON_BUSY:
         raise UserError(f"Agent {name}: on_busy must be one of {', '.join(ON_BUSY)}.")
     by_name: dict[str, Tool] = {}

@@ -9,6 +9,9 @@ from uuid import UUID
 
 import django_rq
 import redis
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue
@@ -40,7 +43,7 @@ def enqueue(run_id: UUID) -> bool:
             job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
             description=f"look at run {run_id}",
         )
-    except (redis.RedisError, OSError, KeyError) as error:
+    except (redis.RedisError, OSError, KeyError, ImproperlyConfigured) as error:
         logger.warning(
             "hint not sent: %s; the sweep will send it again",
             type(error).__name__,
@@ -61,3 +64,9 @@ def _connection(queue: str) -> redis.Redis:
         "retry": Retry(NoBackoff(), 0),
     }
     return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
+
+
+@receiver(setting_changed, dispatch_uid="agentcore.dispatch")
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting == "RQ_QUEUES":
+        _connection.cache_clear()

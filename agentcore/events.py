@@ -242,6 +242,7 @@ class ApprovalResponse(Event):
     verdict: str
     by: str
     reason: str
+    edited_arguments: Mapping[str, Any] | None = None
 
 
 # --- the thread's own log ---------------------------------------------------------------------------------------

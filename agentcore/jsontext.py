@@ -38,7 +38,7 @@ def clean(value: Any, depth: int = 0) -> Any:
         case str():
             return clean_text(str(value))
         case int():
-            return int(value) if abs(value) <= MAX_SAFE_INTEGER else str(value)
+            return int(value) if abs(value) <= MAX_SAFE_INTEGER else _digits(value)
         case float():
             if not math.isfinite(value):
                 return str(value)
@@ -49,6 +49,14 @@ def clean(value: Any, depth: int = 0) -> Any:
             return [clean(item, depth + 1) for item in value]
         case _:
             return clean_text(str(value))
+
+
+def _digits(number: int) -> str:
+    """Return an integer as text: decimal, but hexadecimal where Python refuses so many digits."""
+    try:
+        return str(number)
+    except ValueError:
+        return hex(number)
 
 
 def canonical(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, get_type_hints, overload
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 
 from . import jsontext
 from .exceptions import ModelRetry, UserError
@@ -155,8 +156,11 @@ def tool(
         kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, target)
         if retries and kind is EffectKind.UNSAFE:
             raise UserError(f"Tool {target.__name__}: an unsafe tool is never repeated, so it takes no retries.")
-        context_parameter, parameters = _signature(target)
-        schema = parameters.model_json_schema()
+        try:
+            context_parameter, parameters = _signature(target)
+            schema = parameters.model_json_schema()
+        except (NameError, PydanticUserError) as error:
+            raise UserError(f"Tool {target.__name__}: its signature has no JSON Schema. {error}") from error
         return Tool(
             name=_name(name or target.__name__),
             description=inspect.getdoc(target) or "",
@@ -197,6 +201,8 @@ def _signature(target: Callable[..., Any]) -> tuple[str | None, type[BaseModel]]
     for parameter in inspect.signature(target).parameters.values():
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise UserError(f"Tool {target.__name__}: *{parameter.name} has no schema; name every parameter.")
+        if parameter.name.startswith("_"):
+            raise UserError(f"Tool {target.__name__}: parameter {parameter.name} may not begin with an underscore.")
         if parameter.name not in hints:
             raise UserError(f"Tool {target.__name__}: parameter {parameter.name} needs a type annotation.")
         if hints[parameter.name] is ToolContext:
@@ -204,4 +210,5 @@ def _signature(target: Callable[..., Any]) -> tuple[str | None, type[BaseModel]]
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         declared[parameter.name] = (hints[parameter.name], default)
-    return context_parameter, create_model(target.__name__, __config__=ConfigDict(extra="forbid"), **declared)
+    config = ConfigDict(extra="forbid", allow_inf_nan=False)  # JSON has no NaN, so no tool is called with one
+    return context_parameter, create_model(target.__name__, __config__=config, **declared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .web.api import api
+from .web.problems import urls_of
 
 app_name = "agentcore"
-urlpatterns = api.urls[0]
+urlpatterns = urls_of(api)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,21 +147,29 @@ def _check(tool: Tool | None, request: CallRequested) -> tuple[dict[str, Any], s
     raw = request.arguments
     if isinstance(raw, str):
         try:
-            raw = json.loads(raw or "{}", parse_constant=_no_constant)
+            raw = json.loads(raw or "{}", parse_constant=_no_constant, parse_float=_finite)
         except (ValueError, RecursionError):
             return {"text": jsontext.shorten(str(raw), 2000)}, "The arguments are not valid JSON. Send them again."
     if not isinstance(raw, Mapping):
         return {"value": raw}, "The arguments must be a JSON object."
+    raw = jsontext.clean(dict(raw))  # first, so that what is checked and recorded is what will run
     if tool is None:
-        return dict(raw), f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
+        return raw, f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
     try:
         return tool.validate(raw), ""
     except ModelRetry as error:
-        return dict(raw), error.message
+        return raw, error.message
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call: ToolCall, runtime: Runtime) -> bool:

@@ -12,7 +12,7 @@ from ..parts import ToolResultPart
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from ..tools import EffectKind
 from .claim import RunRow
-from .journal import Change, Commit, Saved
+from .journal import Change, Commit, Move, Saved
 from .takeover import UNVERIFIED
 
 NOT_RUN = "The run ended before this call was run."
@@ -20,6 +20,7 @@ NOT_RUN = "The run ended before this call was run."
 
 def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: str = "") -> Commit:
     """Return the entry that ends a run: a result for every open call, no open step or approval, `done` last."""
+    message = jsontext.clean_text(message)
     entry = _close_step(run.pk)
     for call in ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position"):
         entry = entry.and_then(_close_call(run, call))
@@ -60,7 +61,7 @@ def result_message(
 
 def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "") -> Commit:
     """Return the entry that gives a call its one result: event, message and row."""
-    rows = ToolCall.objects.filter(pk=call.pk, status=call.status)
+    error = jsontext.clean_text(error)
     values = {
         "status": status.value,
         "result": "" if result is None else jsontext.canonical(result),
@@ -72,7 +73,7 @@ def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: obje
             events.ToolResult(call.call_id, call.name, status.value, result, error or None),
             result_message(run, call, status, result=result, error=error),
         ],
-        changes=[Change(rows, values, expect=1)],
+        moves=[Move(call, call.status, values)],
     )
 
 
@@ -100,11 +101,11 @@ def _close_approvals(run_id: UUID) -> Commit:
 
 def void(approval: Approval, status: ApprovalStatus, reason: str) -> Commit:
     """Return the entry that closes an approval without a person's decision."""
-    rows = Approval.objects.filter(pk=approval.pk, status=ApprovalStatus.PENDING)
     call = approval.tool_call
+    values = {"status": status.value, "decided_at": NOW, "reason": reason}
     return Commit(
         events=[events.ApprovalResponse(str(approval.pk), call.call_id, status.value, "", reason)],
-        changes=[Change(rows, {"status": status.value, "decided_at": NOW, "reason": reason}, expect=1)],
+        moves=[Move(approval, ApprovalStatus.PENDING.value, values)],
         thread_events=[
             events.ThreadApproval(str(approval.pk), str(approval.run_id), call.call_id, call.name, status.value, "")
         ],

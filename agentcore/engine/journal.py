@@ -56,6 +56,18 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Move:
+    """One row's way out of a status; rows that move alike are changed by one statement.
+
+    A row that is not in the status `source` any more rolls the whole commit back.
+    """
+
+    row: models.Model
+    source: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Check:
     """How many rows must still be there when the run's row is locked; another count rolls the commit back."""
 
@@ -71,6 +83,7 @@ class Commit:
     run: Mapping[str, Any] = field(default_factory=dict)
     inserts: Sequence[Insert] = ()
     changes: Sequence[Change] = ()
+    moves: Sequence[Move] = ()
     checks: Sequence[Check] = ()
     starts: bool = False
     thread_events: Sequence[Event] = ()
@@ -82,6 +95,7 @@ class Commit:
             run={**self.run, **other.run},
             inserts=[*self.inserts, *other.inserts],
             changes=[*self.changes, *other.changes],
+            moves=[*self.moves, *other.moves],
             checks=[*self.checks, *other.checks],
             starts=self.starts or other.starts,
             thread_events=[*self.thread_events, *other.thread_events],
@@ -149,7 +163,7 @@ def _apply(row: RunRow, allocation: Allocation, entry: Commit) -> None:
     if messages:
         Message.objects.bulk_create(messages)
     _insert(entry.inserts, allocation)
-    for change in entry.changes:
+    for change in [*entry.changes, *_together(entry.moves)]:
         _update(change, allocation)
     log.write(row.stream_id, allocation.first_seq, _encode(entry, allocation))
     if entry.run.get("status") in TERMINAL_RUN_STATUSES:
@@ -167,6 +181,20 @@ def _insert(inserts: Sequence[Insert], allocation: Allocation) -> None:
         by_model.setdefault(type(insert.row), []).append(insert.row)
     for model, items in by_model.items():
         model._default_manager.bulk_create(items)
+
+
+def _together(moves: Sequence[Move]) -> list[Change]:
+    """Return the moves as updates, one for all that are alike."""
+    alike: dict[tuple[Any, ...], list[Move]] = {}
+    for move in moves:
+        alike.setdefault((type(move.row), move.source, *sorted(move.values.items())), []).append(move)
+    return [_all_at_once(same) for same in alike.values()]
+
+
+def _all_at_once(alike: Sequence[Move]) -> Change:
+    first = alike[0]
+    rows = type(first.row)._default_manager.filter(pk__in=[move.row.pk for move in alike], status=first.source)
+    return Change(rows, first.values, expect=len(alike))
 
 
 def _update(change: Change, allocation: Allocation) -> None:

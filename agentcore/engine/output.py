@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .. import jsontext
 from ..definition import AgentDefinition
 
 
@@ -26,7 +27,8 @@ def check_output(definition: AgentDefinition, outputs: Sequence[object], *, has_
     if not outputs:
         return Verdict(fault=f"The answer needs a structured output of type {definition.output.__name__}; none came.")
     try:
-        return Verdict(definition.output.model_validate(outputs[-1]).model_dump(mode="json"))
+        cleaned = jsontext.clean(outputs[-1])
+        return Verdict(jsontext.clean(definition.output.model_validate(cleaned).model_dump(mode="json")))
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
         return Verdict(fault=f"The structured output is not valid: {faults}.")

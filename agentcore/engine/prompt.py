@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..context import ContextBlock, ContextLoader, LoaderContext
@@ -42,7 +42,8 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
             name = getattr(loader, "__name__", repr(loader))
             logger.exception("context loader %s failed", name, extra={"run_id": str(run.pk), "attempt": run.attempt})
             raise RunError(f"The context loader {name} failed.", code="context_failed") from error
-    return tuple(blocks)
+    # As they are stored: every later step reads them back, and must be asked the same.
+    return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)
 
 
 async def build(
@@ -71,32 +72,35 @@ async def build(
 def history(run: Run, recent: int) -> tuple[ModelMessage, ...]:
     """Return the newest messages up to this run's turn, oldest first.
 
-    Only complete messages; no later turn; trimmed at the start of a turn; and no
-    call without its result, nor a result without its call.
+    Only complete messages; no later turn; trimmed at the start of a turn, and never
+    in the run's own; and no call without its result, nor a result without its call.
     """
-    newest = list(
-        Message.objects.filter(thread_id=run.thread_id, order__lte=run.order)
-        .complete()
-        .order_by("-order", "-step_order")[: recent + 1]
-    )
-    if len(newest) > recent:
-        cut = newest[-1].order
-        newest = [message for message in newest if message.order != cut] or newest[:-1]
-    said = [ModelMessage(item.author_kind, item.author_name, item.parts) for item in reversed(newest)]
-    return _paired(said)
+    readable = Message.objects.filter(thread_id=run.thread_id).complete()
+    turn = list(readable.filter(order=run.order).order_by("step_order"))
+    room = max(recent - len(turn), 0)
+    older = list(readable.filter(order__lt=run.order).order_by("-order", "-step_order")[: room + 1])
+    if len(older) > room:
+        cut = older[-1].order
+        older = [message for message in older if message.order != cut]
+    return _paired([*reversed(older), *turn])
 
 
-def _paired(messages: Iterable[ModelMessage]) -> tuple[ModelMessage, ...]:
-    kept = list(messages)
-    calls = {part.call_id for message in kept for part in message.parts if isinstance(part, ToolCallPart)}
-    results = {part.call_id for message in kept for part in message.parts if isinstance(part, ToolResultPart)}
+def _paired(messages: Sequence[Message]) -> tuple[ModelMessage, ...]:
+    """Return what a model is shown of the messages; an id of a call is one run's only."""
+    calls = {(item.run_id, part.call_id) for item in messages for part in item.parts if isinstance(part, ToolCallPart)}
+    results = {
+        (item.run_id, part.call_id) for item in messages for part in item.parts if isinstance(part, ToolResultPart)
+    }
     both = calls & results
 
-    def whole(part: Part) -> bool:
-        return not isinstance(part, ToolCallPart | ToolResultPart) or part.call_id in both
+    def whole(message: Message, part: Part) -> bool:
+        return not isinstance(part, ToolCallPart | ToolResultPart) or (message.run_id, part.call_id) in both
 
-    trimmed = [ModelMessage(item.author, item.name, tuple(filter(whole, item.parts))) for item in kept]
-    return tuple(message for message in trimmed if message.parts)
+    shown = [
+        ModelMessage(item.author_kind, item.author_name, tuple(part for part in item.parts if whole(item, part)))
+        for item in messages
+    ]
+    return tuple(message for message in shown if message.parts)
 
 
 async def _call(function: ContextLoader | Any, about: LoaderContext, runtime: Runtime) -> Any:

@@ -66,9 +66,9 @@ class RunningCall:
         """Run the body, again if its effect allows and its `retries` say so; never raises for what a tool does."""
         arguments = self._call.arguments_json
         if self._call.tries > 1 and self._tool.check is not None:
-            happened = await self._invoke(lambda: self._tool.check(arguments, self))  # type: ignore[misc]
-            if happened is not None:
-                return self._succeeded(happened)
+            checked = await self._look_whether_it_happened(self._tool.check, arguments)
+            if checked is not None:
+                return checked
         outcome = await self._attempt(arguments)
         for _ in range(self._tool.retries):
             if outcome.status is ToolCallStatus.SUCCEEDED:
@@ -77,11 +77,29 @@ class RunningCall:
         await asyncio.gather(*self._progress)
         return outcome
 
+    async def _look_whether_it_happened(self, check: Callable[..., Any], arguments: dict[str, Any]) -> Outcome | None:
+        """Return the outcome of an earlier attempt, or None where there was none; a check that fails tells nothing."""
+        try:
+            async with asyncio.timeout(self._limit):
+                happened = await self._invoke(lambda: check(arguments, self), inspect.iscoroutinefunction(check))
+                return None if happened is None else self._succeeded(happened)
+        except Exception as error:
+            logger.exception(
+                "the check of tool %s failed",
+                self._call.name,
+                extra={"run_id": str(self.run_id), "attempt": self.attempt, "action": "check_failed"},
+            )
+            return self._unknown(f"Whether it took effect could not be checked ({type(error).__name__}).")
+
+    @property
+    def _limit(self) -> float:
+        return self._tool.timeout if self._tool.timeout is not None else get_settings().tool_timeout
+
     async def _attempt(self, arguments: dict[str, Any]) -> Outcome:
-        limit = self._tool.timeout if self._tool.timeout is not None else get_settings().tool_timeout
+        limit = self._limit
         try:
             async with asyncio.timeout(limit):
-                return self._succeeded(await self._invoke(self._tool.bind(arguments, self)))
+                return self._succeeded(await self._invoke(self._tool.bind(arguments, self), self._tool.is_async))
         except TimeoutError:
             self._stopped.set()
             return self._unknown(f"The tool did not end within {limit:g} seconds.")
@@ -102,9 +120,9 @@ class RunningCall:
                 ToolCallStatus.FAILED, error=f"The tool failed with {type(error).__name__} (reference {reference})."
             )
 
-    async def _invoke(self, function: Callable[[], Any]) -> Any:
-        """Call the body: awaited if it is async, in a thread of the application's if it is not."""
-        if self._tool.is_async:
+    async def _invoke(self, function: Callable[[], Any], is_async: bool) -> Any:
+        """Call the app's code: awaited if it is async, in a thread of the application's if it is not."""
+        if is_async:
             value = function()
             return await value if inspect.isawaitable(value) else value
         return await self._runtime.app(function)
@@ -123,5 +141,7 @@ class RunningCall:
         return Outcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
 
     def _show(self, value: Any) -> None:
+        if self.cancelled:
+            return  # the call has its outcome; a thread that could not be stopped says no more
         entry = Commit(events=[events.ToolProgress(self.call_id, value)])
         self._progress.append(self._loop.create_task(self._commit(entry)))  # type: ignore[arg-type]

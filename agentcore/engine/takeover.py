@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from .. import events
+from .. import events, jsontext
 from ..clock import NOW
 from ..models import Step, ToolCall
 from ..states import StepKind, StepStatus, ToolCallStatus
@@ -35,7 +35,7 @@ def abandon(step: Step, attempt: int, code: str, message: str = "") -> Commit:
     values = {
         "status": StepStatus.FAILED.value,
         "error_code": code,
-        "error_message": message,
+        "error_message": jsontext.clean_text(message),
         "finished_at": NOW,
     }
     reset = [events.StepReset(step.number, attempt, code)] if step.kind == StepKind.MODEL else []

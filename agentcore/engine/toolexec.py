@@ -132,7 +132,8 @@ def _may_not_run(this: Round, call: ToolCall, approval: Approval | None, *, gate
     if fresh != approval.digest or call.arguments != approval.effective_arguments:
         return "The call is not the one that was approved. Ask again."
     by = approval.decided_by
-    if approval.decided_by_name != repr(SYSTEM) and (by is None or not get_policy().may_decide(by, approval)):
+    allowed = approval.decided_by_name == repr(SYSTEM) if by is None else get_policy().may_decide(by, approval)
+    if not allowed:
         return "Whoever approved this call may not do so any more. Ask again."
     return ""
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from .. import events
+from .. import events, jsontext
 from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
@@ -128,11 +128,16 @@ async def _read(stream: AsyncIterator[ModelEvent], received: asyncio.Queue[Model
         await received.put(ModelError(f"The model was silent for {limit:g} seconds.", code="timeout"))
     except ModelError as error:
         await received.put(error)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # broken off by this step; otherwise the adapter was cancelled by its own library
         logger.exception("the model adapter raised")
         wrapped = ModelError(f"The model adapter raised {type(error).__name__}.", code="model_failed", retryable=False)
         wrapped.__cause__ = error
         await received.put(wrapped)
+    except BaseException as error:
+        await received.put(error)  # the step raises it: it must not wait for a reader that is gone
 
 
 async def _failed(turn: Turn, step: Step, error: ModelError) -> Retry | None:
@@ -164,7 +169,7 @@ async def _finished(turn: Turn, step: Step) -> Commit:
     finish = {
         "status": StepStatus.FINISHED.value,
         "finished_at": NOW,
-        "finish_reason": draft.finish_reason[:30],
+        "finish_reason": jsontext.clean_text(draft.finish_reason)[:30],
         "usage": draft.usage.to_json(),
         "error_code": OUTPUT_INVALID if verdict.fault else "",
         "error_message": verdict.fault,

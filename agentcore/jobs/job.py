@@ -14,7 +14,7 @@ ALLOWED_FUNCTIONS = frozenset({JOB})
 
 
 class AgentcoreJob(Job):
-    """Refuses any function that is not on the list.
+    """Refuses any function that is not on the list, and everything else a job can make its worker do.
 
     A JSON payload still names a function by its dotted path, and rq imports what
     it names: without this, whoever can write to Redis can run anything.
@@ -27,3 +27,21 @@ class AgentcoreJob(Job):
             raise InvalidJobOperation(f"The function {self.func_name!r} is not agentcore's; the job is refused.")
         function: Callable[..., Any] = super().func
         return function
+
+    @property
+    def success_callback(self) -> None:
+        """None: a callback is one more function that a job names."""
+        return None
+
+    @property
+    def failure_callback(self) -> None:
+        """None, like `success_callback`."""
+        return None
+
+    @property
+    def stopped_callback(self) -> None:
+        """None, like `success_callback`."""
+        return None
+
+    def send_webhooks(self, *args: Any, **kwargs: Any) -> None:
+        """Send none: the worker calls no address that a job names."""

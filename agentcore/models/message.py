@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from .. import parts
+from .. import jsontext, parts
 from ..ids import uuid7
 from ..states import MessageStatus
 from .fields import choices, only
@@ -117,7 +117,7 @@ def compose(
         order=order,
         step_order=step_order,
         author_kind=author_kind,
-        author_name=author_name,
+        author_name=jsontext.clean_text(author_name)[:150],
         author_user_id=author_user_id,
         status=status,
         content=stored,

@@ -16,7 +16,7 @@ from ..clock import NOW
 from ..engine import claim as claims
 from ..engine import ending, journal
 from ..engine.claim import Held
-from ..engine.journal import Change, Commit
+from ..engine.journal import Commit, Move
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -28,13 +28,14 @@ from ..exceptions import (
     RunEnded,
 )
 from ..models import Approval, Run, ToolCall
+from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from . import runs, threads
 from .twins import twin
 
 Verdict = Literal["approve", "deny"]
-DECIDABLE = (RunStatus.RUNNING, RunStatus.WAITING)
 LONGEST_REASON = 2000
+LONGEST_NAME = 150  # a user name may be an e-mail address, which may be longer
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def expire(approval_id: UUID) -> bool:
     if approval is None:
         return False
     with transaction.atomic():
-        held = claims.hold(approval.run_id, DECIDABLE)
+        held = claims.hold(approval.run_id)
         row = Approval.objects.pending().select_related("tool_call").filter(pk=approval_id).first()
         if held is None or row is None or row.expires_at > held.now:
             return False
@@ -112,7 +113,7 @@ def expire(approval_id: UUID) -> bool:
 
 def _decide_run(run_id: UUID, decisions: Mapping[UUID, Decision], user: Any) -> None:
     """Take the decisions on one run: its row first, then its approvals."""
-    held = claims.hold(run_id, DECIDABLE)
+    held = claims.hold(run_id)
     asked = Approval.objects.filter(run_id=run_id, pk__in=list(decisions)).select_related("tool_call", "run")
     entry, decided = Commit(), 0
     for row in asked.order_by("pk"):
@@ -129,9 +130,16 @@ def _decide_run(run_id: UUID, decisions: Mapping[UUID, Decision], user: Any) -> 
 
 
 def record(held: Held, entry: Commit, *, decided: int) -> None:
-    """Record `decided` answers to open calls; where a waiting run owes no other, it goes on in the same transaction."""
+    """Record `decided` answers to open calls; where a waiting run owes no other, it goes on in the same transaction.
+
+    On a running or pending run they are only recorded. So they are on a parked one, which waits for a person.
+    """
     still_open = ToolCall.objects.filter(run_id=held.run_id, status__in=BLOCKED_CALL_STATUSES).count()
-    goes_on = held.status is RunStatus.WAITING and still_open == decided
+    goes_on = (
+        held.status is RunStatus.WAITING
+        and still_open == decided
+        and Run.objects.filter(pk=held.run_id, poisoned_at=None).exists()
+    )
     if goes_on:
         entry = entry.and_then(
             Commit(
@@ -153,20 +161,24 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     approved = decision.verdict == "approve"
     status = ApprovalStatus.APPROVED if approved else ApprovalStatus.DENIED
     reason = jsontext.clean_text(decision.reason)[:LONGEST_REASON]
-    name = repr(SYSTEM) if user is SYSTEM else user.get_username()
+    name = _name(user)
     edited = _edited(row, decision)
     values = {
         "status": status.value,
         "decided_at": NOW,
-        "decided_by": None if user is SYSTEM else user,
+        "decided_by": None if user is SYSTEM else user.pk,
         "decided_by_name": name,
         "reason": reason,
         "edited_arguments": edited,
     }
     call = row.tool_call
     entry = Commit(
-        events=[events.ApprovalResponse(str(row.pk), call.call_id, status.value, name, reason)],
-        changes=[Change(Approval.objects.filter(pk=row.pk, status=ApprovalStatus.PENDING), values, expect=1)],
+        events=[
+            events.ApprovalResponse(
+                str(row.pk), call.call_id, status.value, name, reason, json.loads(edited) if edited else None
+            )
+        ],
+        moves=[Move(row, ApprovalStatus.PENDING.value, values)],
         thread_events=[
             events.ThreadApproval(str(row.pk), str(row.run_id), call.call_id, call.name, status.value, name)
         ],
@@ -177,8 +189,15 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     runnable: dict[str, Any] = {"status": ToolCallStatus.PENDING.value}
     if edited:
         runnable["arguments"] = edited
-    waiting = ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.WAITING)
-    return entry.and_then(Commit(changes=[Change(waiting, runnable, expect=1)]))
+    return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING.value, runnable)]))
+
+
+def _name(user: Any) -> str:
+    """Return under which name a decision is kept; no person's is the system's."""
+    if user is SYSTEM:
+        return repr(SYSTEM)
+    name = str(user.get_username())[:LONGEST_NAME]
+    return f"user {name}" if name == repr(SYSTEM) else name
 
 
 def _edited(row: Approval, decision: Decision) -> str:
@@ -210,7 +229,15 @@ def _check_open(row: Approval, decision: Decision, held: Held) -> None:
         raise Invalid("The verdict must be approve or deny.")
     if row.status != ApprovalStatus.PENDING:
         raise AlreadyDecided(f"This approval is {row.status} already. Reload to see the decision.")
-    if decision.digest != row.digest or row.tool_call.arguments != row.arguments:
+    call = row.tool_call
+    stored = approval_digest(
+        run_id=row.run_id,
+        call_id=call.call_id,
+        tool=call.name,
+        schema_digest=call.schema_digest,
+        arguments=row.arguments,
+    )
+    if not decision.digest == row.digest == stored or call.arguments != row.arguments:
         raise DigestMismatch
     if row.expires_at <= held.now:
         raise ApprovalExpired
@@ -219,10 +246,12 @@ def _check_open(row: Approval, decision: Decision, held: Held) -> None:
 def _is_repeat(row: Approval, decision: Decision, user: Any) -> bool:
     """Whether the same person sent the same decision again, as a double click does."""
     before = {ApprovalStatus.APPROVED: "approve", ApprovalStatus.DENIED: "deny"}.get(ApprovalStatus(row.status))
-    if before != decision.verdict or user is SYSTEM or row.decided_by_id != user.pk:
+    if before != decision.verdict or user is SYSTEM or row.decided_by_id != user.pk or decision.digest != row.digest:
         return False
-    edited = "" if decision.edited_arguments is None else jsontext.canonical(decision.edited_arguments)
-    return decision.digest == row.digest and json.loads(edited or "null") == json.loads(row.edited_arguments or "null")
+    try:
+        return _edited(row, decision) == row.edited_arguments
+    except Invalid:
+        return False
 
 
 def _pk(approval: Approval | UUID | str) -> UUID | str:

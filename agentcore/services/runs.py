@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -81,7 +80,8 @@ def start_once(
     """Do what `start` does, and say whether the run is new."""
     found = messages.writable(thread, user=user)
     typed = None if content is None else messages.as_parts(content)
-    about = dict(metadata or {})
+    about = jsontext.clean(dict(metadata or {}))
+    key = jsontext.clean_text(key)
     request = _request_digest(typed, about)
     if len(key) > LONGEST_KEY:
         raise Invalid(f"The key has {len(key)} characters; the limit is {LONGEST_KEY}.")
@@ -187,7 +187,8 @@ def dispatch_next(thread: Thread | UUID) -> None:
 def hint(run_id: UUID) -> None:
     """Note that a hint goes out, and send it after the commit; a lost one is sent again by the sweep."""
     Run.objects.filter(pk=run_id).update(dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1)
-    transaction.on_commit(partial(dispatch.enqueue, run_id), robust=True)
+    # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
+    transaction.on_commit(lambda: dispatch.enqueue(run_id), robust=True)
 
 
 def _create(

@@ -16,7 +16,7 @@ from .. import dispatch, events
 from ..clock import NOW
 from ..conf import get_settings
 from ..engine import claim as claims
-from ..engine import journal
+from ..engine import ending, journal
 from ..models import Approval, Run
 from ..states import RunStatus, WaitingReason
 from . import approvals, runs
@@ -83,13 +83,17 @@ def _park(run_id: UUID) -> int:
     """Let a run that has cost several workers wait for a person."""
     with transaction.atomic():
         held = claims.hold(run_id, (RunStatus.RUNNING,))
-        if held is None or not Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).exists():
+        run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
+        if held is None or run is None:
             return 0
         entry = journal.Commit(
             events=[events.RunWaiting([WaitingReason.POISONED.value])],
             run={"status": RunStatus.WAITING.value, "lease_expires_at": None, "poisoned_at": NOW},
             thread_events=[held.changed(RunStatus.WAITING)],
         )
+        if run.cancel_requested_at is not None:
+            # No worker lived long enough to see the cancel, and no person owes it an answer.
+            entry = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
         journal.record(held, entry)
     logger.error(
         "parked: %s lost leases", get_settings().poison_after, extra={"run_id": str(run_id), "action": "parked"}

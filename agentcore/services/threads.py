@@ -9,12 +9,15 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
+from .. import jsontext
 from ..access import SYSTEM, require
 from ..exceptions import NotFound
 from ..ids import uuid7
 from ..models import Thread
 from ..streams import log
 from .twins import twin
+
+LONGEST_TITLE = 200
 
 
 def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = None) -> Thread:
@@ -25,8 +28,8 @@ def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = N
         return Thread.objects.create(
             id=key,
             owner=None if user is SYSTEM else user,
-            title=title,
-            metadata=dict(metadata or {}),
+            title=jsontext.clean_text(title)[:LONGEST_TITLE],
+            metadata=jsontext.clean(dict(metadata or {})),
             stream=log.create(f"thread:{key}"),
         )
 

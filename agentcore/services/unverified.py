@@ -11,10 +11,10 @@ from .. import jsontext
 from ..access import SYSTEM, get_policy
 from ..engine import claim as claims
 from ..engine import ending
-from ..engine.journal import Change, Commit
-from ..exceptions import AlreadyDecided, Invalid, NotAllowed, RunEnded
+from ..engine.journal import Commit, Move
+from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
-from ..states import RunStatus, ToolCallStatus
+from ..states import ToolCallStatus
 from . import approvals, runs
 from .twins import twin
 
@@ -34,12 +34,14 @@ def resolve(
         raise Invalid(f"The answer must be one of {', '.join(ANSWERS)}.")
     found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     with transaction.atomic():
-        held = claims.hold(found.pk, (RunStatus.RUNNING, RunStatus.WAITING))
+        held = claims.hold(found.pk)
         call = ToolCall.objects.filter(run=found, call_id=call_id).first()
-        if call is None or call.status != ToolCallStatus.EFFECT_UNVERIFIED:
-            raise AlreadyDecided("This call does not wait for an answer.")
+        if call is None:
+            raise NotFound
         if user is not SYSTEM and not get_policy().may_resolve(user, call):
             raise NotAllowed("You may see this call, but not say what became of it.")
+        if call.status != ToolCallStatus.EFFECT_UNVERIFIED:
+            raise AlreadyDecided("This call does not wait for an answer.")
         if held is None:
             raise RunEnded
         approvals.record(held, _entry(found, call, answer, result, jsontext.clean_text(reason)), decided=1)
@@ -52,9 +54,8 @@ def _entry(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -
     if answer == "give_up":
         error = "It is not known whether the call took effect; it was given up." + (f" {reason}" if reason else "")
         return ending.close_call(run, call, ToolCallStatus.FAILED, error=error)
-    unverified = ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.EFFECT_UNVERIFIED)
     again = {"status": ToolCallStatus.PENDING.value, "error": ""}
-    return Commit(changes=[Change(unverified, again, expect=1)])
+    return Commit(moves=[Move(call, ToolCallStatus.EFFECT_UNVERIFIED.value, again)])
 
 
 aresolve = twin(resolve)

@@ -22,6 +22,7 @@ from .schemas import (
     EventsOut,
     MessageOut,
     MessagesOut,
+    RetryIn,
     RunOut,
     RunsOut,
     SendIn,
@@ -30,7 +31,7 @@ from .schemas import (
 
 PageSize = Annotated[int, Field(ge=1, le=200)]
 LogPageSize = Annotated[int, Field(ge=1, le=1000)]
-Position = Annotated[int, Field(ge=-1)]
+Position = Annotated[int, Field(ge=-1, lt=2**63)]
 
 api = NinjaAPI(
     title="agentcore",
@@ -42,13 +43,13 @@ api = NinjaAPI(
 install(api)
 
 
-@api.get("threads/{uuid:thread_id}", response=ThreadOut)
+@api.get("threads/{thread_id}", response=ThreadOut)
 def get_thread(request: HttpRequest, thread_id: UUID) -> ThreadOut:
     """Return a thread."""
     return ThreadOut.of(threads.get(thread_id, user=request.user))
 
 
-@api.get("threads/{uuid:thread_id}/messages", response=MessagesOut)
+@api.get("threads/{thread_id}/messages", response=MessagesOut)
 def list_messages(
     request: HttpRequest, thread_id: UUID, before: str | None = None, limit: PageSize = 50
 ) -> MessagesOut:
@@ -57,42 +58,40 @@ def list_messages(
     return MessagesOut(messages=[MessageOut.of(item) for item in page.messages], before=page.before)
 
 
-@api.get("threads/{uuid:thread_id}/runs", response=RunsOut)
+@api.get("threads/{thread_id}/runs", response=RunsOut)
 def list_runs(request: HttpRequest, thread_id: UUID, limit: PageSize = 50) -> RunsOut:
     """Return the newest runs of a thread."""
     return RunsOut(runs=RunOut.all(runs.list_(thread_id, user=request.user)[:limit]))
 
 
-@api.post("threads/{uuid:thread_id}/runs", response={200: RunOut, 201: RunOut})
+@api.post("threads/{thread_id}/runs", response={200: RunOut, 201: RunOut})
 def send(request: HttpRequest, thread_id: UUID, body: SendIn) -> Any:
     """Save a message and start a run: 201, or 200 where the same key made it before."""
     started = runs.start_once(registry.get(body.agent), thread_id, body.text, user=request.user, key=body.key)
     return Status(201 if started.created else 200, RunOut.of(started.run))
 
 
-@api.get("runs/{uuid:run_id}", response=RunOut)
+@api.get("runs/{run_id}", response=RunOut)
 def get_run(request: HttpRequest, run_id: UUID) -> RunOut:
     """Return a run."""
     return RunOut.of(runs.get(run_id, user=request.user))
 
 
-@api.get("runs/{uuid:run_id}/events", response=EventsOut)
-def read_events(
-    request: HttpRequest, run_id: UUID, after: Position = -1, limit: LogPageSize = 500
-) -> EventsOut:
+@api.get("runs/{run_id}/events", response=EventsOut)
+def read_events(request: HttpRequest, run_id: UUID, after: Position = -1, limit: LogPageSize = 500) -> EventsOut:
     """Return a page of a run's log."""
     page = events.read(run_id, user=request.user, after=after, limit=limit)
     return EventsOut(events=page.events, next_after=page.next_after, done=page.done)
 
 
-@api.post("runs/{uuid:run_id}/cancel", response=RunOut)
+@api.post("runs/{run_id}/cancel", response=RunOut)
 def cancel(request: HttpRequest, run_id: UUID, body: CancelIn) -> RunOut:
     """Cancel a run; a driven one ends as soon as its worker sees it."""
     return RunOut.of(runs.cancel(run_id, user=request.user, reason=body.reason))
 
 
-@api.post("runs/{uuid:run_id}/retry", response={201: RunOut})
-def retry(request: HttpRequest, run_id: UUID) -> Any:
+@api.post("runs/{run_id}/retry", response={201: RunOut})
+def retry(request: HttpRequest, run_id: UUID, body: RetryIn | None = None) -> Any:
     """Start a new run for the prompt of one that failed or was canceled."""
     return Status(201, RunOut.of(runs.retry(run_id, user=request.user)))
 

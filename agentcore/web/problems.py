@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.urls import URLPattern
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
@@ -20,15 +24,25 @@ _TITLES = {
     401: "You are not signed in",
     403: "Not allowed",
     404: "Not found",
+    405: "Not allowed here",
     409: "Conflict",
+    413: "The request is too large",
     500: "Something went wrong",
 }
 
 
-def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
-    """Return a problem response; its `id` is in the log too."""
+# What the framework itself refuses: a missing CSRF token, a body that is not JSON.
+_HTTP_ERRORS = {
+    400: ("invalid", "The body is not valid JSON. Correct it and send it again."),
+    403: ("csrf_failed", "The CSRF token is missing or not the session's. Reload the page and send the request again."),
+}
+
+
+def problem(status: int, code: str, detail: str, *, error: Exception | None = None, **more: Any) -> HttpResponse:
+    """Return a problem response; its `id` is in the log too, there with the `error` that nobody else may see."""
     reference = uuid7().hex[-12:]
-    logger.info("problem %s %s %s", status, code, reference, extra={"action": "problem"})
+    level = logging.INFO if error is None else logging.ERROR
+    logger.log(level, "problem %s %s %s", status, code, reference, exc_info=error, extra={"action": "problem"})
     body = {
         "type": f"urn:agentcore:problem:{code}",
         "title": _TITLES.get(status, "The request failed"),
@@ -59,9 +73,46 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(ValidationError)
     def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+        if any(item["loc"][0] == "path" for item in error.errors):
+            missing = NotFound()  # an id that cannot be one names nothing
+            return problem(404, missing.code, missing.message)
         faults = [{"where": ".".join(map(str, item["loc"])), "what": item["msg"]} for item in error.errors]
         return problem(400, "invalid", "Some fields are not valid. Correct them and send again.", errors=faults)
 
     @api.exception_handler(HttpError)
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-        return problem(error.status_code, "http_error", str(error))
+        code, detail = _HTTP_ERRORS.get(error.status_code, ("http_error", f"{error}."))
+        return problem(error.status_code, code, detail)
+
+    @api.exception_handler(RequestDataTooBig)
+    def too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+        return problem(413, "body_too_large", "The request is larger than this site takes. Send less at once.")
+
+    @api.exception_handler(Exception)
+    def defect(request: HttpRequest, error: Exception) -> HttpResponse:
+        detail = (
+            "Something went wrong here. Try again; if it lasts, give the id of this problem to whoever runs the site."
+        )
+        return problem(500, "internal_error", detail, error=error)
+
+
+def urls_of(api: NinjaAPI) -> list[URLPattern]:
+    """Return an API's addresses, where a wrong method is a problem too."""
+    patterns = [pattern for pattern in api.urls[0] if isinstance(pattern, URLPattern)]
+    for pattern in patterns:
+        pattern.callback = _answered(pattern.callback)
+    return patterns
+
+
+def _answered(view: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        response = view(request, *args, **kwargs)
+        if not isinstance(response, HttpResponseNotAllowed):
+            return response
+        allowed = response["Allow"]
+        refusal = problem(405, "method_not_allowed", f"This address takes {allowed} only.")
+        refusal["Allow"] = allowed
+        return refusal
+
+    return answer

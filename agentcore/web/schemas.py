@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from ..models import Approval, Message, Run, Thread
 
@@ -33,6 +33,10 @@ class CancelIn(Input):
     reason: str = ""
 
 
+class RetryIn(Input):
+    """Nothing: a retry takes over what the old run was started with."""
+
+
 class DecisionIn(Input):
     """One decision; `digest` is the one that was shown."""
 
@@ -46,7 +50,7 @@ class DecisionIn(Input):
 class DecideIn(Input):
     """Decisions that are taken together or not at all."""
 
-    decisions: list[DecisionIn]
+    decisions: list[DecisionIn] = Field(min_length=1, max_length=1000)
 
 
 class ThreadOut(Schema):
