@@ -1,0 +1,24 @@
+"""Fixtures of the tests of the JSON API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentcore import registry
+from tests.integration.api_room import Caller, World, build
+
+
+@pytest.fixture
+def world(user: Any, other_user: Any, operator: Any) -> Iterator[World]:
+    """A thread of `user` with two runs, and the people who ask for it."""
+    with registry.isolated():
+        yield build(user, other_user, operator)
+
+
+@pytest.fixture
+def owner(world: World) -> Caller:
+    """The browser of the thread's owner."""
+    return world.callers["owner"]

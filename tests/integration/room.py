@@ -1,0 +1,154 @@
+"""What tests of the engine share: agents that play a script, dying workers, races, and a look at the log."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections
+from django.db.models import F
+from django.utils import timezone
+
+from agentcore import SYSTEM, Agent
+from agentcore.engine.runtime import Runtime
+from agentcore.models import Approval, Run, Thread, ToolCall
+from agentcore.services import events, execution
+from agentcore.testing import ScriptedModel, run_until_idle
+from agentcore.tools import Tool
+
+AGO = timedelta(minutes=10)
+
+
+class Died(BaseException):
+    """The worker is gone in this very moment: nothing below the test catches it, and nothing is cleaned up."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """An agent with its scripted model, and a thread to talk in."""
+
+    agent: Agent
+    model: Any
+    thread: Thread
+
+    def send(self, text: str = "Go", **options: Any) -> Run:
+        """Start a run and leave it pending."""
+        return self.agent.runs.send(self.thread, text, user=SYSTEM, **options)
+
+    def play(self, text: str = "Go") -> Run:
+        """Start a run and drive it until it ends or waits."""
+        return run_until_idle(self.send(text))
+
+
+def make(turns: Sequence[Any] | Any, tools: Sequence[Tool] = (), *, user: Any = SYSTEM, **options: Any) -> Room:
+    """An agent called `test` that plays `turns`, or is driven by the model given instead."""
+    model = ScriptedModel(turns) if isinstance(turns, Sequence) else turns
+    agent = Agent(name="test", model=model, tools=list(tools), **options)
+    return Room(agent, model, agent.threads.create(user=user))
+
+
+def log(run: Run) -> list[dict[str, Any]]:
+    """The run's events; fails where their numbers have a gap."""
+    found = events.read(run.pk, user=SYSTEM, limit=1000).events
+    assert [event["seq"] for event in found] == list(range(len(found)))
+    return found
+
+
+def types(run: Run) -> list[str]:
+    """The types of the run's events."""
+    return [event["type"] for event in log(run)]
+
+
+def assert_ended_once(run: Run, status: str) -> None:
+    """The run has this status, and its log says so once, at the end."""
+    assert Run.objects.get(pk=run.pk).status == status
+    found = log(run)
+    assert [event["type"] for event in found].count("done") == 1
+    assert (found[-1]["type"], found[-1]["status"]) == ("done", status)
+    assert not ToolCall.objects.filter(run=run).exclude(status="effect_unverified").open().exists()
+    assert not Approval.objects.pending().filter(run=run).exists()
+
+
+def only_approval(run: Run) -> Approval:
+    """The one approval the run waits for."""
+    return Approval.objects.select_related("tool_call").get(run=run, status="pending")
+
+
+def fresh(row: Any) -> Any:
+    """The row as the database has it now."""
+    return type(row)._default_manager.get(pk=row.pk)
+
+
+def lapse(run: Run) -> None:
+    """Let the lease run out, and the grace of every hint: what time does to a run whose worker is gone."""
+    Run.objects.filter(pk=run.pk, status="running").update(lease_expires_at=timezone.now() - AGO)
+    Run.objects.filter(pk=run.pk, dispatched_at__isnull=False).update(dispatched_at=F("dispatched_at") - AGO)
+
+
+def die_driving(run: Run) -> None:
+    """Drive the run with a worker that a tool or a model kills, and let its lease run out."""
+    try:
+        execution.drive(run.pk, Runtime("doomed", inline=True))
+    except Died:
+        lapse(run)
+        return
+    raise AssertionError(f"nothing killed the worker; the run is {fresh(run).status}")
+
+
+def drive_to_the_end(run: Run) -> Run:
+    """Drive a run that needs nobody, as workers do: again while it is pending."""
+    for _ in range(20):
+        execution.drive(run.pk, Runtime("worker", inline=True))
+        run.refresh_from_db()
+        if run.status != "pending":
+            return run
+    raise AssertionError("the run stays pending")
+
+
+def race(*functions: Callable[[], Any]) -> list[Any]:
+    """Call all at the same moment, each on a connection of its own; return what each returned or raised."""
+    barrier = threading.Barrier(len(functions))
+    outcomes: list[Any] = [None] * len(functions)
+
+    def one(index: int, function: Callable[[], Any]) -> None:
+        try:
+            barrier.wait(20)
+            outcomes[index] = function()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            outcomes[index] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=one, args=item, daemon=True) for item in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a racer hangs"
+    return outcomes
+
+
+@contextmanager
+def driven(run: Run) -> Iterator[threading.Thread]:
+    """Drive a run in a worker thread while the block lasts, and wait for it to let go."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            execution.drive(run.pk, Runtime("worker"))
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(20)
+    assert not thread.is_alive(), "the worker still holds the run"
+    if failures:
+        raise failures[0]

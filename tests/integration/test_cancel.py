@@ -1,0 +1,309 @@
+"""Cancel: at once where nobody drives the run, within about a second where somebody does, and truthful either way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from agentcore import SYSTEM, ToolContext, registry, tool
+from agentcore.engine import ending, suspend, takeover
+from agentcore.exceptions import Conflict, ModelError
+from agentcore.models import Message, Run, ToolCall
+from agentcore.providers.base import StepFinished, TextDelta, UsageReported
+from agentcore.services import execution, runs
+from agentcore.testing import Turn, run_until_idle
+from agentcore.usage import Usage
+from tests.integration.room import assert_ended_once, driven, fresh, log, make, race, types
+from tests.stack import wait_for
+
+PROMPTLY = 1.5  # seconds: "about a second", on a machine that is busy with other tests
+
+
+@pytest.fixture(autouse=True)
+def _registry(settings):
+    # A worker that cannot be stopped must not be saved by its lease.
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
+    with registry.isolated():
+        yield
+
+
+class Speaks:
+    """Speaks until its stream is closed, and notes when that was."""
+
+    name, provider = "speaks", "tests"
+
+    def __init__(self, pause: float = 0.02) -> None:
+        self.pause = pause
+        self.closed_at = 0.0
+
+    async def stream(self, request):
+        try:
+            yield UsageReported(Usage(7, 0, 7))
+            for number in range(10_000):
+                yield TextDelta(f"{number} ")
+                await asyncio.sleep(self.pause)
+            yield StepFinished("stop")
+        finally:
+            self.closed_at = time.monotonic()
+
+
+class Tools:
+    """Tools that stay in their bodies until they are told to stop, and what they noticed."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self.stopped_at = 0.0
+
+
+SEEN = Tools()
+
+
+def _wait_sync(ctx: ToolContext) -> str:
+    SEEN.inside.set()
+    wait_for(lambda: ctx.cancelled, 20, "the tool to be told")
+    SEEN.stopped_at = time.monotonic()
+    ctx.progress("too late")
+    return "too late"
+
+
+async def _wait_async() -> str:
+    SEEN.inside.set()
+    try:
+        await asyncio.sleep(20)
+    finally:
+        SEEN.stopped_at = time.monotonic()
+    return "too late"
+
+
+@tool
+def sync_unsafe(ctx: ToolContext) -> str:
+    """Wait in a thread."""
+    return _wait_sync(ctx)
+
+
+@tool(effect="pure")
+def sync_pure(ctx: ToolContext) -> str:
+    """Wait in a thread, without an effect."""
+    return _wait_sync(ctx)
+
+
+@tool
+async def async_unsafe() -> str:
+    """Wait on the loop."""
+    return await _wait_async()
+
+
+@tool(effect="pure")
+async def async_pure() -> str:
+    """Wait on the loop, without an effect."""
+    return await _wait_async()
+
+
+@tool(needs_approval=True)
+def pay(cents: int) -> str:
+    """Pay."""
+    return "paid"
+
+
+# --- nobody drives the run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("promise:P8")
+def test_a_pending_run_is_canceled_at_once_and_its_late_hint_finds_nothing_to_do():
+    room = make([])
+    run = room.send()
+    canceled = runs.cancel(run, user=SYSTEM, reason="Changed my\x00 mind.")
+    assert canceled.status == "canceled" and canceled.cancel_reason == "Changed my\ufffd mind."
+    assert_ended_once(run, "canceled")
+    assert execution.drive(run.pk) == "nothing"
+    assert room.model.requests == []
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("fault:A6")
+def test_a_waiting_run_is_canceled_at_once_and_a_second_cancel_changes_nothing():
+    run = make([Turn(calls=[("pay", {"cents": 1})])], [pay]).play()
+    runs.cancel(run, user=SYSTEM, reason="first")
+    before = log(run)
+    again = runs.cancel(run, user=SYSTEM, reason="second")
+    assert (again.status, again.cancel_reason, log(run)) == ("canceled", "first", before)
+    assert_ended_once(run, "canceled")
+    assert run.approvals.get().status == "canceled"
+
+
+@pytest.mark.django_db
+def test_a_cancel_lets_the_next_run_of_the_thread_go_on():
+    room = make([Turn(text="Second.")])
+    first, second = room.send("1"), room.send("2")
+    Run.objects.filter(pk=second.pk).update(dispatched_at=None)
+    runs.cancel(first, user=SYSTEM)
+    assert fresh(second).dispatched_at is not None
+    assert run_until_idle(second).status == "succeeded"
+
+
+@pytest.mark.django_db
+def test_cancel_does_not_undo_an_end():
+    run = make([Turn(text="Done.")]).play()
+    assert runs.cancel(run, user=SYSTEM).status == "succeeded"
+    assert_ended_once(run, "succeeded")
+
+
+# --- a worker drives it -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.covers("api:C1", "fault:A8", "promise:P8")
+def test_a_cancel_in_the_middle_of_a_stream_closes_it_and_keeps_what_was_said(monkeypatch):
+    model = Speaks()
+    end = ending.end
+
+    def once_it_is_closed(*args: Any, **kwargs: Any) -> Any:
+        assert model.closed_at, "the run ends while the provider still speaks"
+        return end(*args, **kwargs)
+
+    monkeypatch.setattr(ending, "end", once_it_is_closed)
+    run = make(model).send()
+    with driven(run) as worker:
+        wait_for(lambda: types(run).count("text.delta") > 2, 20, "some text")
+        started = time.monotonic()
+        runs.cancel(run, user=SYSTEM, reason="Enough.")
+        runs.cancel(run, user=SYSTEM, reason="Enough.")
+        worker.join(20)
+        assert time.monotonic() - started < PROMPTLY
+        assert 0 < model.closed_at - started < PROMPTLY
+    assert_ended_once(run, "canceled")
+    run = fresh(run)
+    assert (run.error_code, run.error_message) == ("canceled", "Enough.")
+    said = Message.objects.get(run=run, author_kind="agent")
+    assert said.status == "canceled" and said.text.startswith("0 1 2 ")
+    assert "".join(event["text"] for event in log(run) if event["type"] == "text.delta") == said.text
+    assert run.used.total_tokens == 7
+    assert not run.steps.filter(status="started").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.covers("api:C1", "fault:A8")
+def test_a_cancel_reaches_a_model_that_says_nothing():
+    model = Speaks(pause=20)
+    run = make(model).send()
+    with driven(run) as worker:
+        wait_for(lambda: "text.delta" in types(run), 20, "the first word")
+        started = time.monotonic()
+        runs.cancel(run, user=SYSTEM)
+        worker.join(20)
+        assert model.closed_at - started < PROMPTLY
+    assert_ended_once(run, "canceled")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.covers("api:C1", "fault:A7", "promise:P5", "promise:P8")
+@pytest.mark.parametrize(
+    "name, outcome",
+    [
+        ("sync_unsafe", "effect_unverified"),
+        ("sync_pure", "canceled"),
+        ("async_unsafe", "effect_unverified"),
+        ("async_pure", "canceled"),
+    ],
+)
+def test_a_cancel_reaches_a_running_tool_and_says_what_is_known_of_its_effect(name, outcome):
+    SEEN.__init__()  # type: ignore[misc]
+    room = make([Turn(calls=[(name, {})]), Turn(text="Never.")], [sync_unsafe, sync_pure, async_unsafe, async_pure])
+    run = room.send()
+    with driven(run) as worker:
+        assert SEEN.inside.wait(20)
+        started = time.monotonic()
+        runs.cancel(run, user=SYSTEM)
+        worker.join(20)
+        wait_for(lambda: SEEN.stopped_at, 5, "the tool to stop")
+        assert SEEN.stopped_at - started < PROMPTLY
+    assert_ended_once(run, "canceled")
+    assert ToolCall.objects.get(run=run).status == outcome
+    assert [event["status"] for event in log(run) if event["type"] == "tool.result"] == [outcome]
+    assert "tool.progress" not in types(run) and len(room.model.requests) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_whose_call_may_have_happened_is_not_retried():
+    SEEN.__init__()  # type: ignore[misc]
+    run = make([Turn(calls=[("async_unsafe", {})])], [async_unsafe]).send()
+    with driven(run):
+        assert SEEN.inside.wait(20)
+        runs.cancel(run, user=SYSTEM)
+    with pytest.raises(Conflict):
+        runs.retry(run, user=SYSTEM)
+
+
+# --- a cancel that arrives between two steps ----------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("promise:P8")
+def test_a_cancel_at_the_moment_of_suspending_ends_the_run_instead_of_leaving_it_waiting(monkeypatch):
+    really = suspend.suspend
+
+    def after_a_cancel(claim: Any, blocked: Any) -> None:
+        runs.cancel(claim.run_id, user=SYSTEM, reason="Just now.")
+        really(claim, blocked)
+
+    monkeypatch.setattr(suspend, "suspend", after_a_cancel)
+    run = make([Turn(calls=[("pay", {"cents": 1})])], [pay]).play()
+    assert_ended_once(run, "canceled")
+    assert "run.waiting" not in types(run)
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("promise:P8")
+def test_a_cancel_at_the_moment_of_giving_the_run_back_ends_it(monkeypatch):
+    really = suspend.release
+
+    def after_a_cancel(claim: Any, *args: Any) -> None:
+        runs.cancel(claim.run_id, user=SYSTEM)
+        really(claim, *args)
+
+    monkeypatch.setattr(suspend, "release", after_a_cancel)
+    run = make([Turn(error=ModelError("slow down", code="rate_limited", retry_after=60))]).play()
+    assert_ended_once(run, "canceled")
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("promise:P8")
+@pytest.mark.parametrize("when", ["before the model", "before the tools"])
+def test_no_step_starts_once_a_cancel_is_committed(when):
+    room = make([Turn(calls=[("sync_pure", {})])], [sync_pure])
+    run = room.send()
+    SEEN.__init__()  # type: ignore[misc]
+    if when == "before the model":
+        claim = takeover.claim(run.pk, "gone")
+        assert claim is not None
+        runs.cancel(run, user=SYSTEM)
+        assert fresh(run).status == "running"
+        Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z")
+        run_until_idle(run)
+        assert room.model.requests == []
+    else:
+        asked = room.model.stream
+
+        async def then_cancel(request):
+            async for event in asked(request):
+                yield event
+            await runs.acancel(run.pk, user=SYSTEM)
+
+        room.model.stream = then_cancel
+        run_until_idle(run)
+        assert not SEEN.inside.is_set()
+    assert_ended_once(run, "canceled")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.covers("promise:P8")
+def test_ten_cancels_at_once_are_one_end():
+    run = make([]).send()
+    outcomes = race(*[lambda: runs.cancel(run.pk, user=SYSTEM)] * 10)
+    assert {item.status for item in outcomes} == {"canceled"}
+    assert_ended_once(run, "canceled")

@@ -1,0 +1,252 @@
+"""System checks: each has an id, a hint and a paragraph, speaks up when it should and is silent when not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core import checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from agentcore import conf
+from agentcore.access import AccessPolicy
+from tests.stack import ROOT
+
+PAGE = ROOT / "docs" / "reference" / "checks.md"
+QUEUE = {"URL": "redis://localhost/0", "SERIALIZER": "rq.serializers.JSONSerializer"}
+REDIS_LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
+SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    },
+}
+POSTGRES = {"ENGINE": "django.db.backends.postgresql"}
+
+
+class Unfinished(AccessPolicy):
+    """Answers none of the questions."""
+
+
+def hosts(*listed: Any) -> dict[str, Any]:
+    return {"CHANNEL_LAYERS": {"default": {"BACKEND": REDIS_LAYER, "CONFIG": {"hosts": list(listed)}}}}
+
+
+def sqlite(**options: Any) -> dict[str, Any]:
+    return {"DATABASES": {"default": {**SQLITE, "OPTIONS": {**SQLITE["OPTIONS"], **options}}}}  # type: ignore[dict-item]
+
+
+def without(*apps: str) -> list[str]:
+    from django.conf import settings
+
+    return [app for app in settings.INSTALLED_APPS if app not in apps]
+
+
+GOOD: dict[str, Any] = {
+    "AGENTCORE": {},
+    "RQ_QUEUES": {"agentcore": QUEUE},
+    "RQ": {},
+    **hosts({"address": "redis://localhost/0", "socket_timeout": None}),
+    "DATABASES": {"default": SQLITE, "other": POSTGRES},
+    "DEBUG": False,
+    "ASGI_APPLICATION": "x.y",
+}
+
+# Per id: settings it must complain of, each a little off the good ones.
+BAD: dict[str, list[dict[str, Any]]] = {
+    "agentcore.E001": [
+        {"AGENTCORE": {"LEASE_SECOND": 1}},
+        {"AGENTCORE": {"lease_seconds": 1}},
+        {"AGENTCORE": {5: 1}},
+        {"AGENTCORE": None},
+        {"AGENTCORE": [("QUEUE", "x")]},
+    ],
+    "agentcore.E002": [
+        *(
+            {"AGENTCORE": {key: bad}}
+            for key, kind in conf.KEYS.items()
+            for bad in ([None, [], 1, ""] if kind is str else [None, [], "1", -1, True])
+        ),
+        {"AGENTCORE": {"LEASE_SECONDS": 0}},
+        {"AGENTCORE": {"POISON_AFTER": 1.5}},
+        {"AGENTCORE": {"QUEUE": ""}},
+    ],
+    "agentcore.E003": [
+        {"AGENTCORE": {"ACCESS_POLICY": "no.such.Policy"}},
+        {"AGENTCORE": {"ACCESS_POLICY": "nodots"}},
+        {"AGENTCORE": {"ACCESS_POLICY": "agentcore.access.System"}},
+        {"AGENTCORE": {"ACCESS_POLICY": f"{__name__}.Unfinished"}},
+        {"AGENTCORE": {"ACCESS_POLICY": f"{__name__}.NoSuchName"}},
+    ],
+    "agentcore.E004": [{"INSTALLED_APPS": ("agentcore.streams",)}],
+    "agentcore.W001": [{"RQ_QUEUES": {}}, {"RQ_QUEUES": {"default": QUEUE}}, {"AGENTCORE": {"QUEUE": "other"}}],
+    "agentcore.W002": [
+        {"RQ_QUEUES": {"agentcore": {"URL": "redis://localhost/0"}}},
+        {"RQ_QUEUES": {"agentcore": {**QUEUE, "SERIALIZER": "rq.serializers.DefaultSerializer"}}},
+    ],
+    "agentcore.W003": [{"RQ": {"JOB_CLASS": "agentcore.jobs.job.AgentcoreJob"}}],
+    "agentcore.W004": [{"CHANNEL_LAYERS": {}}, {"CHANNEL_LAYERS": {"other": {"BACKEND": REDIS_LAYER}}}],
+    "agentcore.W005": [{"CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}}],
+    "agentcore.W006": [
+        hosts("redis://localhost/0"),
+        hosts(("localhost", 6379)),
+        hosts({"address": "redis://localhost/0"}),
+        hosts({"address": "redis://localhost/0", "socket_timeout": 5}),
+        hosts({"address": "a", "socket_timeout": None}, {"address": "b"}),
+        {"CHANNEL_LAYERS": {"default": {"BACKEND": REDIS_LAYER}}},
+    ],
+    "agentcore.W007": [
+        sqlite(transaction_mode="DEFERRED"),
+        {
+            "DATABASES": {
+                "default": POSTGRES,
+                "other": {**SQLITE, "OPTIONS": {"init_command": SQLITE["OPTIONS"]["init_command"]}},
+            }
+        },  # type: ignore[index]
+    ],
+    "agentcore.W008": [
+        sqlite(init_command=""),
+        sqlite(init_command="PRAGMA journal_mode=WAL"),
+        sqlite(init_command="PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"),
+    ],
+    "agentcore.W009": [
+        {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": 60}}},
+        {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": None}}},
+    ],
+}
+# What looks like it and is fine.
+FINE: list[dict[str, Any]] = [
+    {},
+    {"AGENTCORE": {"LEASE_SECONDS": 1, "POLL_SECONDS": 0.5, "QUEUE": "agentcore"}},
+    {"AGENTCORE": {"MODEL_RETRIES": 0, "OUTPUT_RETRIES": 0}},
+    {"RQ_QUEUES": {"agentcore": {**QUEUE, "SERIALIZER": "json"}}},
+    {"CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}, "DEBUG": True},
+    {"CHANNEL_LAYERS": {"default": {"BACKEND": "my.own.Layer"}}},
+    sqlite(init_command="pragma JOURNAL_MODE = wal;pragma synchronous = full;", transaction_mode="immediate"),
+    {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": 60}}, "ASGI_APPLICATION": None},
+    {"DATABASES": {"default": POSTGRES}},
+    {"DATABASES": {}},
+]  # fmt: skip
+
+
+def found(settings: LazySettings, values: Mapping[str, Any]) -> list[checks.CheckMessage]:
+    """What agentcore's checks say of the good settings with these values among them."""
+    for name, value in {**GOOD, **values}.items():
+        setattr(settings, name, without(*value) if name == "INSTALLED_APPS" else value)
+    return [message for message in checks.run_checks(tags=["agentcore"]) if str(message.id).startswith("agentcore.")]
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(id_, values, id=f"{id_}-{number}")
+        for id_, several in BAD.items()
+        for number, values in enumerate(several)
+    ]
+
+
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:Overriding setting DATABASES")]
+
+
+@pytest.mark.covers("dj:SET-3", "dj:SET-5")
+@pytest.mark.parametrize(("id_", "values"), cases())
+def test_a_check_speaks_up_with_a_hint_and_an_anchor(settings: LazySettings, id_: str, values: dict[str, Any]) -> None:
+    messages = [message for message in found(settings, values) if message.id == id_]
+    assert messages
+    for message in messages:
+        assert isinstance(message, checks.Error if id_[len("agentcore.")] == "E" else checks.Warning)
+        anchor = id_.replace(".", "").lower()
+        assert message.hint and message.hint.endswith(f" See docs/reference/checks.md#{anchor}.")
+        assert message.msg.endswith(".")
+
+
+@pytest.mark.covers("dj:SET-3", "dj:SET-5")
+@pytest.mark.parametrize("values", FINE, ids=range(len(FINE)))
+def test_good_settings_are_passed_in_silence(settings: LazySettings, values: dict[str, Any]) -> None:
+    assert found(settings, values) == []
+
+
+@pytest.mark.covers("dj:SET-5")
+@pytest.mark.parametrize(("id_", "values"), cases())
+def test_one_fault_is_one_complaint(settings: LazySettings, id_: str, values: dict[str, Any]) -> None:
+    assert {message.id for message in found(settings, values)} == {id_}
+
+
+def emitted() -> list[str]:
+    """The ids in the source: each is made by one of two helpers, with its number."""
+    calls = [
+        node
+        for node in ast.walk(ast.parse((ROOT / "agentcore" / "checks.py").read_text()))
+        if isinstance(node, ast.Call)
+    ]
+    letters = {"_error": "E", "_warning": "W"}
+    made = [
+        (letters[call.func.id], call.args[0])
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id in letters
+    ]
+    return sorted(
+        {f"agentcore.{letter}{number.value:03}" for letter, number in made if isinstance(number, ast.Constant)}
+    )
+
+
+@pytest.mark.covers("dj:SET-4", "dj:DOC-3")
+def test_the_ids_emitted_are_the_ids_documented_and_the_ids_tested() -> None:
+    headings = re.findall(r"^## (.+)$", PAGE.read_text(), re.MULTILINE)
+    assert headings == emitted() == sorted(BAD)
+    assert len(headings) == len(set(headings))
+
+
+@pytest.mark.covers("dj:SET-4")
+@pytest.mark.parametrize("id_", sorted(BAD))
+def test_each_id_is_documented_with_its_cause_and_its_mend(id_: str) -> None:
+    paragraph = PAGE.read_text().split(f"## {id_}\n")[1].split("\n## ")[0]
+    assert "*Cause:*" in paragraph and "*Mend:*" in paragraph
+
+
+@pytest.mark.covers("dj:SET-4")
+def test_no_check_of_ours_is_made_elsewhere_or_without_an_id() -> None:
+    makers = {"Error", "Warning", "Critical", "Info", "CheckMessage", "Debug"}
+    for path in (ROOT / "agentcore").rglob("*.py"):
+        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        imported = {alias.name for node in imports if node.module == "django.core.checks" for alias in node.names}
+        assert not imported & makers or path.name == "checks.py", path
+
+
+@pytest.mark.covers("dj:SET-4")
+def test_a_check_can_be_silenced_by_its_id(settings: LazySettings) -> None:
+    (error,) = found(settings, {"AGENTCORE": {"NONSENSE": 1}})
+    assert not error.is_silenced()
+    with pytest.raises(SystemCheckError, match=r"agentcore\.E001"):
+        call_command("check", tags=["agentcore"])
+    settings.SILENCED_SYSTEM_CHECKS = ["agentcore.E001"]
+    assert error.is_silenced()
+    call_command("check", tags=["agentcore"])
+
+
+@pytest.mark.covers("dj:SET-6")
+def test_no_check_touches_a_database(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: BaseDatabaseWrapper) -> None:
+        raise AssertionError("a check asked the database")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "ensure_connection", refuse)
+    assert checks.run_checks(tags=["agentcore"]) == []
+
+
+@pytest.mark.covers("dj:SET-7")
+def test_no_check_tells_a_secret(settings: LazySettings) -> None:
+    secret = "redis://user:hunter2@localhost/0"
+    values = {
+        "RQ_QUEUES": {"agentcore": {"URL": secret}},
+        **hosts(secret),
+        "DATABASES": {"default": {**SQLITE, "PASSWORD": "hunter2", "OPTIONS": {}}},
+    }
+    messages = found(settings, values)
+    assert {message.id for message in messages} >= {"agentcore.W002", "agentcore.W006", "agentcore.W007"}
+    assert "hunter2" not in "".join(f"{message.msg} {message.hint}" for message in messages)

@@ -1,0 +1,154 @@
+"""What a model is shown of a thread: whole turns, nothing later, nothing unfinished, calls with their results."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentcore import SYSTEM, registry, tool
+from agentcore.engine.prompt import history
+from agentcore.exceptions import ModelError
+from agentcore.models import Message
+from agentcore.services import messages, runs
+from agentcore.testing import Turn, run_until_idle
+from tests.integration.room import fresh, make
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _registry():
+    with registry.isolated():
+        yield
+
+
+@tool(effect="pure")
+def look(number: int) -> str:
+    """Look something up."""
+    return f"found {number}"
+
+
+@tool(needs_approval=True)
+def pay(cents: int) -> str:
+    """Pay."""
+    return "paid"
+
+
+def shown(request) -> list[str]:
+    """The texts, calls and results of a request, in order."""
+    lines = []
+    for message in request.messages:
+        for part in message.parts:
+            match part.type:
+                case "text":
+                    lines.append(f"{message.author}: {part.text}")
+                case "tool-call":
+                    lines.append(f"call {part.name} {part.arguments}")
+                case "tool-result":
+                    lines.append(f"result {part.status} {part.result}")
+    return lines
+
+
+@pytest.mark.covers("api:M1", "api:M2")
+def test_a_model_sees_the_earlier_turns_and_its_own_with_calls_and_results_in_order():
+    room = make([Turn(text="One."), Turn(text="Hm.", calls=[("look", {"number": 2})]), Turn(text="Two.")], [look])
+    room.play("first")
+    room.play("second")
+    assert shown(room.model.requests[2]) == [
+        "user: first",
+        "agent: One.",
+        "user: second",
+        "agent: Hm.",
+        "call look {'number': 2}",
+        "result succeeded found 2",
+    ]
+
+
+@pytest.mark.covers("api:M2")
+def test_a_run_never_sees_a_message_that_was_sent_after_its_own():
+    room = make([Turn(text="One."), Turn(text="Two.")])
+    first = room.send("first")
+    second = room.send("second")
+    messages.save(room.thread, "a note", user=SYSTEM)
+    run_until_idle(first)
+    assert shown(room.model.requests[0]) == ["user: first"]
+    run_until_idle(second)
+    assert shown(room.model.requests[1]) == ["user: first", "agent: One.", "user: second"]
+
+
+@pytest.mark.covers("api:M2")
+def test_what_a_failed_or_canceled_run_has_said_is_not_shown():
+    broken = Turn(deltas=["Half an answer"], error=ModelError("no", code="auth"))
+    room = make([broken, Turn(calls=[("pay", {"cents": 1})], text="Shall I?"), Turn(text="Fine.")], [pay])
+    room.play("first")
+    canceled = room.play("second")
+    runs.cancel(canceled, user=SYSTEM)
+    Message.objects.create(
+        thread=room.thread,
+        order=90,
+        step_order=0,
+        author_kind="agent",
+        status="streaming",
+        content={"v": 1, "parts": []},
+    )
+    room.play("third")
+    said = shown(room.model.requests[-1])
+    assert "agent: Half an answer" not in said
+    # The canceled call has its result, so the pair is told: the model must not believe it was made.
+    assert said == [
+        "user: first",
+        "user: second",
+        "agent: Shall I?",
+        "call pay {'cents': 1}",
+        "result canceled None",
+        "user: third",
+    ]
+
+
+@pytest.mark.covers("api:M2")
+@pytest.mark.parametrize("recent", range(1, 9))
+def test_trimming_never_splits_a_turn_nor_drops_the_prompt(recent):
+    turns = []
+    for number in range(3):
+        turns += [Turn(calls=[("look", {"number": number})]), Turn(text=f"Answer {number}.")]
+    room = make(turns, [look], recent_messages=recent)
+    for number in range(3):
+        room.play(f"question {number}")
+    for request in room.model.requests:
+        said = shown(request)
+        assert said[0].startswith("user: question")
+        prompt = f"user: question {(room.model.requests.index(request)) // 2}"
+        assert prompt in said
+        earlier = said[: said.index(prompt)]
+        assert len(earlier) % 4 == 0, "an earlier turn is shown in part"
+        assert sum(line.startswith("call") for line in said) == sum(line.startswith("result") for line in said)
+        assert not earlier or len(request.messages) <= recent
+
+
+@pytest.mark.covers("api:M2")
+def test_a_long_turn_keeps_its_prompt_and_all_its_calls():
+    turns = [Turn(calls=[("look", {"number": number})]) for number in range(6)]
+    room = make([*turns, Turn(text="Done.")], [look], recent_messages=4)
+    assert room.play("look six times").status == "succeeded"
+    last = shown(room.model.requests[-1])
+    assert last[0] == "user: look six times" and len(last) == 13
+
+
+@pytest.mark.covers("api:M2")
+def test_the_open_call_of_a_parallel_run_is_not_shown_even_under_the_same_id():
+    """Providers repeat ids: an id is one run's only."""
+    room = make([Turn(text="Asking.", calls=[("pay", {"cents": 1})]), Turn(text="Hello.")], [pay], on_busy="parallel")
+    waiting = room.play("pay")
+    call_id = waiting.tool_calls.get().call_id
+    other = room.play("hello")
+    Message.objects.filter(run=other, author_kind="agent").update(
+        content={
+            "v": 1,
+            "parts": [
+                {"type": "tool-call", "call_id": call_id, "name": "look", "arguments": {"number": 1}},
+                {"type": "tool-result", "call_id": call_id, "name": "look", "status": "succeeded", "result": "x"},
+            ],
+        }
+    )
+    said = history(fresh(other), 100)
+    calls = [part.name for message in said for part in message.parts if part.type == "tool-call"]
+    assert calls == ["look"]

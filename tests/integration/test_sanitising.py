@@ -1,0 +1,318 @@
+"""Values no store takes: whatever a person, a model, a tool or a provider says, the run goes on, on both databases."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AbstractUser
+from django.test import Client
+from pydantic import BaseModel
+
+from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, registry, tool
+from agentcore.exceptions import ModelError
+from agentcore.jsontext import MAX_DEPTH, TRUNCATED
+from agentcore.models import Message, Run, Thread, ToolCall
+from agentcore.states import RunStatus, ToolCallStatus
+from agentcore.testing import ScriptedModel, Turn, run_until_idle
+
+pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:D14")]
+
+
+def nested(depth: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+TEXTS = {
+    "nul": ("a\x00b", "a\ufffdb"),
+    "surrogate": ("a\ud800b", "a\ufffdb"),
+    "half at the end": ("ab\udc00", "ab\ufffd"),
+}
+VALUES: dict[str, tuple[Any, Any]] = {
+    **TEXTS,
+    "nul in a key": ({"k\x00": 1}, {"k\ufffd": 1}),
+    "surrogate in a key": ({"k\ud800": 1}, {"k\ufffd": 1}),
+    "nan": (math.nan, "nan"),
+    "infinity": (math.inf, "inf"),
+    "1e400": (float("1e400"), "inf"),
+    "minus zero": (-0.0, 0),
+    "huge": (2**64, str(2**64)),
+    "5000 digits": (10**5000, hex(10**5000)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with registry.isolated():
+        yield
+
+
+@pytest.fixture(params=TEXTS.values(), ids=TEXTS)
+def text(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """What is said, and what is kept of it."""
+    pair: tuple[str, str] = request.param
+    return pair
+
+
+@pytest.fixture(params=VALUES.values(), ids=VALUES)
+def value(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    """What is given, and what is kept of it."""
+    pair: tuple[Any, Any] = request.param
+    return pair
+
+
+def make(turns: list[Turn], *tools: Any, **options: Any) -> tuple[Agent, Thread]:
+    agent = Agent(name="test", model=ScriptedModel(turns), tools=tools, **options)
+    return agent, agent.threads.create(user=SYSTEM)
+
+
+def log(agent: Agent, run: Run) -> list[dict[str, Any]]:
+    return agent.events.read(run, user=SYSTEM, limit=1000).events
+
+
+def one(agent: Agent, run: Run, kind: str) -> dict[str, Any]:
+    (event,) = [event for event in log(agent, run) if event["type"] == kind]
+    return event
+
+
+# --- what people write ------------------------------------------------------------------------------------------
+
+
+def test_a_persons_message_and_its_title_key_and_metadata(text: tuple[str, str]) -> None:
+    raw, kept = text
+    agent, _ = make([Turn(text="ok")])
+    thread = agent.threads.create(user=SYSTEM, title=raw, metadata={raw: raw})
+    first = agent.runs.send(thread, raw, user=SYSTEM, key=raw, metadata={raw: [raw, math.nan]})
+    assert agent.runs.send(thread, raw, user=SYSTEM, key=raw, metadata={raw: [raw, math.nan]}) == first
+    run = run_until_idle(first)
+    thread.refresh_from_db()
+    assert (thread.title, thread.metadata) == (kept, {kept: kept})
+    assert (run.status, run.key, run.metadata) == (RunStatus.SUCCEEDED, kept, {kept: [kept, "nan"]})
+    assert Message.objects.get(thread=thread, order=0, step_order=0).text == kept
+
+
+def test_a_title_too_long_for_its_column_is_cut() -> None:
+    agent, _ = make([])
+    assert Thread.objects.get(pk=agent.threads.create(user=SYSTEM, title="x" * 500).pk).title == "x" * 200
+
+
+def test_a_saved_message_and_its_authors_name(text: tuple[str, str]) -> None:
+    raw, kept = text
+    agent, thread = make([])
+    saved = agent.messages.save(thread, [{"type": "file", "file_id": "1", "filename": raw, "media_type": raw}],
+                                user=SYSTEM, author="system", name=raw * 100)  # fmt: skip
+    saved.refresh_from_db()
+    assert saved.author_name == (kept * 100)[:150]
+    assert saved.content["parts"][0]["filename"] == kept
+
+
+def test_the_reasons_for_a_cancel_and_for_a_decision(text: tuple[str, str]) -> None:
+    raw, kept = text
+
+    @tool(needs_approval=True)
+    def gated() -> str:
+        """Need a person."""
+        return "done"
+
+    agent, thread = make([Turn(calls=[("gated", {})])], gated)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    (approval,) = agent.tools.pending(user=SYSTEM)
+    assert agent.tools.deny(approval, user=SYSTEM, digest=approval.digest, reason=raw).reason == kept
+    canceled = agent.runs.cancel(run, user=SYSTEM, reason=raw * 500)
+    assert canceled.cancel_reason == (kept * 500)[:500]
+    assert one(agent, run, "approval.response")["reason"] == kept
+
+
+def test_a_message_over_http(user: AbstractUser, client: Client, text: tuple[str, str]) -> None:
+    raw, kept = text
+    make([])
+    thread = Thread.objects.get(pk=Agent(name="web", model=ScriptedModel([])).threads.create(user=user).pk)
+    client.force_login(user)
+    body = json.dumps({"agent": "web", "text": raw, "key": raw})
+    answer = client.post(f"/agent/threads/{thread.pk}/runs", body, content_type="application/json")
+    # A lone surrogate is no JSON text, so the request that holds one may be refused; it must not fail.
+    assert answer.status_code in ({201} if "\x00" in raw else {201, 400}), answer.content
+    if answer.status_code == 201:
+        assert Message.objects.get(thread=thread).text == kept
+
+
+# --- what a model says ------------------------------------------------------------------------------------------
+
+
+def test_a_models_text_and_reasoning(text: tuple[str, str]) -> None:
+    raw, kept = text
+    agent, thread = make([Turn(text=raw, reasoning=raw)])
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED
+    assert one(agent, run, "text.delta")["text"] == kept
+    assert Message.objects.get(run=run).text == kept
+
+
+def test_what_a_provider_says_when_it_fails(text: tuple[str, str]) -> None:
+    raw, kept = text
+    agent, thread = make([Turn(text="Half", error=ModelError(raw, code="auth"))])
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert (run.status, run.error_code, run.error_message) == (RunStatus.FAILED, "auth", kept)
+    assert run.steps.get().error_message == kept
+
+
+def test_the_arguments_a_model_gives(value: tuple[Any, Any]) -> None:
+    raw, kept = value
+    seen = []
+
+    @tool
+    def keep(value: Any) -> str:
+        """Keep a value."""
+        seen.append(value)
+        return "kept"
+
+    agent, thread = make([Turn(calls=[("keep", {"value": raw})]), Turn(text="ok")], keep)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    call = ToolCall.objects.get()
+    assert (call.status, call.arguments_json) == (ToolCallStatus.SUCCEEDED, {"value": kept})
+    assert seen == [kept]  # what is recorded is what runs
+    assert one(agent, run, "tool.call")["arguments"] == {"value": kept}
+
+
+def test_arguments_nested_too_deep_are_cut_and_recorded_as_they_run() -> None:
+    seen = []
+
+    @tool
+    def keep(value: Any) -> str:
+        """Keep a value."""
+        seen.append(value)
+        return "kept"
+
+    agent, thread = make([Turn(calls=[("keep", {"value": nested(20_000)})]), Turn(text="ok")], keep)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    call = ToolCall.objects.get()
+    assert call.status == ToolCallStatus.SUCCEEDED and TRUNCATED in call.arguments
+    assert seen == [call.arguments_json["value"]]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"value": NaN}',
+        '{"value": -Infinity}',
+        '{"value": 1e400}',
+        '{"value": ' + "9" * 5000 + "}",
+        '{"value": ' + "[" * 20_000 + "]" * 20_000 + "}",
+        '{"value": "\x00"',
+        "not json",
+        '["value"]',
+        '"\ud800"',
+    ],
+    ids=["nan", "infinity", "1e400", "digits", "nesting", "cut off", "words", "list", "surrogate"],
+)
+def test_arguments_that_are_no_json_object_are_refused_and_the_model_is_told(arguments: str) -> None:
+    @tool
+    def keep(value: Any) -> str:
+        """Keep a value."""
+        raise AssertionError("it must not run")
+
+    agent, thread = make([Turn(calls=[("keep", arguments)]), Turn(text="Sorry.")], keep)  # type: ignore[list-item]
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    call = ToolCall.objects.get()
+    assert call.status == ToolCallStatus.FAILED and "JSON" in call.error
+
+
+def test_an_argument_and_a_tool_that_nobody_knows(text: tuple[str, str]) -> None:
+    raw, kept = text
+
+    @tool
+    def keep(value: str = "") -> str:
+        """Keep a value."""
+        raise AssertionError("it must not run")
+
+    calls = [("keep", {f"x{raw}": 1}), (raw, {raw: raw}), ("keep", {"value": [raw]})]
+    agent, thread = make([Turn(calls=calls), Turn(text="Sorry.")], keep)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    first, second, third = ToolCall.objects.order_by("position")
+    assert first.arguments_json == {f"x{kept}": 1} and f"x{kept}" in first.error
+    assert (second.name, second.arguments_json) == (kept, {kept: kept})
+    assert {first.status, second.status, third.status} == {ToolCallStatus.FAILED}
+
+
+def test_a_structured_output(value: tuple[Any, Any]) -> None:
+    raw, kept = value
+
+    class Answer(BaseModel):
+        value: Any
+
+    agent, thread = make([Turn(output={"value": raw})], output=Answer)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert (run.status, run.output) == (RunStatus.SUCCEEDED, {"value": kept}), run.error_message
+    assert one(agent, run, "output")["value"] == {"value": kept}
+
+
+# --- what the application's code gives ----------------------------------------------------------------------------
+
+
+def test_a_tools_result_and_its_progress(value: tuple[Any, Any]) -> None:
+    raw, kept = value
+
+    @tool
+    def give(ctx: ToolContext) -> Any:
+        """Give a value."""
+        ctx.progress(raw)
+        return raw
+
+    agent, thread = make([Turn(calls=[("give", {})]), Turn(text="ok")], give)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    call = ToolCall.objects.get()
+    assert (call.status, call.result_json) == (ToolCallStatus.SUCCEEDED, kept)
+    assert one(agent, run, "tool.progress")["value"] == kept
+    assert one(agent, run, "tool.result")["result"] == kept
+
+
+def test_a_result_nested_too_deep_is_cut() -> None:
+    @tool
+    def give() -> Any:
+        """Give a value."""
+        return nested(20_000)
+
+    agent, thread = make([Turn(calls=[("give", {})]), Turn(text="ok")], give)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    assert ToolCall.objects.get().result.count("[") == MAX_DEPTH + 2  # and one in the mark of the cut
+
+
+def test_what_a_tool_says_when_it_fails(text: tuple[str, str]) -> None:
+    raw, kept = text
+
+    @tool
+    def fail() -> None:
+        """Fail."""
+        raise ToolFailed(raw)
+
+    agent, thread = make([Turn(calls=[("fail", {})]), Turn(text="Sorry.")], fail)
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    assert ToolCall.objects.get().error == kept
+
+
+def test_a_context_block(text: tuple[str, str]) -> None:
+    raw, kept = text
+
+    def knowledge(ctx: LoaderContext) -> list[ContextBlock]:
+        return [ContextBlock(raw, raw, {"from": raw, "score": math.nan})]
+
+    agent, thread = make([Turn(text="ok")], context=[knowledge])
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    model: Any = agent.definition.model
+    assert model.requests[0].context[0].text == kept
+    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    stored: Mapping[str, Any] = run.steps.get().context[0]
+    assert (stored["name"], stored["text"], stored["metadata"]) == (kept, kept, {"from": kept, "score": "nan"})

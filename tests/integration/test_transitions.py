@@ -1,0 +1,285 @@
+"""Every change of a status is one conditional update: it happens from the statuses the tables name, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AbstractUser
+from django.db import connections, transaction
+from django.utils import timezone
+
+from agentcore import SYSTEM, Agent, registry, tool
+from agentcore.engine import claim as claims
+from agentcore.engine import ending, journal, suspend, takeover
+from agentcore.engine.claim import Claim
+from agentcore.engine.journal import Change, Commit
+from agentcore.exceptions import AgentcoreError, LeaseLost
+from agentcore.models import Approval, Run, Thread, ToolCall
+from agentcore.services import approvals, runs
+from agentcore.services.sweep import sweep
+from agentcore.states import (
+    APPROVAL_TRANSITIONS,
+    RUN_TRANSITIONS,
+    TOOL_CALL_TRANSITIONS,
+    ApprovalStatus,
+    RunStatus,
+    ToolCallStatus,
+    call_sources,
+    run_sources,
+)
+from agentcore.streams import log
+from agentcore.testing import ScriptedModel, Turn, run_until_idle
+
+pytestmark = pytest.mark.covers("dj:MOD-7")
+
+ATTEMPT = 3
+THREADS = 16
+ROUNDS = 6
+
+
+@tool(needs_approval=True)
+def pay(cents: int) -> str:
+    """Pay somebody."""
+    return f"paid {cents}"
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    """An agent that asks once."""
+    with registry.isolated():
+        yield Agent(name="test", model=ScriptedModel([Turn(calls=[("pay", {"cents": 5})])]), tools=[pay])
+
+
+@pytest.fixture
+def run(agent: Agent, user: AbstractUser) -> Run:
+    """A run that waits for an approval."""
+    thread = agent.threads.create(user=user)
+    return run_until_idle(agent.runs.send(thread, "Pay", user=user))
+
+
+def put(run: Run, status: RunStatus, *, lease: float = 60) -> Claim:
+    """Put a run into a status as if it had come there, and return the claim its last worker holds."""
+    now = timezone.now()
+    Run.objects.filter(pk=run.pk).update(
+        status=status,
+        attempt=ATTEMPT,
+        lease_expires_at=now + timedelta(seconds=lease) if status is RunStatus.RUNNING else None,
+        finished_at=now if status.terminal else None,
+        available_at=None,
+    )
+    thread = Thread.objects.get(pk=run.thread_id)
+    return Claim(run.pk, thread.pk, run.stream_id, thread.stream_id, run.number, run.agent, ATTEMPT)
+
+
+def row(model: type[Any], pk: Any) -> dict[str, Any]:
+    found: dict[str, Any] = model.objects.filter(pk=pk).values().get()
+    return found
+
+
+def size(run: Run) -> int:
+    return len(log.read(run.stream_id)) + len(log.read(run.thread.stream_id))
+
+
+def fail(run: Run, claim: Claim) -> None:
+    """What expiry or a refused quota does to a run nobody drives."""
+    with transaction.atomic():
+        held = claims.hold(run.pk, [status for status in run_sources(RunStatus.FAILED) if status != RunStatus.RUNNING])
+        if held is not None:
+            journal.record(held, ending.end(held, run, RunStatus.FAILED, code="expired"))
+
+
+def end(status: RunStatus) -> Callable[[Run, Claim], object]:
+    return lambda run, claim: journal.commit(claim, ending.end(claim, run, status))
+
+
+def free_calls(run: Run) -> None:
+    """Leave nothing open, as if all had been answered."""
+    ToolCall.objects.filter(run=run).update(status=ToolCallStatus.DENIED, finished_at=timezone.now())
+
+
+def wait(run: Run, claim: Claim) -> object:
+    return suspend.suspend(claim, [*ToolCall.objects.filter(run=run)])
+
+
+def resume(run: Run, claim: Claim) -> object:
+    Run.objects.filter(pk=run.pk).update(poisoned_at=timezone.now())
+    return runs.resume(run, user=SYSTEM)
+
+
+def decide(run: Run, claim: Claim) -> object:
+    approval = Approval.objects.get()
+    return approvals.deny(approval, user=SYSTEM, digest=approval.digest)
+
+
+MOVES: dict[str, tuple[Callable[[Run, Claim], object], dict[RunStatus, RunStatus]]] = {
+    # what is tried: the statuses it moves a run from, and where to
+    "claim": (lambda run, claim: takeover.claim(run.pk, "w"), {RunStatus.PENDING: RunStatus.RUNNING}),
+    "suspend": (wait, {RunStatus.RUNNING: RunStatus.WAITING}),
+    "release": (lambda run, claim: suspend.release(claim, "drain"), {RunStatus.RUNNING: RunStatus.PENDING}),
+    "succeed": (end(RunStatus.SUCCEEDED), {RunStatus.RUNNING: RunStatus.SUCCEEDED}),
+    "fail": (end(RunStatus.FAILED), {RunStatus.RUNNING: RunStatus.FAILED}),
+    "end canceled": (end(RunStatus.CANCELED), {RunStatus.RUNNING: RunStatus.CANCELED}),
+    "expire": (fail, {RunStatus.PENDING: RunStatus.FAILED, RunStatus.WAITING: RunStatus.FAILED}),
+    "cancel": (
+        lambda run, claim: runs.cancel(run, user=SYSTEM),
+        {RunStatus.PENDING: RunStatus.CANCELED, RunStatus.WAITING: RunStatus.CANCELED},
+    ),
+    "resume": (resume, {RunStatus.WAITING: RunStatus.PENDING}),
+    "decide": (decide, {RunStatus.WAITING: RunStatus.PENDING}),
+}
+# These leave a note for the worker that drives the run, or will, and leave the status to it.
+NOTES = {("cancel", RunStatus.RUNNING), ("decide", RunStatus.RUNNING), ("decide", RunStatus.PENDING)}
+
+
+def test_the_moves_below_are_all_the_moves_there_are() -> None:
+    tried = {(source, target) for _, moves in MOVES.values() for source, target in moves.items()}
+    tabled = {(source, target) for source, targets in RUN_TRANSITIONS.items() for target in targets}
+    assert tried == tabled - {(RunStatus.RUNNING, RunStatus.RUNNING)}  # a lost lease, tested by itself
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("move", "source"), list(product(MOVES, RunStatus)))
+def test_a_run_moves_from_the_statuses_it_may_and_from_no_other(run: Run, move: str, source: RunStatus) -> None:
+    act, moves = MOVES[move]
+    claim = put(run, source)
+    before, logged = row(Run, run.pk), size(run)
+    try:
+        act(run, claim)
+    except (LeaseLost, AgentcoreError):
+        assert source not in moves
+    after = row(Run, run.pk)
+    if source in moves:
+        assert after["status"] == moves[source] and size(run) > logged
+        return
+    assert after["status"] == source
+    if (move, source) not in NOTES:
+        before["poisoned_at"] = after["poisoned_at"]  # the precondition `resume` is tried under
+        assert after == before and size(run) == logged
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("lease", "takes"), [(60, False), (-1, True)])
+def test_a_running_run_is_taken_over_when_its_lease_is_over_and_not_before(run: Run, lease: float, takes: bool) -> None:
+    put(run, RunStatus.RUNNING, lease=lease)
+    taken = takeover.claim(run.pk, "another")
+    assert (taken is not None) == takes
+    assert row(Run, run.pk)["attempt"] == ATTEMPT + takes
+
+
+@pytest.mark.django_db
+def test_a_worker_that_lost_its_run_writes_nothing(run: Run) -> None:
+    old = put(run, RunStatus.RUNNING, lease=-1)
+    assert takeover.claim(run.pk, "another") is not None
+    before, logged = row(Run, run.pk), size(run)
+    for act in (wait, lambda run, claim: suspend.release(claim, "drain"), end(RunStatus.SUCCEEDED)):
+        with pytest.raises(LeaseLost):
+            act(run, old)
+    assert row(Run, run.pk) == before and size(run) == logged
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", [status for status in RunStatus if status.terminal])
+def test_no_sweep_reopens_what_has_ended(run: Run, status: RunStatus) -> None:
+    put(run, status)
+    before = row(Run, run.pk)
+    sweep()
+    assert row(Run, run.pk) == before
+
+
+def _times(closed: bool) -> Any:
+    return timezone.now() if closed else None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("source", "target"), list(product(ToolCallStatus, ToolCallStatus)))
+def test_a_call_moves_as_its_table_says_or_the_whole_commit_is_void(
+    run: Run, source: ToolCallStatus, target: ToolCallStatus
+) -> None:
+    call = ToolCall.objects.get()
+    claim = put(run, RunStatus.RUNNING)
+    ToolCall.objects.filter(pk=call.pk).update(status=source, finished_at=_times(not TOOL_CALL_TRANSITIONS[source]))
+    before, logged = row(ToolCall, call.pk), size(run)
+    rows = ToolCall.objects.filter(pk=call.pk, status__in=call_sources(target))
+    values = {"status": target, "finished_at": _times(not TOOL_CALL_TRANSITIONS[target])}
+    entry = Commit(changes=[Change(rows, values, expect=1)], thread_events=[claim.changed(RunStatus.RUNNING)])
+    if target in TOOL_CALL_TRANSITIONS[source]:
+        journal.commit(claim, entry)
+        assert row(ToolCall, call.pk)["status"] == target and size(run) == logged + 1
+    else:
+        with pytest.raises(journal.Moved):
+            journal.commit(claim, entry)
+        assert row(ToolCall, call.pk) == before and size(run) == logged
+
+
+def _approve(approval: Approval) -> object:
+    return approvals.approve(approval, user=SYSTEM, digest=approval.digest)
+
+
+def _deny(approval: Approval) -> object:
+    return approvals.deny(approval, user=SYSTEM, digest=approval.digest)
+
+
+def _expire(approval: Approval) -> object:
+    Approval.objects.filter(pk=approval.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    return approvals.expire(approval.pk)
+
+
+def _end_run(approval: Approval) -> object:
+    return runs.cancel(approval.run_id, user=SYSTEM)
+
+
+DECISIONS = {
+    ApprovalStatus.APPROVED: _approve,
+    ApprovalStatus.DENIED: _deny,
+    ApprovalStatus.EXPIRED: _expire,
+    ApprovalStatus.CANCELED: _end_run,
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("source", "target"), list(product(ApprovalStatus, DECISIONS)))
+def test_an_approval_is_decided_once_and_stays_so(run: Run, source: ApprovalStatus, target: ApprovalStatus) -> None:
+    approval = Approval.objects.get()
+    decided = source is not ApprovalStatus.PENDING
+    Approval.objects.filter(pk=approval.pk).update(status=source, decided_at=_times(decided))
+    before = row(Approval, approval.pk)
+    try:
+        DECISIONS[target](approval)
+    except AgentcoreError:
+        assert decided
+    after = row(Approval, approval.pk)
+    assert after["status"] == (target if target in APPROVAL_TRANSITIONS[source] else source)
+    if decided:
+        assert after == {**before, "expires_at": after["expires_at"]}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_workers_that_claim_at_once_exactly_one_gets_each_run(user: AbstractUser) -> None:
+    with registry.isolated():
+        agent = Agent(name="test", model=ScriptedModel([]))
+        started = [agent.runs.send(agent.threads.create(user=user), "Go", user=user) for _ in range(ROUNDS)]
+    together = threading.Barrier(THREADS, timeout=60)
+
+    def compete(worker: int) -> list[bool]:
+        try:
+            won = []
+            for run in started:
+                together.wait()
+                won.append(takeover.claim(run.pk, f"worker {worker}") is not None)
+            return won
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        results = [*pool.map(compete, range(THREADS))]
+    assert [sum(wins) for wins in zip(*results, strict=True)] == [1] * ROUNDS
+    for run in started:
+        found = Run.objects.get(pk=run.pk)
+        assert (found.status, found.attempt) == (RunStatus.RUNNING, 1)
+        assert [item["type"] for item in agent.events.read(run, user=SYSTEM).events] == ["run.created", "run.started"]

@@ -1,0 +1,125 @@
+"""JSON as agentcore stores it: clean, canonical, and shown as it is."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agentcore import jsontext
+
+pytestmark = pytest.mark.once
+
+
+def nested(depth: int) -> Any:
+    value: Any = "bottom"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def depth_of(value: Any) -> int:
+    depth = 0
+    while isinstance(value, list):
+        value, depth = value[0], depth + 1
+    return depth
+
+
+@pytest.mark.covers("fault:D14")
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("a\x00b", "a\ufffdb"),
+        ("\ud800", "\ufffd"),
+        ("\ud800a", "\ufffda"),
+        ("a\udc00", "a\ufffd"),
+        ("\ud83d\ude00", "😀"),  # two halves of one character are that character
+        ("\ufeffmark", "\ufeffmark"),
+        ("plain — ünïcode 😀", "plain — ünïcode 😀"),
+        ("", ""),
+    ],
+)
+def test_text_loses_only_what_no_store_takes(raw: str, clean: str) -> None:
+    assert jsontext.clean_text(raw) == clean
+    clean.encode()
+
+
+@pytest.mark.covers("fault:D14")
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (float("1e400"), "inf"),
+        (-0.0, 0),
+        (1.0, 1),
+        (1.5, 1.5),
+        (1e300, 1e300),
+        (2**53 - 1, 2**53 - 1),
+        (2**53, "9007199254740992"),
+        (-(2**60), "-1152921504606846976"),
+        (True, True),
+        (None, None),
+        ({"k\x00": ["\ud800"]}, {"k\ufffd": ["\ufffd"]}),
+        ({1: "one", None: "none"}, {"1": "one", "None": "none"}),
+        ((1, {2}), [1, [2]]),
+        (Decimal("1.10"), "1.10"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02 00:00:00+00:00"),
+    ],
+)
+def test_values_become_what_every_store_and_reader_takes(raw: Any, clean: Any) -> None:
+    found = jsontext.clean(raw)
+    assert found == clean and type(found) is type(clean)
+    assert json.loads(jsontext.encode(raw)) == clean
+
+
+@pytest.mark.covers("fault:D14")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_of_thousands_of_digits_is_kept_as_text(sign: int) -> None:
+    number = sign * 10**5000
+    kept = jsontext.clean(number)
+    assert isinstance(kept, str) and int(kept, 16) == number
+
+
+@pytest.mark.covers("fault:D14")
+def test_deep_nesting_is_cut_visibly() -> None:
+    assert jsontext.clean(nested(jsontext.MAX_DEPTH)) == nested(jsontext.MAX_DEPTH)
+    cut = json.loads(jsontext.canonical(nested(20_000)))
+    assert depth_of(cut) == jsontext.MAX_DEPTH + 1
+    assert jsontext.TRUNCATED in jsontext.canonical(nested(20_000))
+
+
+@pytest.mark.covers("fault:D14")
+def test_cleaning_what_is_clean_changes_nothing() -> None:
+    value = {"a": [1, 1.5, "x", None, True, {"b": nested(70)}], "n": 10**5000, "nan": math.nan}
+    once = jsontext.clean(value)
+    assert jsontext.clean(once) == once
+
+
+def test_the_canonical_text_does_not_depend_on_order_or_spelling() -> None:
+    assert jsontext.canonical({"b": 1.0, "a": -0.0}) == jsontext.canonical({"a": 0, "b": 1}) == '{"a":0,"b":1}'
+    assert jsontext.canonical("ü") == '"ü"'
+
+
+def test_a_digest_keeps_its_texts_apart() -> None:
+    assert jsontext.digest("ab", "c") != jsontext.digest("a", "bc")
+    assert jsontext.digest("a") != jsontext.digest("a", "")
+    assert jsontext.digest("a", "b") == jsontext.digest("a", "b")
+
+
+def test_a_long_text_is_cut_visibly() -> None:
+    assert jsontext.shorten("abc", 3) == "abc"
+    assert jsontext.shorten("abcd", 3) == "abc" + jsontext.TRUNCATED
+
+
+@pytest.mark.parametrize("hidden", ["\u202e", "\u200b", "\u2066", "\x1b", "\u2028", "\ufeff", "\n"])
+def test_what_hides_or_reorders_a_line_is_shown_as_an_escape(hidden: str) -> None:
+    shown = jsontext.visible(f"pay{hidden}me")
+    assert hidden not in shown and f"{ord(hidden):04x}" in shown
+    assert jsontext.visible("é 😀 ok") == "é 😀 ok"
+    assert jsontext.visible("a\nb", keep="\n") == "a\nb"
