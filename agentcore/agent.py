@@ -13,7 +13,7 @@ from .context import ContextLoader, Instructions
 from .definition import AgentDefinition, Limits, OnBusy, define
 from .models import Run, Thread, ToolCall
 from .providers.base import AgentModel
-from .services import approvals, events, execution, messages, runs, threads, unverified
+from .services import approvals, events, execution, messages, runs, sending, threads, unverified
 from .services.approvals import Decision
 from .services.messages import Content
 from .services.twins import twin
@@ -101,8 +101,8 @@ class Runs:
     alist = staticmethod(runs.alist)
     cancel = staticmethod(runs.cancel)
     acancel = staticmethod(runs.acancel)
-    retry = staticmethod(runs.retry)
-    aretry = staticmethod(runs.aretry)
+    retry = staticmethod(sending.retry)
+    aretry = staticmethod(sending.aretry)
     resume = staticmethod(runs.resume)
     aresume = staticmethod(runs.aresume)
     link = staticmethod(runs.link)
@@ -122,8 +122,8 @@ class Runs:
         key: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Save a message and start a run on it; see `services.runs.send`."""
-        return runs.send(self._definition, thread, content, user=user, key=key, metadata=metadata)
+        """Save a message and start a run on it; see `services.sending.send`."""
+        return sending.send(self._definition, thread, content, user=user, key=key, metadata=metadata)
 
     def start(
         self,
@@ -134,8 +134,8 @@ class Runs:
         key: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start a run, with a prompt or over the history; see `services.runs.start`."""
-        return runs.start(self._definition, thread, content, user=user, key=key, metadata=metadata)
+        """Start a run, with a prompt or over the history; see `services.sending.start`."""
+        return sending.start(self._definition, thread, content, user=user, key=key, metadata=metadata)
 
     async def asend(self, *args: Any, **kwargs: Any) -> Run:
         """Do what `send` does."""

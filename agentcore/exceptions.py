@@ -142,6 +142,12 @@ class UnknownAgent(UserError):
     code = "agent_unknown"
 
 
+class IllegalMove(UserError):
+    """A status may not be left for that other one."""
+
+    code = "illegal_move"
+
+
 # --- the run fails ----------------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,15 @@
 """The state machines of runs, tool calls, approvals and messages, as plain tables.
 
-Every transition is one conditional UPDATE: `sources(target)` gives the statuses
-its WHERE clause may name, and the caller checks the row count.
+Every transition is one conditional UPDATE whose row count is checked; the journal
+refuses one that is not in its table.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
+
+from .exceptions import IllegalMove
 
 
 class RunStatus(StrEnum):
@@ -146,11 +149,15 @@ WAITS_FOR = {
 }
 
 
-def run_sources(target: RunStatus) -> tuple[RunStatus, ...]:
-    """Return the statuses from which a run may move to `target`."""
-    return tuple(source for source, targets in RUN_TRANSITIONS.items() if target in targets)
+_MACHINES: dict[type[StrEnum], dict[Any, frozenset[Any]]] = {
+    RunStatus: RUN_TRANSITIONS,
+    ToolCallStatus: TOOL_CALL_TRANSITIONS,
+    ApprovalStatus: APPROVAL_TRANSITIONS,
+}
 
 
-def call_sources(target: ToolCallStatus) -> tuple[ToolCallStatus, ...]:
-    """Return the statuses from which a tool call may move to `target`."""
-    return tuple(source for source, targets in TOOL_CALL_TRANSITIONS.items() if target in targets)
+def check_move(source: StrEnum, target: str) -> None:
+    """Raise `IllegalMove` where the machine of `source` has no way from it to `target`."""
+    machine: dict[Any, frozenset[Any]] = _MACHINES[type(source)]
+    if target != source and target not in machine[source]:
+        raise IllegalMove(f"{type(source).__name__}: there is no way from {source} to {target}.")

@@ -15,6 +15,7 @@ from ..access import get_policy
 from ..exceptions import RequestError
 from ..models import Run
 from ..services import runs as service
+from ..services import sending
 from ..states import RunStatus, ToolCallStatus
 from ..tools import EffectKind
 
@@ -84,7 +85,7 @@ def _cannot_retry(run: Run, user: Any) -> str:
 
 
 def _retry(run: Run, user: Any, reason: str) -> str:
-    new = service.retry(run, user=user)
+    new = sending.retry(run, user=user)
     return _("Retried as run %(number)d.") % {"number": new.number}
 
 

@@ -7,7 +7,7 @@ on PostgreSQL and SQLite (which has no SELECT … FOR UPDATE).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from ..clock import Later
 from ..conf import get_settings
 from ..exceptions import CancelRequested, LeaseLost
 from ..models import Run, Thread
-from ..states import LIVE_RUN_STATUSES, RunStatus
+from ..states import LIVE_RUN_STATUSES, RunStatus, check_move
 from . import sql
 
 _RUN = Run._meta.db_table
@@ -105,7 +105,9 @@ def fence(claim: Claim, *, records: int, messages: int, values: Mapping[str, Any
     run is no longer this worker's, `CancelRequested` where only the cancel was in the way.
     """
     columns = dict(values)
-    if columns.get("status", RunStatus.RUNNING) == RunStatus.RUNNING:
+    target = columns.get("status", RunStatus.RUNNING)
+    check_move(RunStatus.RUNNING, target)
+    if target == RunStatus.RUNNING:
         columns["lease_expires_at"] = Later(get_settings().lease_seconds)
     else:
         columns["lease_expires_at"] = None
@@ -132,8 +134,15 @@ def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Hel
     return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), sql.to_time(row[6]))
 
 
+def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:
+    """Lock the rows of several live runs, by id as every transaction does; those that have ended are left out."""
+    found = ((run_id, hold(run_id)) for run_id in sorted(run_ids))
+    return {run_id: held for run_id, held in found if held is not None}
+
+
 def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, Any]) -> Allocation:
     """Allocate positions and set columns of a run whose row is held."""
+    check_move(held.status, values.get("status", held.status))
     allocation = _allocate(held.run_id, "status = %s", [held.status.value], records, messages, values)
     if allocation is None:
         raise LeaseLost

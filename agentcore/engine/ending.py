@@ -73,7 +73,7 @@ def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: obje
             events.ToolResult(call.call_id, call.name, status.value, result, error or None),
             result_message(run, call, status, result=result, error=error),
         ],
-        moves=[Move(call, call.status, values)],
+        moves=[Move(call, ToolCallStatus(call.status), values)],
     )
 
 
@@ -105,7 +105,7 @@ def void(approval: Approval, status: ApprovalStatus, reason: str) -> Commit:
     values = {"status": status.value, "decided_at": NOW, "reason": reason}
     return Commit(
         events=[events.ApprovalResponse(str(approval.pk), call.call_id, status.value, "", reason)],
-        moves=[Move(approval, ApprovalStatus.PENDING.value, values)],
+        moves=[Move(approval, ApprovalStatus.PENDING, values)],
         thread_events=[
             events.ThreadApproval(str(approval.pk), str(approval.run_id), call.call_id, call.name, status.value, "")
         ],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from .. import events
 from ..clock import Later
 from ..events import Event
 from ..models import Message
-from ..states import TERMINAL_RUN_STATUSES, RunStatus
+from ..states import TERMINAL_RUN_STATUSES, RunStatus, check_move
 from ..streams import log
 from . import claim as claims
 from . import sql
@@ -60,11 +61,15 @@ class Move:
     """One row's way out of a status; rows that move alike are changed by one statement.
 
     A row that is not in the status `source` any more rolls the whole commit back.
+    Raises `IllegalMove` where the tables of `states` have no such way.
     """
 
     row: models.Model
-    source: str
+    source: StrEnum
     values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_move(self.source, self.values["status"])
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def _together(moves: Sequence[Move]) -> list[Change]:
 
 def _all_at_once(alike: Sequence[Move]) -> Change:
     first = alike[0]
-    rows = type(first.row)._default_manager.filter(pk__in=[move.row.pk for move in alike], status=first.source)
+    rows = type(first.row)._default_manager.filter(pk__in=[move.row.pk for move in alike], status=first.source.value)
     return Change(rows, first.values, expect=len(alike))
 
 

@@ -11,7 +11,7 @@ from ..states import StepKind, StepStatus, ToolCallStatus
 from ..tools import EffectKind
 from . import journal
 from .claim import Claim
-from .journal import Change, Commit
+from .journal import Change, Commit, Move
 from .snapshot import WORKER_LOST
 
 
@@ -48,13 +48,17 @@ def interrupted(call: ToolCall) -> Commit:
     What may be repeated goes back to pending, under the same key. An unsafe call
     may have happened: it is neither repeated nor called failed; a person decides.
     """
-    rows = ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.RUNNING)
-    if call.effect != EffectKind.UNSAFE:
-        return Commit(changes=[Change(rows, {"status": ToolCallStatus.PENDING.value}, expect=1)])
+    if call.effect == EffectKind.UNSAFE:
+        return unverified(call, UNVERIFIED)
+    return Commit(moves=[Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})])
+
+
+def unverified(call: ToolCall, error: str) -> Commit:
+    """Return the entry that leaves a running call to a person: it may have happened."""
     unknown = ToolCallStatus.EFFECT_UNVERIFIED.value
     return Commit(
-        events=[events.ToolResult(call.call_id, call.name, unknown, error=UNVERIFIED)],
-        changes=[Change(rows, {"status": unknown, "error": UNVERIFIED}, expect=1)],
+        events=[events.ToolResult(call.call_id, call.name, unknown, error=error)],
+        moves=[Move(call, ToolCallStatus.RUNNING, {"status": unknown, "error": error})],
     )
 
 

@@ -14,10 +14,10 @@ from ..definition import AgentDefinition
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
 from ..states import ApprovalStatus, StepKind, StepStatus, ToolCallStatus
-from . import journal
+from . import journal, takeover
 from .claim import Claim
 from .ending import close_call
-from .journal import Change, Commit, Insert
+from .journal import Change, Commit, Insert, Move
 from .running import Outcome, RunningCall
 from .runtime import Runtime
 
@@ -88,24 +88,20 @@ def _start(this: Round) -> set[object]:
 
 
 def _begin(this: Round, call: ToolCall, approval: Approval | None) -> Commit:
-    changes = [
-        Change(
-            ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.PENDING),
-            {
-                "status": ToolCallStatus.RUNNING.value,
-                "attempt": this.claim.attempt,
-                "tries": call.tries + 1,
-                "started_at": NOW,
-            },
-            expect=1,
-        )
-    ]
+    started = {
+        "status": ToolCallStatus.RUNNING.value,
+        "attempt": this.claim.attempt,
+        "tries": call.tries + 1,
+        "started_at": NOW,
+    }
+    begins = Move(call, ToolCallStatus.PENDING, started)
+    changes = []
     if approval and call.tries == 0:
         # Consumed in the transaction that sets the call running: an approval never serves twice.
         unused = Approval.objects.filter(pk=approval.pk, status=ApprovalStatus.APPROVED, consumed_at=None)
         changes.append(Change(unused, {"consumed_at": NOW}, expect=1))
     call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.claim.attempt
-    return Commit(changes=changes)
+    return Commit(changes=changes, moves=[begins])
 
 
 def _may_not_run(this: Round, call: ToolCall, approval: Approval | None, *, gated: bool) -> str:
@@ -154,9 +150,5 @@ async def _run_one(this: Round, call: ToolCall) -> None:
 
 def _result(run: Run, call: ToolCall, outcome: Outcome) -> Commit:
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
-        rows = ToolCall.objects.filter(pk=call.pk, status=ToolCallStatus.RUNNING)
-        return Commit(
-            events=[events.ToolResult(call.call_id, call.name, outcome.status.value, error=outcome.error)],
-            changes=[Change(rows, {"status": outcome.status.value, "error": outcome.error}, expect=1)],
-        )
+        return takeover.unverified(call, outcome.error)
     return close_call(run, call, outcome.status, result=outcome.result, error=outcome.error)

@@ -98,7 +98,8 @@ class Approval(models.Model):
                 fields=["expires_at"], condition=Q(status=ApprovalStatus.PENDING), name="agentcore_approval_open"
             ),
             models.Index(fields=["run", "status"], name="agentcore_approval_run"),
-            models.Index(fields=["status", "-requested_at"], name="agentcore_approval_new"),
+            models.Index(fields=["-requested_at"], name="agentcore_approval_new"),
+            models.Index(fields=["status", "-requested_at"], name="agentcore_approval_status_new"),
         ]
 
     def __str__(self) -> str:

@@ -197,6 +197,7 @@ class Run(models.Model):
             models.Index(
                 fields=["thread", "number"], condition=Q(status__in=LIVE_RUN_STATUSES), name="agentcore_run_live"
             ),
+            models.Index(fields=["-created_at"], name="agentcore_run_new"),
             models.Index(fields=["status", "-created_at"], name="agentcore_run_status_new"),
             models.Index(fields=["agent", "-created_at"], name="agentcore_run_agent_new"),
         ]

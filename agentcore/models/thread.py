@@ -53,7 +53,10 @@ class Thread(models.Model):
         verbose_name = _("thread")
         verbose_name_plural = _("threads")
         permissions = [("view_any_thread", _("Can see every thread"))]
-        indexes = [models.Index(fields=["owner", "-updated_at"], name="agentcore_thread_owner")]
+        indexes = [
+            models.Index(fields=["owner", "-updated_at"], name="agentcore_thread_owner"),
+            models.Index(fields=["-updated_at"], name="agentcore_thread_new"),
+        ]
 
     def __str__(self) -> str:
         return self.title or str(self.pk)

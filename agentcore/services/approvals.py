@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -83,8 +83,13 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
         raise NotFound
     _check_allowed(found.values(), user)
     with transaction.atomic():
-        for run_id in sorted({item.run_id for item in found.values()}):
-            _decide_run(run_id, by_id, user)
+        asked = {item.run_id for item in found.values()}
+        held = claims.hold_all(asked)
+        if len(held) < len(asked):
+            _check_repeats(asked - held.keys(), by_id, user)
+        # A thread's log is written last: in one order, so that two batches never wait for each other.
+        for row in sorted(held.values(), key=lambda item: item.thread_stream_id):
+            _decide_run(row, by_id, user)
     rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
     return [rows[key] for key in by_id]
 
@@ -111,21 +116,25 @@ def expire(approval_id: UUID) -> bool:
     return True
 
 
-def _decide_run(run_id: UUID, decisions: Mapping[UUID, Decision], user: Any) -> None:
-    """Take the decisions on one run: its row first, then its approvals."""
-    held = claims.hold(run_id)
-    asked = Approval.objects.filter(run_id=run_id, pk__in=list(decisions)).select_related("tool_call", "run")
+def _check_repeats(ended: Collection[UUID], decisions: Mapping[UUID, Decision], user: Any) -> None:
+    """Raise `RunEnded` where a run that has ended is asked for anything but what was decided before."""
+    rows = Approval.objects.filter(run_id__in=ended, pk__in=list(decisions)).select_related("tool_call", "run")
+    if not all(_is_repeat(row, decisions[row.pk], user) for row in rows):
+        raise RunEnded
+
+
+def _decide_run(held: Held, decisions: Mapping[UUID, Decision], user: Any) -> None:
+    """Take the decisions on one run whose row is held."""
+    asked = Approval.objects.filter(run_id=held.run_id, pk__in=list(decisions)).select_related("tool_call", "run")
     entry, decided = Commit(), 0
     for row in asked.order_by("pk"):
         decision = decisions[row.pk]
         if _is_repeat(row, decision, user):
             continue
-        if held is None:
-            raise RunEnded
         _check_open(row, decision, held)
         entry = entry.and_then(_take(row, decision, user))
         decided += 1
-    if held is not None and decided:
+    if decided:
         record(held, entry, decided=decided)
 
 
@@ -178,7 +187,7 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
                 str(row.pk), call.call_id, status.value, name, reason, json.loads(edited) if edited else None
             )
         ],
-        moves=[Move(row, ApprovalStatus.PENDING.value, values)],
+        moves=[Move(row, ApprovalStatus.PENDING, values)],
         thread_events=[
             events.ThreadApproval(str(row.pk), str(row.run_id), call.call_id, call.name, status.value, name)
         ],
@@ -189,7 +198,7 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     runnable: dict[str, Any] = {"status": ToolCallStatus.PENDING.value}
     if edited:
         runnable["arguments"] = edited
-    return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING.value, runnable)]))
+    return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING, runnable)]))
 
 
 def _name(user: Any) -> str:

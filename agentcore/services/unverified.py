@@ -55,7 +55,7 @@ def _entry(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -
         error = "It is not known whether the call took effect; it was given up." + (f" {reason}" if reason else "")
         return ending.close_call(run, call, ToolCallStatus.FAILED, error=error)
     again = {"status": ToolCallStatus.PENDING.value, "error": ""}
-    return Commit(moves=[Move(call, ToolCallStatus.EFFECT_UNVERIFIED.value, again)])
+    return Commit(moves=[Move(call, ToolCallStatus.EFFECT_UNVERIFIED, again)])
 
 
 aresolve = twin(resolve)

@@ -11,7 +11,7 @@ from ninja.security import SessionAuth
 from pydantic import Field
 
 from .. import registry
-from ..services import approvals, events, messages, runs, threads
+from ..services import approvals, events, messages, runs, sending, threads
 from ..services.approvals import Decision
 from .problems import install
 from .schemas import (
@@ -38,6 +38,7 @@ api = NinjaAPI(
     version="1",
     auth=SessionAuth(csrf=True),
     urls_namespace="agentcore",
+    docs_url=None,  # ninja's page would load its assets from elsewhere; the document itself is at openapi.json
     description="Threads, runs, approvals and events. What is not yours answers as if it did not exist.",
 )
 install(api)
@@ -67,7 +68,7 @@ def list_runs(request: HttpRequest, thread_id: UUID, limit: PageSize = 50) -> Ru
 @api.post("threads/{thread_id}/runs", response={200: RunOut, 201: RunOut})
 def send(request: HttpRequest, thread_id: UUID, body: SendIn) -> Any:
     """Save a message and start a run: 201, or 200 where the same key made it before."""
-    started = runs.start_once(registry.get(body.agent), thread_id, body.text, user=request.user, key=body.key)
+    started = sending.start_once(registry.get(body.agent), thread_id, body.text, user=request.user, key=body.key)
     return Status(201 if started.created else 200, RunOut.of(started.run))
 
 
@@ -93,7 +94,7 @@ def cancel(request: HttpRequest, run_id: UUID, body: CancelIn) -> RunOut:
 @api.post("runs/{run_id}/retry", response={201: RunOut})
 def retry(request: HttpRequest, run_id: UUID, body: RetryIn | None = None) -> Any:
     """Start a new run for the prompt of one that failed or was canceled."""
-    return Status(201, RunOut.of(runs.retry(run_id, user=request.user)))
+    return Status(201, RunOut.of(sending.retry(run_id, user=request.user)))
 
 
 @api.get("approvals", response=ApprovalsOut)

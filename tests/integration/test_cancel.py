@@ -14,7 +14,7 @@ from agentcore.engine import ending, suspend, takeover
 from agentcore.exceptions import Conflict, ModelError
 from agentcore.models import Message, Run, ToolCall
 from agentcore.providers.base import StepFinished, TextDelta, UsageReported
-from agentcore.services import execution, runs
+from agentcore.services import execution, runs, sending
 from agentcore.testing import Turn, run_until_idle
 from agentcore.usage import Usage
 from tests.integration.room import assert_ended_once, driven, fresh, log, make, race, types
@@ -236,7 +236,7 @@ def test_a_run_whose_call_may_have_happened_is_not_retried():
         assert SEEN.inside.wait(20)
         runs.cancel(run, user=SYSTEM)
     with pytest.raises(Conflict):
-        runs.retry(run, user=SYSTEM)
+        sending.retry(run, user=SYSTEM)
 
 
 # --- a cancel that arrives between two steps ----------------------------------------------------------------------

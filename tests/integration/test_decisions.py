@@ -16,7 +16,7 @@ from agentcore.exceptions import (
     NotFound,
 )
 from agentcore.models import Approval, ToolCall
-from agentcore.services import approvals, runs
+from agentcore.services import approvals, sending
 from agentcore.services.approvals import Decision
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import PAID, another_operator, asking, result_of
@@ -188,7 +188,7 @@ def test_a_consumed_approval_never_serves_again(operator):
     room = registry.get("test").model
     room.turns += [Turn(calls=[("pay", {"cents": 1})]), Turn(text="Again.")]
     later = run_until_idle(
-        runs.send(registry.get("test"), run.thread, "Again", user=SYSTEM),
+        sending.send(registry.get("test"), run.thread, "Again", user=SYSTEM),
     )
     assert later.status == "waiting" and len(PAID) == 1
     with pytest.raises(DigestMismatch):

@@ -147,7 +147,7 @@ def test_a_failing_tool_tells_the_model_and_a_defect_says_nothing_secret():
 
 def test_bad_arguments_and_unknown_tools_are_refused_before_anything_runs():
     calls = [("add", {"a": "x", "b": 1}), ("add", {"a": 1, "b": 1, "c": 1}), ("os.system", {"command": "id"})]
-    agent, model, thread = make([Turn(calls=calls), Turn(text="Hm.")])
+    agent, _, thread = make([Turn(calls=calls), Turn(text="Hm.")])
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
     assert run.status == RunStatus.SUCCEEDED
     assert set(ToolCall.objects.values_list("status", flat=True)) == {ToolCallStatus.FAILED}

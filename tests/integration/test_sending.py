@@ -327,3 +327,15 @@ def test_a_stranger_cannot_retry_what_is_not_there_for_them(
     run = end(agent.runs.send(thread, "Hi", user=user), RunStatus.FAILED)
     with pytest.raises(NotFound):
         agent.runs.retry(run, user=other_user)
+
+
+@pytest.mark.django_db
+def test_asking_again_for_a_retry_returns_the_one_that_lives(
+    make: Callable[..., tuple[Agent, Thread]], user: AbstractUser
+) -> None:
+    agent, thread = make(Turn(text="ok"), Turn(text="ok"))
+    failed = end(agent.runs.send(thread, "Hi", user=user), RunStatus.FAILED)
+    first = agent.runs.retry(failed, user=user)
+    assert agent.runs.retry(failed, user=user).pk == first.pk
+    end(first, RunStatus.FAILED)
+    assert agent.runs.retry(failed, user=user).pk != first.pk

@@ -18,7 +18,7 @@ from agentcore import SYSTEM, Agent, registry, tool
 from agentcore.engine import claim as claims
 from agentcore.engine import ending, journal, suspend, takeover
 from agentcore.engine.claim import Claim
-from agentcore.engine.journal import Change, Commit
+from agentcore.engine.journal import Commit, Move
 from agentcore.exceptions import AgentcoreError, LeaseLost
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, runs
@@ -30,8 +30,6 @@ from agentcore.states import (
     ApprovalStatus,
     RunStatus,
     ToolCallStatus,
-    call_sources,
-    run_sources,
 )
 from agentcore.streams import log
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
@@ -89,7 +87,7 @@ def size(run: Run) -> int:
 def fail(run: Run, claim: Claim) -> None:
     """What expiry or a refused quota does to a run nobody drives."""
     with transaction.atomic():
-        held = claims.hold(run.pk, [status for status in run_sources(RunStatus.FAILED) if status != RunStatus.RUNNING])
+        held = claims.hold(run.pk, (RunStatus.PENDING, RunStatus.WAITING))
         if held is not None:
             journal.record(held, ending.end(held, run, RunStatus.FAILED, code="expired"))
 
@@ -192,23 +190,26 @@ def test_no_sweep_reopens_what_has_ended(run: Run, status: RunStatus) -> None:
     assert row(Run, run.pk) == before
 
 
+MOVES_OF_A_CALL = [(source, target) for source, targets in TOOL_CALL_TRANSITIONS.items() for target in sorted(targets)]
+
+
 def _times(closed: bool) -> Any:
     return timezone.now() if closed else None
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("source", "target"), list(product(ToolCallStatus, ToolCallStatus)))
-def test_a_call_moves_as_its_table_says_or_the_whole_commit_is_void(
-    run: Run, source: ToolCallStatus, target: ToolCallStatus
+@pytest.mark.parametrize("found", ToolCallStatus)
+@pytest.mark.parametrize(("source", "target"), MOVES_OF_A_CALL)
+def test_a_call_moves_from_where_it_stands_or_the_whole_commit_is_void(
+    run: Run, found: ToolCallStatus, source: ToolCallStatus, target: ToolCallStatus
 ) -> None:
     call = ToolCall.objects.get()
     claim = put(run, RunStatus.RUNNING)
-    ToolCall.objects.filter(pk=call.pk).update(status=source, finished_at=_times(not TOOL_CALL_TRANSITIONS[source]))
+    ToolCall.objects.filter(pk=call.pk).update(status=found, finished_at=_times(not TOOL_CALL_TRANSITIONS[found]))
     before, logged = row(ToolCall, call.pk), size(run)
-    rows = ToolCall.objects.filter(pk=call.pk, status__in=call_sources(target))
-    values = {"status": target, "finished_at": _times(not TOOL_CALL_TRANSITIONS[target])}
-    entry = Commit(changes=[Change(rows, values, expect=1)], thread_events=[claim.changed(RunStatus.RUNNING)])
-    if target in TOOL_CALL_TRANSITIONS[source]:
+    values = {"status": target.value, "finished_at": _times(not TOOL_CALL_TRANSITIONS[target])}
+    entry = Commit(moves=[Move(call, source, values)], thread_events=[claim.changed(RunStatus.RUNNING)])
+    if found == source:
         journal.commit(claim, entry)
         assert row(ToolCall, call.pk)["status"] == target and size(run) == logged + 1
     else:

@@ -16,7 +16,7 @@ from ...access import SYSTEM
 from ...engine.loop import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
 from ...models import Approval, Run
-from ...services import approvals, events, execution, runs, threads
+from ...services import approvals, events, execution, sending, threads
 from ...services.approvals import Decision, Verdict
 from ...states import RunStatus
 
@@ -57,7 +57,7 @@ class Command(BaseCommand):
             known = ", ".join(registry.names()) or "none"
             raise CommandError(f"There is no agent called {options['agent']!r}. Known: {known}.") from error
         thread = options["thread"] or threads.create(user=user, title=options["text"][:80])
-        return runs.send(definition, thread, options["text"], user=user)
+        return sending.send(definition, thread, options["text"], user=user)
 
     def _drive(self, run: Run, answer: str, approver: Any) -> None:
         """Drive the run, or watch the worker that got hold of it first, from one approval to the next."""
