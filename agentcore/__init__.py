@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .context import ContextBlock as ContextBlock
     from .context import LoaderContext as LoaderContext
     from .definition import Limits as Limits
-    from .exceptions import ApprovalRequired as ApprovalRequired
     from .exceptions import ModelRetry as ModelRetry
     from .exceptions import ToolFailed as ToolFailed
     from .services.approvals import Decision as Decision
@@ -24,7 +23,6 @@ __version__ = "0.1.0"
 _HOMES = {
     "SYSTEM": "access",
     "Agent": "agent",
-    "ApprovalRequired": "exceptions",
     "Checkable": "tools",
     "ContextBlock": "context",
     "Decision": "services.approvals",

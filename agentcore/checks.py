@@ -32,7 +32,7 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 @register("agentcore")
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that runs have a queue, and that it takes JSON."""
-    return list(_queue())
+    return [*_queue(), *_deadlines()]
 
 
 @register("agentcore")
@@ -70,6 +70,14 @@ def _policy() -> Iterator[CheckMessage]:
 def _apps() -> Iterator[CheckMessage]:
     if not apps.is_installed("agentcore.streams"):
         yield _error(4, "agentcore.streams is not installed.", "Add it to INSTALLED_APPS, before agentcore.")
+
+
+def _deadlines() -> Iterator[CheckMessage]:
+    values = conf.get_settings()
+    longest = values.slice_seconds + max(values.step_seconds, values.tool_timeout)
+    if values.job_timeout <= longest:
+        hint = f"Make it more than {longest:g}: a slice, and the longest step that may begin at its end."
+        yield _warning(10, f"AGENTCORE['JOB_TIMEOUT'] is {values.job_timeout}: RQ would break healthy steps off.", hint)
 
 
 def _queue() -> Iterator[CheckMessage]:

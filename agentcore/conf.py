@@ -28,6 +28,7 @@ class Settings:
     approval_days: float = 7
     tool_timeout: float = 120
     model_timeout: float = 120
+    step_seconds: float = 300
     model_retries: int = 3
     output_retries: int = 2
     result_limit: int = 100_000

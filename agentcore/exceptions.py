@@ -110,15 +110,12 @@ class ModelRetry(AgentcoreError):
 
 
 class ToolFailed(AgentcoreError):
-    """The tool could not do its work; the model is told why."""
+    """The tool has done nothing, and the model is told why.
+
+    Anything else a body raises leaves open whether it took effect.
+    """
 
     code = "tool_failed"
-
-
-class ApprovalRequired(AgentcoreError):
-    """A person must approve this call before the tool goes on."""
-
-    code = "approval_required"
 
 
 # --- the developer must act -------------------------------------------------------------------------------------

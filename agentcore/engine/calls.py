@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from .. import events, jsontext
 from ..clock import NOW, Later
 from ..conf import get_settings
 from ..definition import AgentDefinition
-from ..exceptions import ModelRetry
+from ..exceptions import ModelRetry, RunError
 from ..ids import uuid7
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
@@ -24,6 +26,8 @@ from ..tools import EffectKind, Tool
 from .ending import close_call
 from .journal import Commit, Insert
 from .runtime import Runtime
+
+logger = logging.getLogger("agentcore.engine")
 
 ALLOWED = ("approve", "deny", "edit")
 DAY = 86_400.0
@@ -178,6 +182,13 @@ async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call:
     if isinstance(ask, bool):
         return ask
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
-    if inspect.iscoroutinefunction(ask):
-        return bool(await ask(arguments, ctx))
-    return bool(await runtime.app(lambda: ask(arguments, ctx)))
+    try:
+        async with asyncio.timeout(get_settings().tool_timeout):
+            if inspect.iscoroutinefunction(ask):
+                return bool(await ask(arguments, ctx))
+            return bool(await runtime.app(lambda: ask(arguments, ctx)))
+    except Exception as error:
+        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "needs_approval_failed"}
+        logger.exception("needs_approval of tool %s failed", tool.name, extra=about)
+        message = f"Whether {tool.name} needs an approval could not be told ({type(error).__name__})."
+        raise RunError(message, code="needs_approval_failed") from error

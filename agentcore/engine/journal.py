@@ -113,7 +113,7 @@ class Moved(Exception):
 
 def claim(run_id: UUID, worker: str, settle: Callable[[Claim], Commit]) -> Claim | None:
     """Claim a run and log it; `settle` says, in the same transaction, what becomes of a dead attempt's leftovers."""
-    with transaction.atomic(using=sql.alias()):
+    with transaction.atomic(using=sql.alias(), durable=True):
         taken = claims.take(run_id, worker)
         if taken is None:
             return None
@@ -128,7 +128,8 @@ def commit(claim: Claim, entry: Commit) -> Allocation:
     Raises `LeaseLost` or `CancelRequested` (see `claim.fence`), and `Moved` where a
     row was not as the entry expects; nothing is written then.
     """
-    with transaction.atomic(using=sql.alias()):
+    # Durable: inside somebody's transaction "committed before the body runs" would be untrue.
+    with transaction.atomic(using=sql.alias(), durable=True):
         return _write(claim, entry)
 
 

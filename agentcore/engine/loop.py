@@ -28,6 +28,12 @@ from .watch import Watch
 logger = logging.getLogger("agentcore.engine")
 
 
+INSIDE_A_TRANSACTION = (
+    "A run cannot be driven inside a transaction: each step must be committed as it happens, or a rollback would "
+    "let its tools run again. Drive it after the commit, for instance from transaction.on_commit()."
+)
+
+
 class Outcome(StrEnum):
     """Why a worker let go of a run."""
 
@@ -40,7 +46,11 @@ class Outcome(StrEnum):
 
 async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
     """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do."""
-    claim = await runtime.db(takeover.claim, run_id, runtime.worker)
+    try:
+        claim = await runtime.db(takeover.claim, run_id, runtime.worker)
+    except RuntimeError as error:
+        # Django's word for a durable transaction inside another one.
+        raise UserError(INSIDE_A_TRANSACTION) from error
     if claim is None:
         return Outcome.NOTHING
     about = {"run_id": str(run_id), "attempt": claim.attempt}
@@ -80,9 +90,9 @@ class _Drive:
                 reason: BaseException = watch.reason
             except (CancelRequested, RunError, UserError) as error:
                 reason = error
-            except (OperationalError, InterfaceError):
-                raise
             except Exception as error:
+                if isinstance(error, (OperationalError, InterfaceError, *self.runtime.gives_up_on)):
+                    raise
                 reason = self._internal(error)
             await watch.stop()
             return await self._stop(reason)
@@ -130,24 +140,36 @@ class _Drive:
         return Outcome.RELEASED
 
     async def _stop(self, reason: BaseException) -> Outcome:
-        """End the run for `reason`, keeping what a broken-off step has said."""
-        if isinstance(reason, LeaseLost):
-            raise reason
+        """End the run for `reason`, keeping what a broken-off step has said; what is no end of a run is raised."""
         if isinstance(reason, CancelRequested):
             await self.runtime.db(self._end, RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
+        elif isinstance(reason, RunError):
+            await self.runtime.db(self._end, RunStatus.FAILED, MessageStatus.FAILED, reason.run_code, reason.message)
+        elif isinstance(reason, UserError):
+            await self.runtime.db(self._end, RunStatus.FAILED, MessageStatus.FAILED, reason.code, reason.message)
         else:
-            code = reason.run_code if isinstance(reason, RunError) else getattr(reason, "code", "internal_error")
-            await self.runtime.db(self._end, RunStatus.FAILED, MessageStatus.FAILED, code, str(reason))
+            raise reason
         return Outcome.ENDED
 
     def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str) -> None:
-        state = snapshot.load(self.claim.run_id)
-        entry = turn.keep_draft(state, self.draft, kept_as) if self.draft else journal.Commit()
-        if status is RunStatus.CANCELED:
-            message = state.run.cancel_reason
-        journal.commit(
-            self.claim, entry.and_then(ending.end(self.claim, state.run, status, code=code, message=message))
-        )
+        """End the run as its rows stand now; where a decision lands at the same moment, look again."""
+        while True:
+            state = snapshot.load(self.claim.run_id)
+            if state.run.terminal:
+                return  # the commit that was under way when the work was interrupted ended it
+            said = message if status is RunStatus.FAILED else state.run.cancel_reason
+            over = ending.end(self.claim, state.run, status, code=code, message=said)
+            try:
+                journal.commit(self.claim, self._kept(state, kept_as).and_then(over))
+            except journal.Moved:
+                continue
+            return
+
+    def _kept(self, state: Snapshot, kept_as: MessageStatus) -> journal.Commit:
+        """Return what the open step has said; a step that was committed meanwhile has said it itself."""
+        if self.draft is None or state.open_step != self.draft.step:
+            return journal.Commit()
+        return turn.keep_draft(state, self.draft, kept_as)
 
     def _internal(self, error: Exception) -> RunError:
         """Log a defect with a reference, and say no more than that to whoever sees the run."""

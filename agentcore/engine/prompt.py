@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ..context import ContextBlock, ContextLoader, LoaderContext
+from ..conf import get_settings
+from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
 from ..exceptions import RunError
 from ..models import Message, Run
@@ -36,12 +38,7 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
     blocks: list[ContextBlock] = []
     about = loader_context(run)
     for loader in definition.context:
-        try:
-            blocks.extend(await _call(loader, about, runtime))
-        except Exception as error:
-            name = getattr(loader, "__name__", repr(loader))
-            logger.exception("context loader %s failed", name, extra={"run_id": str(run.pk), "attempt": run.attempt})
-            raise RunError(f"The context loader {name} failed.", code="context_failed") from error
+        blocks.extend(await _ask(loader, "context loader", run, about, runtime))
     # As they are stored: every later step reads them back, and must be asked the same.
     return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)
 
@@ -53,7 +50,7 @@ async def build(
     run = snapshot.run
     instructions = definition.instructions
     if callable(instructions):
-        instructions = await _call(instructions, loader_context(run), runtime)
+        instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime)
     messages = await runtime.db(history, run, definition.recent_messages)
     return ModelRequest(
         run_id=run.pk,
@@ -103,8 +100,15 @@ def _paired(messages: Sequence[Message]) -> tuple[ModelMessage, ...]:
     return tuple(message for message in shown if message.parts)
 
 
-async def _call(function: ContextLoader | Any, about: LoaderContext, runtime: Runtime) -> Any:
-    """Call an app's function, awaited if it is async, in a thread if it is not."""
-    if inspect.iscoroutinefunction(function):
-        return await function(about)
-    return await runtime.app(lambda: function(about))
+async def _ask(function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime) -> Any:
+    """Call an app's function, awaited if it is async, in a thread if it is not; raises `RunError` naming it."""
+    name = getattr(function, "__name__", repr(function))
+    limit = get_settings().tool_timeout
+    try:
+        async with asyncio.timeout(limit):
+            if inspect.iscoroutinefunction(function):
+                return await function(about)
+            return await runtime.app(lambda: function(about))
+    except Exception as error:
+        logger.exception("%s %s failed", what, name, extra={"run_id": str(run.pk), "attempt": run.attempt})
+        raise RunError(f"The {what} {name} failed with {type(error).__name__}.", code="context_failed") from error

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from .. import events, jsontext
 from ..conf import get_settings
 from ..exceptions import ModelRetry, ToolFailed
@@ -33,115 +35,153 @@ class Outcome:
     error: str = ""
 
 
-class RunningCall:
-    """The `ToolContext` of one call, and its execution."""
+@dataclass(frozen=True)
+class Work:
+    """A call that has started, and what it takes to run its body."""
 
-    def __init__(
-        self, run: Run, call: ToolCall, tool: Tool, runtime: Runtime, commit: Callable[[Commit], Awaitable[None]]
-    ) -> None:
-        self.run_id = run.pk
-        self.thread_id = run.thread_id
-        self.user = run.user
-        self.call_id = call.call_id
-        self.idempotency_key = str(call.pk)
-        self.attempt = call.attempt
-        self._call = call
-        self._tool = tool
-        self._runtime = runtime
-        self._commit = commit
+    run: Run
+    call: ToolCall
+    tool: Tool
+    runtime: Runtime
+    commit: Callable[[Commit], Awaitable[None]]
+
+    @property
+    def seconds(self) -> float:
+        """How long one attempt may take."""
+        return self.tool.timeout if self.tool.timeout is not None else get_settings().tool_timeout
+
+    async def invoke(self, function: Callable[[], Any], *, is_async: bool) -> Any:
+        """Call the app's code: awaited if it is async, in a thread of the application's if it is not."""
+        if is_async:
+            value = function()
+            return await value if inspect.isawaitable(value) else value
+        return await self.runtime.app(function)
+
+
+NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
+
+
+async def execute(work: Work) -> Outcome:
+    """Run the body, again if its `retries` say so; never raises for what a tool does.
+
+    Before a `Checkable` is repeated, and after it broke off, its check tells whether it happened.
+    """
+    if work.call.tries > 1 and work.tool.check is not None:
+        happened = await _look_up(work, work.tool.check)
+        if happened is not None:
+            return happened
+    outcome = await _once(work)
+    for _ in range(work.tool.retries):
+        unknown = outcome.status is ToolCallStatus.EFFECT_UNVERIFIED
+        if outcome.status is ToolCallStatus.SUCCEEDED or (unknown and work.tool.effect is not EffectKind.IDEMPOTENT):
+            break
+        outcome = await _once(work)
+    return outcome
+
+
+async def _once(work: Work) -> Outcome:
+    outcome = await RunningCall(work).run_body()
+    if outcome.status is not ToolCallStatus.EFFECT_UNVERIFIED or work.tool.check is None:
+        return outcome
+    return await _look_up(work, work.tool.check) or Outcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED)
+
+
+async def _look_up(work: Work, check: Callable[..., Any]) -> Outcome | None:
+    """Return how an earlier attempt ended, None if it did not happen; a check that fails tells nothing."""
+    ctx, arguments = RunningCall(work), work.call.arguments_json
+    try:
+        async with asyncio.timeout(work.seconds):
+            value = await work.invoke(lambda: check(arguments, ctx), is_async=inspect.iscoroutinefunction(check))
+            return None if value is None else _succeeded(value)
+    except Exception as error:
+        logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
+        return _broken_off(work, f"Whether it took effect could not be checked ({type(error).__name__}).")
+
+
+class RunningCall:
+    """One attempt at a call: the `ToolContext` its body is given."""
+
+    def __init__(self, work: Work) -> None:
+        self.run_id = work.run.pk
+        self.thread_id = work.run.thread_id
+        self.user = work.run.user
+        self.call_id = work.call.call_id
+        self.idempotency_key = str(work.call.pk)
+        self.attempt = work.call.attempt
+        self._work = work
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
         self._progress: list[asyncio.Task[None]] = []
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is being ended; a long tool looks now and then, and stops."""
+        """Whether this attempt is being ended; a long tool looks now and then, and stops."""
         return self._stopped.is_set()
 
     def progress(self, value: Any) -> None:
         """Show `value` (JSON data) to whoever watches the run; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._show, jsontext.clean(value))
 
-    async def execute(self) -> Outcome:
-        """Run the body, again if its effect allows and its `retries` say so; never raises for what a tool does."""
-        arguments = self._call.arguments_json
-        if self._call.tries > 1 and self._tool.check is not None:
-            checked = await self._look_whether_it_happened(self._tool.check, arguments)
-            if checked is not None:
-                return checked
-        outcome = await self._attempt(arguments)
-        for _ in range(self._tool.retries):
-            if outcome.status is ToolCallStatus.SUCCEEDED:
-                break
-            outcome = await self._attempt(arguments)
-        await asyncio.gather(*self._progress)
-        return outcome
+    async def run_body(self) -> Outcome:
+        """Run the body once and say how it ended.
 
-    async def _look_whether_it_happened(self, check: Callable[..., Any], arguments: dict[str, Any]) -> Outcome | None:
-        """Return the outcome of an earlier attempt, or None where there was none; a check that fails tells nothing."""
+        A body that raises `ToolFailed` or `ModelRetry` says that it did nothing. Any
+        other end that is no result may have had its effect, unless the tool has none.
+        """
+        work = self._work
         try:
-            async with asyncio.timeout(self._limit):
-                happened = await self._invoke(lambda: check(arguments, self), inspect.iscoroutinefunction(check))
-                return None if happened is None else self._succeeded(happened)
-        except Exception as error:
-            logger.exception(
-                "the check of tool %s failed",
-                self._call.name,
-                extra={"run_id": str(self.run_id), "attempt": self.attempt, "action": "check_failed"},
-            )
-            return self._unknown(f"Whether it took effect could not be checked ({type(error).__name__}).")
-
-    @property
-    def _limit(self) -> float:
-        return self._tool.timeout if self._tool.timeout is not None else get_settings().tool_timeout
-
-    async def _attempt(self, arguments: dict[str, Any]) -> Outcome:
-        limit = self._limit
+            body = work.tool.bind(work.call.arguments_json, self)
+        except ValidationError:
+            return Outcome(ToolCallStatus.FAILED, error="The tool does not take these arguments any more.")
+        limit = asyncio.timeout(work.seconds)
         try:
-            async with asyncio.timeout(limit):
-                return self._succeeded(await self._invoke(self._tool.bind(arguments, self), self._tool.is_async))
-        except TimeoutError:
-            self._stopped.set()
-            return self._unknown(f"The tool did not end within {limit:g} seconds.")
-        except asyncio.CancelledError:
-            self._stopped.set()
-            raise
+            async with limit:
+                return _succeeded(await work.invoke(body, is_async=work.tool.is_async))
         except (ToolFailed, ModelRetry) as error:
             return Outcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
-        except Exception as error:
-            reference = uuid7().hex[-8:]
-            logger.exception(
-                "tool %s raised; reference %s",
-                self._call.name,
-                reference,
-                extra={"run_id": str(self.run_id), "attempt": self.attempt, "action": "tool_raised"},
-            )
-            return Outcome(
-                ToolCallStatus.FAILED, error=f"The tool failed with {type(error).__name__} (reference {reference})."
-            )
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # the run is being ended; otherwise the body was cancelled by a library of its own
+            if limit.expired():
+                return _broken_off(work, f"The tool did not end within {work.seconds:g} seconds.")
+            return self._raised(error)
+        finally:
+            self._stopped.set()
+            await asyncio.gather(*self._progress, return_exceptions=True)
 
-    async def _invoke(self, function: Callable[[], Any], is_async: bool) -> Any:
-        """Call the app's code: awaited if it is async, in a thread of the application's if it is not."""
-        if is_async:
-            value = function()
-            return await value if inspect.isawaitable(value) else value
-        return await self._runtime.app(function)
-
-    def _succeeded(self, value: Any) -> Outcome:
-        text = jsontext.canonical(value)
-        limit = get_settings().result_limit
-        if len(text) <= limit:
-            return Outcome(ToolCallStatus.SUCCEEDED, jsontext.clean(value))
-        return Outcome(ToolCallStatus.SUCCEEDED, jsontext.shorten(text, limit))
-
-    def _unknown(self, error: str) -> Outcome:
-        """A body that was not seen to end may have had its effect, unless it has none."""
-        if self._tool.effect is EffectKind.PURE:
-            return Outcome(ToolCallStatus.FAILED, error=error)
-        return Outcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
+    def _raised(self, error: BaseException) -> Outcome:
+        reference = uuid7().hex[-8:]
+        logger.error(
+            "tool %s raised; reference %s",
+            self._work.call.name,
+            reference,
+            extra=_about(self._work, "tool_raised"),
+            exc_info=error,
+        )
+        return _broken_off(self._work, f"The tool broke off with {type(error).__name__} (reference {reference}).")
 
     def _show(self, value: Any) -> None:
         if self.cancelled:
-            return  # the call has its outcome; a thread that could not be stopped says no more
+            return  # the attempt has its outcome; a thread that could not be stopped says no more
         entry = Commit(events=[events.ToolProgress(self.call_id, value)])
-        self._progress.append(self._loop.create_task(self._commit(entry)))  # type: ignore[arg-type]
+        self._progress.append(self._loop.create_task(self._work.commit(entry)))  # type: ignore[arg-type]
+
+
+def _succeeded(value: Any) -> Outcome:
+    text = jsontext.canonical(value)
+    limit = get_settings().result_limit
+    if len(text) <= limit:
+        return Outcome(ToolCallStatus.SUCCEEDED, jsontext.clean(value))
+    return Outcome(ToolCallStatus.SUCCEEDED, jsontext.shorten(text, limit))
+
+
+def _broken_off(work: Work, error: str) -> Outcome:
+    """A body that was not seen to end may have had its effect, unless it has none."""
+    if work.tool.effect is EffectKind.PURE:
+        return Outcome(ToolCallStatus.FAILED, error=error)
+    return Outcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
+
+
+def _about(work: Work, action: str) -> dict[str, Any]:
+    return {"run_id": str(work.run.pk), "attempt": work.call.attempt, "action": action}

@@ -33,12 +33,14 @@ class Runtime:
     `inline` keeps the application's code on the calling thread and its database
     connection, so that a plain Django `TestCase` sees everything; otherwise it
     runs in threads of its own, several calls at a time. `definition` replaces the
-    registered agent for this drive.
+    registered agent for this drive. `gives_up_on` are exceptions that mean the
+    process must let go (a job's deadline): the run has not failed, others take over.
     """
 
     worker: str
     inline: bool = False
     definition: AgentDefinition | None = None
+    gives_up_on: tuple[type[BaseException], ...] = ()
 
     async def db(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the engine's own database work: one thread, one connection a process."""

@@ -22,6 +22,7 @@ class Snapshot:
     run: Run
     calls: tuple[ToolCall, ...]
     last_model_step: Step | None
+    open_step: int | None
     failed_tries: int
     output_faults: int
     steps_finished: int
@@ -61,6 +62,7 @@ def load(run_id: UUID) -> Snapshot:
         run=run,
         calls=tuple(ToolCall.objects.filter(run=run, status__in=OPEN_CALL_STATUSES).order_by("step_id", "position")),
         last_model_step=models[-1] if models else None,
+        open_step=next((step.number for step in steps if step.status == StepStatus.STARTED), None),
         failed_tries=sum(
             1
             for step in steps

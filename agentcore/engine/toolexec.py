@@ -18,7 +18,7 @@ from . import journal, takeover
 from .claim import Claim
 from .ending import close_call
 from .journal import Change, Commit, Insert, Move
-from .running import Outcome, RunningCall
+from .running import Outcome, Work, execute
 from .runtime import Runtime
 
 logger = logging.getLogger("agentcore.engine")
@@ -137,8 +137,7 @@ def _may_not_run(this: Round, call: ToolCall, approval: Approval | None, *, gate
 async def _run_one(this: Round, call: ToolCall) -> None:
     """Run one call to its result and commit it."""
     tool = this.definition.tools[call.name]
-    running = RunningCall(this.run, call, tool, this.runtime, this.commit)
-    outcome = await running.execute()
+    outcome = await execute(Work(this.run, call, tool, this.runtime, this.commit))
     logger.info(
         "tool %s %s",
         call.name,

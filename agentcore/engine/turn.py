@@ -13,7 +13,7 @@ from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
-from ..exceptions import ModelError
+from ..exceptions import LimitReached, ModelError, RunError
 from ..models import Step
 from ..models.message import compose
 from ..parts import Part, ToolCallPart
@@ -60,12 +60,28 @@ async def model_step(turn: Turn) -> Retry | None:
     request = await prompt.build(turn.definition, turn.snapshot, context, turn.runtime)
     model = turn.definition.choose_model()
     step = await _open(turn, model, context)
+    seconds, reached = _time_left(turn)
     try:
-        await _stream(turn, model, request)
+        async with asyncio.timeout(seconds):
+            await _stream(turn, model, request)
+    except TimeoutError as error:
+        if not isinstance(reached, ModelError):
+            raise reached from error
+        return await _failed(turn, step, reached)
     except ModelError as error:
         return await _failed(turn, step, error)
     await turn.commit(await _finished(turn, step))
     return None
+
+
+def _time_left(turn: Turn) -> tuple[float, RunError]:
+    """Return how long this step may take, and what it means when it takes longer."""
+    seconds = get_settings().step_seconds
+    most = turn.definition.limits.max_seconds
+    left = seconds if most is None else max(most - turn.snapshot.seconds_since_start, 0.0)
+    if most is not None and left < seconds:
+        return left, LimitReached(f"The run has taken its {most:g} seconds.", code="limit_time")
+    return seconds, ModelError(f"The model did not end its step within {seconds:g} seconds.", code="timeout")
 
 
 async def _open(turn: Turn, model: AgentModel, context: tuple[ContextBlock, ...]) -> Step:

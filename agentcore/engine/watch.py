@@ -11,7 +11,7 @@ from types import TracebackType
 from django.db import Error as DatabaseError
 
 from ..conf import get_settings
-from ..exceptions import CancelRequested, LeaseLost
+from ..exceptions import CancelRequested
 from . import journal
 from .claim import Claim, peek
 from .journal import Commit
@@ -24,7 +24,7 @@ class Watch:
     """Runs beside the work of one claim, and cancels it (`reason` says why) when the claim says so."""
 
     def __init__(self, claim: Claim, runtime: Runtime) -> None:
-        self.reason: CancelRequested | LeaseLost | None = None
+        self.reason: BaseException | None = None
         self._claim = claim
         self._runtime = runtime
         self._work: asyncio.Task[object] | None = None
@@ -59,16 +59,19 @@ class Watch:
                 if await self._runtime.db(peek, self._claim):
                     self._interrupt(CancelRequested())
                     return
-            except LeaseLost as lost:
-                self._interrupt(lost)
-                return
             except DatabaseError:
                 logger.warning(
                     "the database did not answer a heartbeat",
                     extra={"run_id": str(self._claim.run_id), "attempt": self._claim.attempt, "action": "heartbeat"},
                 )
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                # The lease is lost, or soon will be: without this eye the work must not go on.
+                self._interrupt(error)
+                return
 
-    def _interrupt(self, reason: CancelRequested | LeaseLost) -> None:
+    def _interrupt(self, reason: BaseException) -> None:
         self.reason = reason
         if self._work is not None:
             self._work.cancel()

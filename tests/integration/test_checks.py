@@ -120,6 +120,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": 60}}},
         {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": None}}},
     ],
+    "agentcore.W010": [{"AGENTCORE": {"JOB_TIMEOUT": 540}}, {"AGENTCORE": {"TOOL_TIMEOUT": 400}}],
 }
 # What looks like it and is fine.
 FINE: list[dict[str, Any]] = [

@@ -40,7 +40,7 @@ def broken() -> None:
     raise ToolFailed("The printer is on fire.")
 
 
-@tool
+@tool(effect="pure")
 def buggy() -> None:
     """Fail without a reason."""
     raise ValueError("secret inside")

@@ -1,0 +1,286 @@
+"""What breaks off a step, a tool or a run, and what the rows say afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from django.db import connections, transaction
+
+from agentcore import SYSTEM, Checkable, Limits, ToolContext, registry, tool
+from agentcore.engine import ending, journal, watch
+from agentcore.engine.runtime import Runtime
+from agentcore.exceptions import UserError
+from agentcore.models import Approval, Message
+from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
+from agentcore.services import approvals, execution, runs
+from agentcore.testing import Turn
+from agentcore.usage import Usage
+from tests.integration.room import fresh, make, race, types
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _registry():
+    with registry.isolated():
+        yield
+
+
+def drive(run):
+    """Drive a run on a connection of its own, as a worker does; return what came of it."""
+    (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
+    return outcome
+
+
+def calls_of(run):
+    return [(call.status, call.error) for call in run.tool_calls.order_by("position")]
+
+
+def test_a_run_is_not_driven_inside_somebodys_transaction():
+    ran = []
+
+    @tool
+    async def act() -> str:
+        """Act."""
+        ran.append(1)
+        return "done"
+
+    room = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act])
+    run = room.send()
+
+    def view():
+        with transaction.atomic():
+            room.agent.runs.execute(run, user=SYSTEM)
+
+    (refusal,) = race(view)
+    assert isinstance(refusal, UserError) and "transaction" in refusal.message
+    assert ran == [] and fresh(run).status == "pending"
+    drive(run)
+    assert ran == [1] and fresh(run).status == "succeeded"
+
+
+class HoldsItsEnd:
+    """Says hello, and ends its step when the test says so."""
+
+    name, provider = "held", "tests"
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        yield TextDelta("hello")
+        await asyncio.to_thread(self.go_on.wait, 10)
+        yield UsageReported(Usage(10, 5, 15))
+        yield CallRequested("c", "look", {})
+        yield StepFinished("tool_calls")
+
+
+def test_a_cancel_that_meets_the_steps_commit_keeps_its_text_and_tokens_once(monkeypatch):
+    @tool(effect="pure")
+    async def look() -> str:
+        """Look."""
+        return "seen"
+
+    model = HoldsItsEnd()
+    run = make(model, [look]).send()
+    seen, committed, real_peek, real_commit = threading.Event(), threading.Event(), watch.peek, journal.commit
+
+    def peek(claim):
+        if seen.is_set() and not committed.is_set():
+            race(lambda: runs.cancel(run.pk, user=SYSTEM))
+            model.go_on.set()
+            time.sleep(0.3)  # the step's commit queues up behind this look
+        return real_peek(claim)
+
+    def commit(claim, entry):
+        done = real_commit(claim, entry)
+        if any(event.type == "text.delta" for event in entry.events if hasattr(event, "type")):
+            seen.set()
+        if entry.inserts and any(insert.row.__class__.__name__ == "ToolCall" for insert in entry.inserts):
+            committed.set()
+        return done
+
+    monkeypatch.setattr(watch, "peek", peek)
+    monkeypatch.setattr(journal, "commit", commit)
+    drive(run)
+    assert fresh(run).status == "canceled"
+    assert Message.objects.filter(run=run, author_kind="agent").count() == 1
+    assert types(run).count("usage") <= 1 and fresh(run).usage.get("total_tokens", 0) in (0, 15)
+
+
+def test_a_decision_that_lands_while_a_run_is_being_ended_strands_nothing(monkeypatch):
+    started = threading.Event()
+
+    @tool(needs_approval=True)
+    async def gated() -> str:
+        """Wait for a person."""
+        return "done"
+
+    @tool(effect="pure")
+    async def slow() -> str:
+        """Take long."""
+        started.set()
+        await asyncio.sleep(30)
+        return "done"
+
+    run = make([Turn(calls=[("slow", {}), ("gated", {})]), Turn(text="ok")], [slow, gated]).send()
+    real_end, decided = ending.end, []
+
+    def end(*args, **options):
+        entry = real_end(*args, **options)
+        if not decided:
+            approval = Approval.objects.get(run=run)
+            decided.extend(race(lambda: approvals.approve(approval, user=SYSTEM, digest=approval.digest)))
+        return entry
+
+    monkeypatch.setattr(ending, "end", end)
+    race(
+        lambda: execution.drive(run.pk, Runtime("worker")),
+        lambda: (started.wait(10), runs.cancel(run.pk, user=SYSTEM)),
+    )
+    assert decided and fresh(run).status == "canceled"
+    assert types(run)[-1] == "done" and not run.tool_calls.open().exists()
+
+
+@pytest.mark.parametrize(
+    ("effect", "status"), [("pure", "failed"), ("idempotent", "effect_unverified"), ("unsafe", "effect_unverified")]
+)
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ConnectionError("reset"), TimeoutError("socket")])
+def test_a_body_that_breaks_off_may_have_had_its_effect(effect, status, error):
+    @tool(effect=effect, timeout=60)
+    async def act() -> str:
+        """Act."""
+        raise error
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act]).send()
+    drive(run)
+    ((found, said),) = calls_of(run)
+    assert found == status and type(error).__name__ in said and "60 seconds" not in said
+
+
+def test_every_repetition_is_an_attempt_of_its_own():
+    seen = []
+
+    @tool(effect="idempotent", timeout=0.2, retries=1)
+    async def act(ctx: ToolContext) -> str:
+        """Act."""
+        seen.append(ctx.cancelled)
+        ctx.progress(len(seen))
+        await asyncio.sleep(5 if len(seen) == 1 else 0)
+        return "done"
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act]).send()
+    drive(run)
+    assert seen == [False, False]
+    assert calls_of(run) == [("succeeded", "")] and types(run).count("tool.progress") == 2
+
+
+def test_a_checkable_tool_that_broke_off_is_looked_up_before_it_is_repeated():
+    done, looked = [], []
+
+    async def check(arguments, ctx):
+        looked.append(1)
+        return "it happened" if done else None
+
+    @tool(effect=Checkable(check), timeout=0.2, retries=2)
+    async def act() -> str:
+        """Act."""
+        done.append(1)
+        await asyncio.sleep(5)
+        return "done"
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act]).send()
+    drive(run)
+    assert done == [1] and looked == [1] and calls_of(run) == [("succeeded", "")]
+
+
+def test_a_checkable_tool_that_did_nothing_is_failed_not_unverified():
+    async def check(arguments, ctx):
+        return None
+
+    @tool(effect=Checkable(check))
+    async def act() -> str:
+        """Act."""
+        raise ConnectionError("refused")
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act]).send()
+    drive(run)
+    ((status, error),) = calls_of(run)
+    assert status == "failed" and "nothing happened" in error
+
+
+def test_a_loader_that_hangs_ends_the_run_with_its_name(settings):
+    settings.AGENTCORE = {**settings.AGENTCORE, "TOOL_TIMEOUT": 0.3}
+
+    async def stuck(ctx):
+        await asyncio.sleep(600)
+        return []
+
+    run = make([Turn(text="ok")], context=[stuck]).send()
+    drive(run)
+    assert (fresh(run).status, fresh(run).error_code) == ("failed", "context_failed")
+    assert "stuck" in fresh(run).error_message
+
+
+def test_needs_approval_that_raises_names_its_tool():
+    def ask(arguments, ctx):
+        raise KeyError("x")
+
+    @tool(needs_approval=ask)
+    async def act() -> str:
+        """Act."""
+        return "done"
+
+    run = make([Turn(calls=[("act", {})])], [act]).send()
+    drive(run)
+    assert (fresh(run).status, fresh(run).error_code) == ("failed", "needs_approval_failed")
+    assert "act" in fresh(run).error_message and not run.tool_calls.exists()
+
+
+class Drips:
+    """Says a word now and then, for ever."""
+
+    name, provider = "drips", "tests"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        while True:
+            yield TextDelta("drip ")
+            await asyncio.sleep(0.05)
+
+
+def test_a_model_that_never_ends_is_ended_by_the_runs_time_limit_and_its_text_is_kept():
+    run = make(Drips(), limits=Limits(max_seconds=0.5)).send()
+    drive(run)
+    assert (fresh(run).status, fresh(run).error_code) == ("failed", "limit_time")
+    assert Message.objects.get(run=run, author_kind="agent").text.startswith("drip")
+
+
+def test_a_model_that_never_ends_is_a_timeout_without_a_limit_of_the_agent(settings):
+    settings.AGENTCORE = {**settings.AGENTCORE, "STEP_SECONDS": 0.3, "MODEL_RETRIES": 0}
+    run = make(Drips()).send()
+    drive(run)
+    assert (fresh(run).status, fresh(run).error_code) == ("failed", "timeout")
+
+
+class Deadline(Exception):
+    """What a job queue raises when a job has taken too long."""
+
+
+def test_a_jobs_own_deadline_is_no_failure_of_the_run(monkeypatch):
+    run = make([Turn(text="ok")]).send()
+    real = journal.commit
+
+    def commit(claim, entry):
+        if any(getattr(event, "type", "") == "step.finished" for event in entry.events):
+            raise Deadline
+        return real(claim, entry)
+
+    monkeypatch.setattr(journal, "commit", commit)
+    (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker", gives_up_on=(Deadline,))))
+    assert isinstance(outcome, Deadline)
+    assert fresh(run).status == "running" and types(run)[-1] != "done"
+    connections.close_all()
