@@ -19,6 +19,7 @@ from ..conf import get_settings
 from ..exceptions import CancelRequested, LeaseLost
 from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, RunStatus, check_move
+from ..streams import dialect
 from . import sql
 
 _RUN = Run._meta.db_table
@@ -131,7 +132,7 @@ def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Hel
         f"RETURNING {_ROW}, status, {sql.clock()}",
         [sql.uuid(run_id), *(status.value for status in statuses)],
     )
-    return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), sql.to_time(row[6]))
+    return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), dialect.time_out(row[6]))
 
 
 def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:
@@ -177,11 +178,11 @@ def _allocate(
     )
     if row is None:
         return None
-    return Allocation(row[0] - records, row[1] - messages, sql.to_time(row[3]), row[2] is not None)
+    return Allocation(row[0] - records, row[1] - messages, dialect.time_out(row[3]), row[2] is not None)
 
 
 def _place(row: tuple[Any, ...]) -> tuple[UUID, UUID, UUID, int, str]:
-    return sql.to_uuid(row[0]), sql.to_uuid(row[1]), sql.to_uuid(row[2]), row[3], row[4]
+    return dialect.id_out(row[0]), dialect.id_out(row[1]), dialect.id_out(row[2]), row[3], row[4]
 
 
 def _one(statement: str, params: Sequence[Any]) -> tuple[Any, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +10,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field
 
 from ..models import Run
+from ..streams import dialect
 
-_CLOCK = {"postgresql": "clock_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"}
 _LATER = {
     "postgresql": "clock_timestamp() + %s * interval '1 second'",
     "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s || ' seconds')",
@@ -31,7 +30,7 @@ def connection() -> BaseDatabaseWrapper:
 
 def clock() -> str:
     """Return the expression for the database's time: the only clock the engine reads."""
-    return _CLOCK[connection().vendor]
+    return dialect.clock(connection())
 
 
 def later() -> str:
@@ -41,21 +40,10 @@ def later() -> str:
 
 def uuid(value: UUID) -> Any:
     """Return an id as this database's driver takes it."""
-    return Run._meta.pk.get_db_prep_value(value, connection(), prepared=False)
+    return dialect.id_in(connection(), value)
 
 
 def value(column: str, value: Any) -> Any:
     """Return a run column's value as this database's driver takes it."""
     field: Field[Any, Any] = next(item for item in Run._meta.concrete_fields if item.column == column)
     return field.get_db_prep_save(value, connection())
-
-
-def to_uuid(value: Any) -> UUID:
-    """Read an id as this database's driver gives it."""
-    return value if isinstance(value, UUID) else UUID(value)
-
-
-def to_time(value: Any) -> datetime:
-    """Read a time as this database's driver gives it; always in UTC."""
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import hints
+from . import dialect, hints
 from .exceptions import StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
 
@@ -26,7 +26,6 @@ Encoder = Callable[[int, datetime], bytes]
 
 _RECORDS = Record._meta.db_table
 _STREAMS = Stream._meta.db_table
-_CLOCKS = {"postgresql": "clock_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f','now')"}
 _ROWS_PER_INSERT = 200  # four variables a row, and SQLite's oldest limit is 999
 _STREAMS_PER_SELECT = 100  # SQLite takes 500 terms in a compound SELECT
 
@@ -93,8 +92,8 @@ def close(stream_id: UUID) -> None:
     alias = _alias()
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         cursor.execute(
-            f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {_clock(connections[alias])}) WHERE id = %s",
-            [_uuid(connections[alias], stream_id)],
+            f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {dialect.clock(connections[alias])}) WHERE id = %s",
+            [dialect.id_in(connections[alias], stream_id)],
         )
         if not cursor.rowcount:
             raise StreamMissing(str(stream_id))
@@ -120,28 +119,18 @@ def _alias() -> str:
     return router.db_for_write(Stream)
 
 
-def _clock(connection: BaseDatabaseWrapper) -> str:
-    return _CLOCKS[connection.vendor]
-
-
-def _uuid(connection: BaseDatabaseWrapper, value: UUID) -> Any:
-    return Stream._meta.pk.get_db_prep_value(value, connection, prepared=False)
-
-
 def _allocate(connection: BaseDatabaseWrapper, stream_id: UUID, count: int) -> tuple[int, datetime]:
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {_STREAMS} SET next_seq = next_seq + %s WHERE id = %s AND sequencer = %s AND closed_at IS NULL "
-            f"RETURNING next_seq, {_clock(connection)}",
-            [count, _uuid(connection, stream_id), Sequencer.OWN.value],
+            f"RETURNING next_seq, {dialect.clock(connection)}",
+            [count, dialect.id_in(connection, stream_id), Sequencer.OWN.value],
         )
         rows = cursor.fetchall()
     if not rows:
         raise _refusal(connection.alias, stream_id)
     next_seq, now = rows[0]
-    if isinstance(now, str):
-        now = datetime.fromisoformat(now)
-    return next_seq - count, (now if now.tzinfo else now.replace(tzinfo=UTC)).astimezone(UTC)
+    return next_seq - count, dialect.time_out(now)
 
 
 def _refusal(alias: str, stream_id: UUID) -> StreamClosed | StreamMissing:
@@ -155,11 +144,11 @@ def _refusal(alias: str, stream_id: UUID) -> StreamClosed | StreamMissing:
 
 def _insert(connection: BaseDatabaseWrapper, appends: Iterable[Append]) -> None:
     rows = [
-        (_uuid(connection, item.stream_id), item.first_seq + offset, item.first_seq, payload)
+        (dialect.id_in(connection, item.stream_id), item.first_seq + offset, item.first_seq, payload)
         for item in appends
         for offset, payload in enumerate(item.payloads)
     ]
-    row = f"(%s, %s, %s, %s, {_clock(connection)})"
+    row = f"(%s, %s, %s, %s, {dialect.clock(connection)})"
     with connection.cursor() as cursor:
         for start in range(0, len(rows), _ROWS_PER_INSERT):
             chunk = rows[start : start + _ROWS_PER_INSERT]
@@ -183,7 +172,7 @@ def _select(
     )
     params: list[Any] = []
     for position, (stream_id, after) in enumerate(wanted):
-        params += [position, _uuid(connection, stream_id), after, limit]
+        params += [position, dialect.id_in(connection, stream_id), after, limit]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([one] * len(wanted)) + " ORDER BY 1, 2", params)
         for position, seq, data in cursor.fetchall():
