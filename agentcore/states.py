@@ -1,4 +1,4 @@
-"""The state machines of runs, tool calls, approvals and messages, as plain tables.
+"""The statuses, and the state machines of runs, tool calls and approvals, as plain tables.
 
 Every transition is one conditional UPDATE whose row count is checked; the journal
 refuses one that is not in its table.

@@ -46,7 +46,6 @@ class Draft:
     usage: Usage = field(default_factory=Usage)
     outputs: list[object] = field(default_factory=list)
     finish_reason: str = ""
-    said_anything: bool = False
     _waiting: list[Event] = field(default_factory=list)
     _due: float | None = None
     _last_flush: float = 0.0
@@ -94,7 +93,6 @@ class Draft:
             self._waiting[-1] = type(last)(self.step, last.text + event.text)
         else:
             self._waiting.append(delta)
-        self.said_anything = True
         self._keep(event, starts_part)
         if starts_part:
             self._due = time.monotonic()
@@ -113,6 +111,5 @@ class Draft:
             self.parts.append(kind(event.text))
 
     def _now(self, event: Event) -> None:
-        self.said_anything = True
         self._waiting.append(event)
         self._due = time.monotonic()

@@ -13,7 +13,7 @@ from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
-from ..exceptions import LimitReached, ModelError, RunError
+from ..exceptions import CancelRequested, LimitReached, ModelError, RunError
 from ..models import Step
 from ..models.message import compose
 from ..parts import Part, ToolCallPart
@@ -21,7 +21,7 @@ from ..providers.base import AgentModel, ModelEvent, ModelRequest
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..usage import Usage
 from . import calls, ending, journal, prompt, retry, takeover
-from .claim import Claim
+from .claim import Allocation, Claim
 from .draft import Draft
 from .journal import Change, Commit, Insert, Saved
 from .output import check_output
@@ -47,9 +47,15 @@ class Turn:
         """The step's number."""
         return self.snapshot.next_step
 
-    async def commit(self, entry: Commit) -> None:
+    async def commit(self, entry: Commit) -> Allocation:
         """Commit under the claim."""
-        await self.runtime.db(journal.commit, self.claim, entry)
+        return await self.runtime.db(journal.commit, self.claim, entry)
+
+    async def flush(self) -> None:
+        """Commit what has been said so far; raises `CancelRequested` where the row says that nobody wants more."""
+        allocation = await self.commit(Commit(events=self.draft.take()))
+        if allocation.cancel_requested:
+            raise CancelRequested
 
 
 async def model_step(turn: Turn) -> Retry | None:
@@ -114,7 +120,7 @@ async def _stream(turn: Turn, model: AgentModel, request: ModelRequest) -> None:
                 async with asyncio.timeout(draft.seconds_until_due()):
                     item = await received.get()
             except TimeoutError:
-                await turn.commit(Commit(events=draft.take()))
+                await turn.flush()
                 continue
             if item is None:
                 return
@@ -122,7 +128,7 @@ async def _stream(turn: Turn, model: AgentModel, request: ModelRequest) -> None:
                 raise item
             draft.add(item)
             if draft.seconds_until_due() == 0.0:
-                await turn.commit(Commit(events=draft.take()))
+                await turn.flush()
     finally:
         reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
