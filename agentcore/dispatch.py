@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -26,9 +25,11 @@ JOB = "agentcore.jobs.execute.execute_run"
 # A request must not wait for a dead Redis: the sweep sends the hint again.
 PATIENCE = 0.5
 
+_clients: dict[str, redis.Redis] = {}
+
 
 def enqueue(run_id: UUID) -> bool:
-    """Send the hint; returns whether it went out, and never raises for a Redis that is away.
+    """Send the hint; returns whether it went out, and never raises for a Redis that is away or misconfigured.
 
     The job carries only the run's id. Its result is never read, so none is kept.
     """
@@ -43,7 +44,7 @@ def enqueue(run_id: UUID) -> bool:
             job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
             description=f"look at run {run_id}",
         )
-    except (redis.RedisError, OSError, KeyError, ImproperlyConfigured) as error:
+    except (redis.RedisError, OSError, KeyError, ValueError, ImproperlyConfigured) as error:
         logger.warning(
             "hint not sent: %s; the sweep will send it again",
             type(error).__name__,
@@ -53,9 +54,15 @@ def enqueue(run_id: UUID) -> bool:
     return True
 
 
-@cache
 def _connection(queue: str) -> redis.Redis:
-    """Return a client of the queue's Redis that gives up quickly, whatever the project's own options are."""
+    """Return the process's client of the queue's Redis."""
+    client = _clients.get(queue)
+    # Where two threads make one each, one is kept; the other has not connected yet.
+    return client if client is not None else _clients.setdefault(queue, _impatient(queue))
+
+
+def _impatient(queue: str) -> redis.Redis:
+    """Return a client that gives up quickly, whatever the project's own options are."""
     pool = django_rq.get_connection(queue).connection_pool
     options: dict[str, Any] = {
         **pool.connection_kwargs,
@@ -66,7 +73,13 @@ def _connection(queue: str) -> redis.Redis:
     return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options))
 
 
+def forget() -> None:
+    """Close the clients, and make new ones from the settings when they are needed."""
+    while _clients:
+        _clients.popitem()[1].connection_pool.disconnect()
+
+
 @receiver(setting_changed, dispatch_uid="agentcore.dispatch")
-def _forget(*, setting: str, **kwargs: Any) -> None:
+def _settings_changed(*, setting: str, **kwargs: Any) -> None:
     if setting == "RQ_QUEUES":
-        _connection.cache_clear()
+        forget()

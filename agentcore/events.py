@@ -274,4 +274,16 @@ class ThreadApproval(Event):
     by: str
 
 
+@dataclass(frozen=True)
+class ThreadCall(Event):
+    """Somebody said what became of a call that may have happened; its run may have ended long before."""
+
+    type = "thread.call"
+    run: str
+    call_id: str
+    name: str
+    status: str
+    by: str
+
+
 TEXT_LIKE = (TextDelta, ReasoningDelta, OutputDelta)

@@ -73,10 +73,10 @@ def outage_stack(transactional_db: None, tmp_path: Path, settings: LazySettings)
     layer = settings.CHANNEL_LAYERS["default"]
     hosts = [{"address": server.url, "socket_timeout": None}]
     settings.CHANNEL_LAYERS = {"default": {**layer, "CONFIG": {"hosts": hosts}}}
-    dispatch._connection.cache_clear()  # it may hold a client of the run's Redis
+    dispatch.forget()  # it may hold a client of the run's Redis
     with Stack(tmp_path, redis=server) as running:
         yield running
-    dispatch._connection.cache_clear()
+    dispatch.forget()
 
 
 @pytest.hookimpl(wrapper=True)

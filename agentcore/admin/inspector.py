@@ -89,7 +89,7 @@ def calls(run: Run, user: Any) -> Listed:
     others = list(rows.exclude(status=ToolCallStatus.EFFECT_UNVERIFIED)[: MOST + 1])
     for call in unverified:
         call.run = run  # the policy asks for it; it is the one in hand
-    shown = [_call(call, not run.terminal and get_policy().may_resolve(user, call)) for call in unverified]
+    shown = [_call(call, get_policy().may_resolve(user, call)) for call in unverified]
     return _listed([*shown, *(_call(call, False) for call in others)], run.tool_calls)
 
 

@@ -11,12 +11,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..access import get_policy
 from ..exceptions import RequestError
 from ..models import Run
 from ..services import runs as service
 from ..services import sending
-from ..states import RunStatus, ToolCallStatus
+from ..states import ToolCallStatus
 from ..tools import EffectKind
 
 
@@ -58,30 +57,17 @@ def repeated_effects(run: Run) -> int:
     return int(done.exclude(effect=EffectKind.PURE).count())
 
 
-def _cannot_cancel(run: Run, user: Any) -> str:
-    if run.terminal:
-        return _("It has ended already.")
-    if run.cancel_requested_at:
-        return _("It is being cancelled already.")
-    return "" if get_policy().may_cancel(user, run) else _("You may not cancel it.")
-
-
 def _cancel(run: Run, user: Any, reason: str) -> str:
     over = service.cancel(run, user=user, reason=reason)
     return _("Cancelled.") if over.terminal else _("Cancel requested; its worker ends it.")
 
 
 def _cannot_retry(run: Run, user: Any) -> str:
-    if not run.terminal:
-        return _("It has not ended yet.")
-    if run.status == RunStatus.SUCCEEDED:
-        return _("It succeeded; there is nothing to retry.")
-    again = run.retries.order_by("number").first()
-    if again is not None:
-        return _("It was retried already, as run %(number)d.") % {"number": again.number}
-    if run.tool_calls.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
-        return _("One of its calls may have taken effect, and nobody has said whether it did.")
-    return "" if get_policy().may_start(user, run.thread) else _("Only who may write in its thread can retry it.")
+    refusal = sending.why_not_retry(run, user=user)
+    if refusal is not None:
+        return refusal.message
+    again = sending.living_retry(run)  # asking for it again would only return it
+    return "" if again is None else _("It was retried already, as run %(number)d.") % {"number": again.number}
 
 
 def _retry(run: Run, user: Any, reason: str) -> str:
@@ -89,17 +75,21 @@ def _retry(run: Run, user: Any, reason: str) -> str:
     return _("Retried as run %(number)d.") % {"number": new.number}
 
 
-def _cannot_resume(run: Run, user: Any) -> str:
-    if run.status != RunStatus.WAITING or run.poisoned_at is None:
-        return _("It is not parked, so there is nothing to resume.")
-    return "" if get_policy().may_cancel(user, run) else _("You may not resume it.")
-
-
 def _resume(run: Run, user: Any, reason: str) -> str:
     service.resume(run, user=user)
     return _("Resumed.")
 
 
-CANCEL = Operation("cancel", gettext_lazy("Cancel"), _cannot_cancel, _cancel)
+def _sentence(refusal: Callable[..., RequestError | None]) -> Callable[[Run, Any], str]:
+    """Return the service's own refusal as the sentence a page shows; empty where there is none."""
+
+    def say(run: Run, user: Any) -> str:
+        found = refusal(run, user=user)
+        return "" if found is None else found.message
+
+    return say
+
+
+CANCEL = Operation("cancel", gettext_lazy("Cancel"), _sentence(service.why_not_cancel), _cancel)
 RETRY = Operation("retry", gettext_lazy("Retry"), _cannot_retry, _retry)
-RESUME = Operation("resume", gettext_lazy("Resume"), _cannot_resume, _resume)
+RESUME = Operation("resume", gettext_lazy("Resume"), _sentence(service.why_not_resume), _resume)

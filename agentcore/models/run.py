@@ -25,6 +25,7 @@ from ..states import (
     ToolCallStatus,
     WaitingReason,
 )
+from ..streams.models import Record
 from ..usage import Usage
 from .fields import choices, only
 from .thread import Thread
@@ -70,12 +71,21 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Return the live runs without an owner at `now`: each needs a hint, or an end.
 
         Owned is: running with a live lease; pending with a due time to come, a run
-        ahead of it, or a hint within its grace; waiting for an open row, or poisoned.
+        ahead of it, or a hint within its grace; waiting for an approval, or not too
+        long for an answer whether its calls took effect; or poisoned.
         """
         pending = Q(pk__in=self.ready(now).values("pk"))
         lost = Q(status=RunStatus.RUNNING, lease_expires_at__lt=now)
-        forgotten = Q(status=RunStatus.WAITING, poisoned_at=None) & ~Exists(_open_calls())
-        return self.filter(((pending | lost) & _unhinted(now)) | forgotten)
+        waiting = Q(status=RunStatus.WAITING, poisoned_at=None) & ~Exists(_calls_in(ToolCallStatus.WAITING))
+        doubted = Exists(_calls_in(ToolCallStatus.EFFECT_UNVERIFIED))
+        return self.filter(((pending | lost) & _unhinted(now)) | (waiting & (~doubted | Exists(_last_event(now)))))
+
+    def ahead_of(self, run: Run) -> RunQuerySet:
+        """Return the live runs that `run` waits for in its thread's queue, first one first."""
+        if not run.queued:
+            return self.none()
+        ahead = self.live().filter(thread=run.thread_id, queued=True, number__lt=run.number)
+        return ahead.order_by("number")
 
 
 def _ahead() -> models.QuerySet[Run]:
@@ -90,8 +100,14 @@ def _calls() -> models.QuerySet[ToolCall]:
     return ToolCall.objects.all()
 
 
-def _open_calls() -> models.QuerySet[ToolCall]:
-    return _calls().filter(run=OuterRef("pk"), status__in=BLOCKED_CALL_STATUSES)
+def _calls_in(status: ToolCallStatus) -> models.QuerySet[ToolCall]:
+    return _calls().filter(run=OuterRef("pk"), status=status)
+
+
+def _last_event(now: datetime) -> models.QuerySet[Record]:
+    """Return the last event of a run's log, if it is older than an approval may get."""
+    deadline = now - timedelta(days=get_settings().approval_days)
+    return Record.objects.filter(stream=OuterRef("stream"), seq=OuterRef("next_seq") - 1, created_at__lt=deadline)
 
 
 def _unhinted(now: datetime) -> Q:

@@ -170,7 +170,7 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     approved = decision.verdict == "approve"
     status = ApprovalStatus.APPROVED if approved else ApprovalStatus.DENIED
     reason = jsontext.clean_text(decision.reason)[:LONGEST_REASON]
-    name = _name(user)
+    name = name_of(user)
     edited = _edited(row, decision)
     values = {
         "status": status.value,
@@ -201,8 +201,8 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING, runnable)]))
 
 
-def _name(user: Any) -> str:
-    """Return under which name a decision is kept; no person's is the system's."""
+def name_of(user: Any) -> str:
+    """Return under which name what somebody decides is kept; no person's is the system's."""
     if user is SYSTEM:
         return repr(SYSTEM)
     name = str(user.get_username())[:LONGEST_NAME]

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import close_old_connections
 
 from .. import registry
 from ..context import ContextLoader
@@ -15,20 +16,21 @@ from ..engine.runtime import Runtime, this_worker
 from ..models import Run
 from ..providers.base import AgentModel
 from . import runs
-from .twins import twin
 
 
-def drive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
+async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
     """Drive a run until it ends, waits or is given back; then let the next of its thread go on."""
-    outcome: Outcome = async_to_sync(advance)(run_id, runtime or Runtime(this_worker()))
-    if outcome is Outcome.ENDED:
-        runs.dispatch_next(Run.objects.values_list("thread_id", flat=True).get(pk=run_id))
-    if outcome is Outcome.RELEASED and Run.objects.filter(pk=run_id, available_at=None).exists():
-        runs.hint(run_id)
+    outcome = await advance(run_id, runtime or Runtime(this_worker()))
+    await sync_to_async(_pass_on, thread_sensitive=True)(run_id, outcome)
     return outcome
 
 
-def execute(
+def drive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
+    """Do what `adrive` does, on this thread and its database connection."""
+    return async_to_sync(adrive)(run_id, runtime)
+
+
+async def aexecute(
     run: Run | UUID | str,
     *,
     user: Any,
@@ -40,8 +42,34 @@ def execute(
 
     What is given replaces the agent's own model, context loaders and history length
     for this drive. A run that is ended, waiting or driven elsewhere is left alone.
+    Other work goes on meanwhile, and no database connection is kept.
     """
-    found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+    try:
+        return await _execute(run, user, model, context, recent_messages)
+    finally:
+        await sync_to_async(close_old_connections, thread_sensitive=True)()
+
+
+def execute(
+    run: Run | UUID | str,
+    *,
+    user: Any,
+    model: AgentModel | None = None,
+    context: tuple[ContextLoader, ...] | None = None,
+    recent_messages: int | None = None,
+) -> Run:
+    """Do what `aexecute` does, on this thread and its database connection, which stays its own."""
+    return async_to_sync(_execute)(run, user, model, context, recent_messages)
+
+
+async def _execute(
+    run: Run | UUID | str,
+    user: Any,
+    model: AgentModel | None,
+    context: tuple[ContextLoader, ...] | None,
+    recent_messages: int | None,
+) -> Run:
+    found = await runs.aget(run.pk if isinstance(run, Run) else run, user=user)
     definition = registry.get(found.agent)
     if model is not None:
         definition = replace(definition, model=model)
@@ -49,8 +77,13 @@ def execute(
         definition = replace(definition, context=tuple(context))
     if recent_messages is not None:
         definition = replace(definition, recent_messages=recent_messages)
-    drive(found.pk, Runtime(this_worker(), definition=definition))
-    return runs.get(found.pk, user=user)
+    await adrive(found.pk, Runtime(this_worker(), definition=definition))
+    return await runs.aget(found.pk, user=user)
 
 
-aexecute = twin(execute)
+def _pass_on(run_id: UUID, outcome: Outcome) -> None:
+    """Send the hint that what was let go is owed: to the next run of the thread, or to this one again."""
+    if outcome is Outcome.ENDED:
+        runs.dispatch_next(Run.objects.values_list("thread_id", flat=True).get(pk=run_id))
+    if outcome is Outcome.RELEASED and Run.objects.filter(pk=run_id, available_at=None).exists():
+        runs.hint(run_id)

@@ -16,7 +16,7 @@ from ..engine import claim as claims
 from ..engine import ending, journal
 from ..engine.claim import Held
 from ..engine.journal import Commit
-from ..exceptions import Conflict, Invalid, NotAllowed, NotFound
+from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from . import threads
@@ -30,14 +30,24 @@ LONGEST_ID = 255
 def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
     """Cancel a run: at once where no worker drives it, else as soon as its worker sees it; a no-op on an ended run."""
     found = get(_pk(run), user=user)
-    if user is not SYSTEM and not get_policy().may_cancel(user, found):
-        raise NotAllowed("You may see this run, but not cancel it.")
+    refusal = why_not_cancel(found, user=user)
+    if isinstance(refusal, NotAllowed):
+        raise refusal
     with transaction.atomic():
         held = claims.hold(found.pk)
         if held is not None:
             end_held(held, reason)
     dispatch_next(found.thread_id)
     return Run.objects.select_related("thread").get(pk=found.pk)
+
+
+def why_not_cancel(run: Run, *, user: Any) -> RequestError | None:
+    """Return why there is nothing for `user`, who sees the run, to cancel; None where there is."""
+    if not _may_cancel(user, run):
+        return NotAllowed("You may see this run, but not cancel it.")
+    if run.terminal:
+        return RunEnded("It has ended already.")
+    return Conflict("It is being cancelled already.") if run.cancel_requested_at else None
 
 
 def end_held(held: Held, reason: str) -> None:
@@ -55,12 +65,13 @@ def end_held(held: Held, reason: str) -> None:
 def resume(run: Run | UUID | str, *, user: Any) -> Run:
     """Let a poisoned run, one that has cost several workers, try again; raises `Conflict` for any other."""
     found = get(_pk(run), user=user)
-    if user is not SYSTEM and not get_policy().may_cancel(user, found):
-        raise NotAllowed("You may see this run, but not resume it.")
     with transaction.atomic():
         held = claims.hold(found.pk, (RunStatus.WAITING,))
-        if held is None or found.poisoned_at is None:
-            raise Conflict("The run is not parked, so there is nothing to resume.")
+        refusal = why_not_resume(get(found.pk, user=user), user=user)
+        if refusal is not None:
+            raise refusal
+        if held is None:  # it has been parked since this transaction looked for it
+            raise Conflict
         fresh = {"status": RunStatus.PENDING.value, "poisoned_at": None, "lost_leases": 0}
         resumed = journal.Commit(
             events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)]
@@ -68,6 +79,15 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
         journal.record(held, resumed)
         hint(found.pk)
     return get(found.pk, user=user)
+
+
+def why_not_resume(run: Run, *, user: Any) -> RequestError | None:
+    """Return why `user`, who sees the run, cannot resume it; None where they can."""
+    if not _may_cancel(user, run):
+        return NotAllowed("You may see this run, but not resume it.")
+    if run.status != RunStatus.WAITING or run.poisoned_at is None:
+        return Conflict("The run is not parked, so there is nothing to resume.")
+    return None
 
 
 def get(run_id: UUID | str, *, user: Any) -> Run:
@@ -108,6 +128,10 @@ def hint(run_id: UUID) -> None:
     Run.objects.filter(pk=run_id).update(dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1)
     # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
     transaction.on_commit(lambda: dispatch.enqueue(run_id), robust=True)
+
+
+def _may_cancel(user: Any, run: Run) -> bool:
+    return user is SYSTEM or get_policy().may_cancel(user, run)
 
 
 def _pk(run: Run | UUID | str) -> UUID | str:

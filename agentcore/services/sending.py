@@ -8,25 +8,25 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db.models import Max
 
-from .. import events, jsontext, parts, registry
-from ..access import SYSTEM, require
+from .. import jsontext, parts, registry
+from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..engine import claim as claims
-from ..engine import journal
 from ..engine.claim import Held
-from ..exceptions import Conflict, Invalid, KeyConflict, NotFound, RunActive, ThreadBusy
+from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
+from ..models.run import RunQuerySet
 from ..parts import Part
 from ..states import RunStatus, ToolCallStatus
-from ..streams import log
-from . import messages, runs
+from . import creating, messages, runs
 from .messages import Content
 from .twins import twin
 
 LONGEST_KEY = 200
+# Each time somebody else's run came first: so many senders at once would have to be faster.
+MOST_TRIES = 30
 
 
 def send(
@@ -85,128 +85,140 @@ def start_once(
     request = _request_digest(typed, about)
     if len(key) > LONGEST_KEY:
         raise Invalid(f"The key has {len(key)} characters; the limit is {LONGEST_KEY}.")
-    with transaction.atomic():
-        live = _hold_live(found, key) if definition.on_busy == "interrupt" else []
-        _lock(found)
-        for held in live:
-            runs.end_held(held, "A new message has come.")
-        earlier = _same_key(definition, found, key, request)
-        if earlier is not None:
-            return Started(earlier, created=False)
-        if definition.on_busy == "reject" and Run.objects.filter(thread=found).live().exists():
-            raise ThreadBusy
-        order = messages.next_turn(found)
-        prompt = None if typed is None else messages.in_turn(found, order, typed, user=user)
-        run = _create(definition, found, order, prompt, user=user, key=key, request=request, metadata=about)
-        return Started(run, created=True)
+    order = Order(definition, found, typed, user, key, request, about)
+    for _ in range(MOST_TRIES):
+        try:
+            with transaction.atomic():
+                return _start(order)
+        except _StartOver:
+            continue
+    raise Conflict("Other messages keep coming in this thread. Send this one again.")
 
 
 def retry(run: Run | UUID | str, *, user: Any) -> Run:
     """Start a new run, on the agent's current version, for the prompt of one that failed or was canceled.
 
-    While such a retry lives, asking again returns it. Raises `RunActive` while the
-    run itself lives, `Conflict` where it succeeded or where nobody knows yet whether
-    one of its calls took effect.
+    While a retry of the same turn lives, asking again returns it: two runs never
+    write into one turn at a time. Raises what `why_not_retry` returns, and
+    `ThreadBusy` where the agent rejects work in a busy thread.
     """
     old = runs.get(run.pk if isinstance(run, Run) else run, user=user)
-    thread = messages.writable(old.thread, user=user)
-    if not old.terminal:
-        raise RunActive
-    if old.status == RunStatus.SUCCEEDED:
-        raise Conflict("The run succeeded; there is nothing to retry.")
-    if ToolCall.objects.filter(run=old, status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
-        raise Conflict("A call of this run may have taken effect. Say first whether it did.")
-    definition = registry.get(old.agent)
     with transaction.atomic():
-        _lock(thread)
-        again = Run.objects.select_related("thread").filter(retry_of=old).live().first()
+        creating.lock(old.thread)
+        refusal = why_not_retry(old, user=user)
+        if refusal is not None:
+            raise refusal
+        definition = registry.get(old.agent)
+        again = living_retry(old)
         if again is not None:
             return again
-        steps = Message.objects.filter(thread=thread, order=old.order).order_by("-step_order")
-        last = steps.values_list("step_order", flat=True).first()
-        new = _row(definition, thread, old.order, user)
+        _check_idle(definition, old.thread)
+        new = creating.row(definition, old.thread, old.order, user)
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
-        new.next_step_order = 1 if last is None else last + 1
-        _open(new, thread, None)
+        new.next_step_order = _next_step_order(old)
+        creating.open_(new, old.thread)
     return new
 
 
-def _lock(thread: Thread) -> None:
-    """Lock a thread's row: the order in which sends get it is the order of their runs."""
-    Thread.objects.filter(pk=thread.pk).update(updated_at=Now())
+def why_not_retry(run: Run, *, user: Any) -> RequestError | None:
+    """Return why `user`, who sees the run, cannot retry it; None where they can."""
+    if user is not SYSTEM and not get_policy().may_start(user, run.thread):
+        return NotAllowed("Only who may write in its thread can retry it.")
+    if not run.terminal:
+        return RunActive()
+    if run.status == RunStatus.SUCCEEDED:
+        return Conflict("The run succeeded; there is nothing to retry.")
+    doubtful = ToolCall.objects.filter(run__in=_turn(run), status=ToolCallStatus.EFFECT_UNVERIFIED)
+    if doubtful.exists():
+        return Conflict("A call of this turn may have taken effect. Say first whether it did.")
+    return None
 
 
-def _create(
-    definition: AgentDefinition,
-    thread: Thread,
-    order: int,
-    prompt: Message | None,
-    *,
-    user: Any,
-    key: str,
-    request: str,
-    metadata: dict[str, Any],
-) -> Run:
-    run = _row(definition, thread, order, user)
-    run.key, run.request_digest, run.metadata = key, request, metadata
-    if prompt is not None:
-        prompt.save(force_insert=True)
-        run.prompt = prompt
-    _open(run, thread, prompt)
-    return run
+def living_retry(run: Run) -> Run | None:
+    """Return the retry of an ended run's turn that has not ended; there is one at most."""
+    return _turn(run).live().select_related("thread").order_by("number").first()
 
 
-def _row(definition: AgentDefinition, thread: Thread, order: int, user: Any) -> Run:
-    """Return an unsaved run with the thread's next number; the thread's row is locked by the caller."""
-    require(user)
-    Thread.objects.filter(pk=thread.pk).update(next_number=F("next_number") + 1)
-    number = Thread.objects.values_list("next_number", flat=True).get(pk=thread.pk) - 1
-    return Run(
-        thread=thread,
-        number=number,
-        agent=definition.name,
-        agent_version=definition.version,
-        user=thread.owner if user is SYSTEM else user,
-        order=order,
-        queued=definition.on_busy != "parallel",
-    )
+def _turn(run: Run) -> RunQuerySet:
+    """Return the runs of one turn: the first one, its retries, and theirs."""
+    return Run.objects.filter(thread=run.thread_id, order=run.order)
 
 
-def _open(run: Run, thread: Thread, prompt: Message | None) -> None:
-    """Save a new run, open its log and dispatch it."""
-    run.stream = log.create(f"run:{run.pk}", sequencer="external")
-    run.save(force_insert=True)
-    held = claims.hold(run.pk, (RunStatus.PENDING,))
-    if held is None:
-        raise NotFound
-    created = events.RunCreated(
-        run=str(run.pk),
-        thread=str(thread.pk),
-        agent=run.agent,
-        agent_version=run.agent_version,
-        number=run.number,
-        prompt=str(run.prompt_id) if run.prompt_id else None,
-        retry_of=str(run.retry_of_id) if run.retry_of_id else None,
-    )
-    said = [events.ThreadMessage(prompt.to_event())] if prompt else []
-    journal.record(held, journal.Commit(events=[created], thread_events=[*said, held.changed(RunStatus.PENDING)]))
-    runs.hint(run.pk)
+def _next_step_order(run: Run) -> int:
+    """Return the first place in the turn that is free; the thread is locked, and none of the turn's runs lives."""
+    allocated = _turn(run).aggregate(last=Max("next_step_order"))["last"]
+    said = Message.objects.filter(thread=run.thread_id, order=run.order).aggregate(last=Max("step_order"))["last"]
+    return max(allocated or 1, 1 if said is None else said + 1)
 
 
-def _same_key(definition: AgentDefinition, thread: Thread, key: str, request: str) -> Run | None:
-    if not key:
+@dataclass(frozen=True)
+class Order:
+    """A start as it was asked for, checked and clean."""
+
+    definition: AgentDefinition
+    thread: Thread
+    content: tuple[Part, ...] | None
+    user: Any
+    key: str
+    request: str
+    metadata: dict[str, Any]
+
+
+class _StartOver(Exception):
+    """A run has come between the look at the live runs and the lock of their thread."""
+
+
+def _start(order: Order) -> Started:
+    """Start a run, or find the one the same request has made; a repeated request changes nothing.
+
+    What is interrupted must be locked before the thread, so it is looked for
+    before, and again once no run can join.
+    """
+    interrupts = order.definition.on_busy == "interrupt"
+    held = _hold_live(order) if interrupts else {}
+    creating.lock(order.thread)
+    earlier = _same_key(order)
+    if earlier is not None:
+        return Started(earlier, created=False)
+    if interrupts and not held.keys() >= _live(order.thread):
+        raise _StartOver
+    for one in held.values():
+        runs.end_held(one, "A new message has come.")
+    _check_idle(order.definition, order.thread)
+    turn = messages.next_turn(order.thread)
+    prompt = None if order.content is None else messages.in_turn(order.thread, turn, order.content, user=order.user)
+    run = creating.row(order.definition, order.thread, turn, order.user)
+    run.key, run.request_digest, run.metadata = order.key, order.request, order.metadata
+    creating.open_(run, order.thread, prompt)
+    return Started(run, created=True)
+
+
+def _check_idle(definition: AgentDefinition, thread: Thread) -> None:
+    """Raise `ThreadBusy` where a run lives in the locked thread and the agent rejects a second one."""
+    if definition.on_busy == "reject" and _live(thread):
+        raise ThreadBusy
+
+
+def _live(thread: Thread) -> set[UUID]:
+    return set(Run.objects.filter(thread=thread).live().values_list("pk", flat=True))
+
+
+def _same_key(order: Order) -> Run | None:
+    if not order.key:
         return None
-    earlier = Run.objects.select_related("thread").filter(thread=thread, agent=definition.name, key=key).first()
-    if earlier is not None and earlier.request_digest != request:
+    same = Run.objects.filter(thread=order.thread, agent=order.definition.name, key=order.key)
+    earlier = same.select_related("thread").first()
+    if earlier is not None and earlier.request_digest != order.request:
         raise KeyConflict
     return earlier
 
 
-def _hold_live(thread: Thread, key: str) -> list[Held]:
-    """Lock what is live, but for the run this very request made before; runs are locked before their thread."""
-    live = Run.objects.filter(thread=thread).live()
-    others = live.exclude(key=key) if key else live
-    return list(claims.hold_all(others.values_list("pk", flat=True)).values())
+def _hold_live(order: Order) -> dict[UUID, Held]:
+    """Lock what is live, but for the run this very request made before."""
+    others = Run.objects.filter(thread=order.thread).live()
+    if order.key:
+        others = others.exclude(agent=order.definition.name, key=order.key)
+    return claims.hold_all(others.values_list("pk", flat=True))
 
 
 def _request_digest(typed: tuple[Part, ...] | None, metadata: dict[str, Any]) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from django.db import transaction
@@ -18,12 +20,16 @@ from ..conf import get_settings
 from ..engine import claim as claims
 from ..engine import ending, journal
 from ..models import Approval, Run
-from ..states import RunStatus, WaitingReason
+from ..states import RunStatus, ToolCallStatus, WaitingReason
 from . import approvals, runs
 
 logger = logging.getLogger("agentcore.sweep")
 
 BATCH = 200
+NOBODY_ANSWERED = (
+    "A call of this run may have taken effect, and nobody said in time whether it did. Find out and answer it; "
+    "then the run can be retried."
+)
 
 
 @dataclass(frozen=True)
@@ -34,29 +40,54 @@ class SweepReport:
     poisoned: int
     resumed: int
     expired: int
+    ended: int = 0
 
     @property
     def did_something(self) -> bool:
         """Whether there was anything to do."""
-        return bool(self.hinted or self.poisoned or self.resumed or self.expired)
+        return any(astuple(self))
 
 
 def sweep() -> SweepReport:
-    """Run one pass: expire approvals, park poisoned runs, resume forgotten ones, send hints that are due."""
+    """Run one pass: expire approvals, end or park what nobody may drive on, resume forgotten ones, send due hints.
+
+    A row that cannot be dealt with is logged and left; the others get their turn.
+    """
     now = _db_now()
-    expired = sum(approvals.expire(pk) for pk in Approval.objects.expired(now).values_list("pk", flat=True)[:BATCH])
-    poisoned = resumed = hinted = 0
+    counts = dict.fromkeys((field.name for field in fields(SweepReport)), 0)
+    expired = Approval.objects.expired(now).order_by("expires_at", "pk").values_list("run_id", "pk")
+    for run_id, pk in expired[:BATCH]:
+        _deal(counts, run_id, partial(_expire, pk))
     for run in Run.objects.orphans(now).order_by("pk")[:BATCH]:
-        if run.status == RunStatus.WAITING:
-            resumed += _resume(run.pk)
-        elif run.status == RunStatus.RUNNING and run.lost_leases + 1 >= get_settings().poison_after:
-            poisoned += _park(run.pk)
-        else:
-            hinted += _hint(run)
-    report = SweepReport(hinted, poisoned, resumed, expired)
+        _deal(counts, run.pk, partial(_settle, run))
+    report = SweepReport(**counts)
     if report.did_something:
         logger.info("swept: %s", report, extra={"action": "swept"})
     return report
+
+
+def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
+    """Deal with one row, and count under the name of what was done to it; one that defies it is logged."""
+    try:
+        done = act()
+    except Exception:
+        logger.exception("a row was left as it is", extra={"run_id": str(run_id), "action": "sweep_failed"})
+        return
+    if done:
+        counts[done] += 1
+
+
+def _expire(approval_id: UUID) -> str:
+    return "expired" if approvals.expire(approval_id) else ""
+
+
+def _settle(run: Run) -> str:
+    """Give one orphan an owner or an end; returns what was done, under its name in the report."""
+    if run.status == RunStatus.WAITING:
+        return _resume_or_end(run.pk)
+    if run.status == RunStatus.RUNNING and run.lost_leases + 1 >= get_settings().poison_after:
+        return "poisoned" if _park(run.pk) else ""
+    return "hinted" if _hint(run) else ""
 
 
 def _db_now() -> datetime:
@@ -101,17 +132,26 @@ def _park(run_id: UUID) -> int:
     return 1
 
 
-def _resume(run_id: UUID) -> int:
-    """Let a waiting run that waits for nothing go on."""
+def _resume_or_end(run_id: UUID) -> str:
+    """Let a waiting run that waits for nothing go on; end one that nobody has told in time what its calls did."""
     with transaction.atomic():
         held = claims.hold(run_id, (RunStatus.WAITING,))
-        if held is None or not Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).exists():
-            return 0
-        entry = journal.Commit(
-            events=[events.RunResumed()],
-            run={"status": RunStatus.PENDING.value},
-            thread_events=[held.changed(RunStatus.PENDING)],
-        )
-        journal.record(held, entry)
-        runs.hint(run_id)
-    return 1
+        run = Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).first() if held else None
+        if held is None or run is None:
+            return ""
+        if run.tool_calls.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
+            over = ending.end(held, run, RunStatus.FAILED, code="effect_unverified", message=NOBODY_ANSWERED)
+            journal.record(held, over)
+            done = "ended"
+        else:
+            entry = journal.Commit(
+                events=[events.RunResumed()],
+                run={"status": RunStatus.PENDING.value},
+                thread_events=[held.changed(RunStatus.PENDING)],
+            )
+            journal.record(held, entry)
+            runs.hint(run_id)
+            done = "resumed"
+    if done == "ended":
+        runs.dispatch_next(held.thread_id)
+    return done

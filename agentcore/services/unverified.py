@@ -1,4 +1,4 @@
-"""Calls that may have happened: a person says which, and the run goes on."""
+"""Calls that may have happened: a person says which, and the run goes on, or may be retried where it has ended."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from uuid import UUID
 
 from django.db import transaction
 
-from .. import jsontext
+from .. import events, jsontext
 from ..access import SYSTEM, get_policy
 from ..engine import claim as claims
 from ..engine import ending
+from ..engine.claim import Held
 from ..engine.journal import Commit, Move
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
-from ..states import ToolCallStatus
+from ..states import RunStatus, ToolCallStatus
+from ..streams import log
 from . import approvals, runs
 from .twins import twin
 
 Answer = Literal["happened", "run_again", "give_up"]
 ANSWERS: tuple[Answer, ...] = ("happened", "run_again", "give_up")
+AFTER_THE_END: tuple[Answer, ...] = ("happened", "give_up")
 
 
 def resolve(
     run: Run | UUID | str, call_id: str, answer: Answer, *, user: Any, result: Any = None, reason: str = ""
 ) -> ToolCall:
     """Say of a call in `effect_unverified` that it happened (with its result), may run again, or is given up.
+
+    A run that has ended stays as it is, and so does its log: the call is answered,
+    the thread's log says so, and the run may be retried. There it cannot `run_again`.
 
     Needs the right to decide approvals. Raises `NotFound`, `NotAllowed`, `Invalid`,
     `RunEnded`, or `AlreadyDecided` where somebody has answered.
@@ -34,7 +40,7 @@ def resolve(
         raise Invalid(f"The answer must be one of {', '.join(ANSWERS)}.")
     found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     with transaction.atomic():
-        held = claims.hold(found.pk)
+        held = claims.hold(found.pk, tuple(RunStatus))
         call = ToolCall.objects.filter(run=found, call_id=call_id).first()
         if call is None:
             raise NotFound
@@ -43,9 +49,25 @@ def resolve(
         if call.status != ToolCallStatus.EFFECT_UNVERIFIED:
             raise AlreadyDecided("This call does not wait for an answer.")
         if held is None:
-            raise RunEnded
-        approvals.record(held, _entry(found, call, answer, result, jsontext.clean_text(reason)), decided=1)
+            raise NotFound
+        entry = _entry(found, call, answer, result, jsontext.clean_text(reason))
+        status = entry.moves[0].values["status"]
+        said = events.ThreadCall(str(found.pk), call.call_id, call.name, status, approvals.name_of(user))
+        if not held.status.terminal:
+            approvals.record(held, entry.and_then(Commit(thread_events=[said])), decided=1)
+        elif answer in AFTER_THE_END:
+            _record_after_the_end(held, call, entry.moves[0], said)
+        else:
+            raise RunEnded("The run has ended, so its call cannot run again. Say what became of it, then retry it.")
     return ToolCall.objects.get(pk=call.pk)
+
+
+def _record_after_the_end(held: Held, call: ToolCall, answered: Move, said: events.ThreadCall) -> None:
+    """Keep an answer that comes after `done`: nothing follows that in the run's log, so the thread's log has it."""
+    rows = ToolCall.objects.filter(pk=call.pk, status=answered.source.value)
+    if not rows.update(**{**answered.values, "finished_at": held.now}):
+        raise AlreadyDecided("This call does not wait for an answer.")
+    log.append(held.thread_stream_id, [said.encode])
 
 
 def _entry(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -> Commit:

@@ -58,9 +58,9 @@ class Clerk:
         """A run that has succeeded."""
         return self.run(Turn(text=text), **options)
 
-    def doubts(self) -> Run:
+    def doubts(self, **options: Any) -> Run:
         """A run that waits, for nobody knows whether its call took effect."""
-        run = self.asks()
+        run = self.asks(**options)
         Approval.objects.filter(run=run).delete()
         ToolCall.objects.filter(run=run).update(status="effect_unverified", error="The worker died.")
         return run

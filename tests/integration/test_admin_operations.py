@@ -13,7 +13,7 @@ from django.utils import timezone
 from agentcore import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, ToolCall
-from agentcore.testing import Turn, run_until_idle
+from agentcore.testing import ScriptedModel, Turn, run_until_idle
 from tests.integration.office import Clerk, address, said, staff
 
 pytestmark = pytest.mark.django_db
@@ -104,6 +104,32 @@ def test_who_may_not_write_in_a_thread_cannot_retry_its_runs(client, clerk, olga
     client.force_login(staff("sam", "view_any_thread"))
     assert client.post(address(Run, "retry", run.pk)).status_code == 403
     assert Run.objects.count() == 1 and notes(run) == []
+
+
+@pytest.mark.covers("dj:ADM-5", "op:17")
+def test_once_a_retry_has_failed_the_run_may_be_retried_again_as_the_service_says(client, clerk, olga):
+    run = clerk.run(FAILS, owner=olga)
+    press(client, run, "retry")
+    clerk.model = ScriptedModel([FAILS])
+    assert run_until_idle(Run.objects.get(retry_of=run)).status == "failed"
+    assert "data-ac-retry" in page_of(client, run)
+    assert "Retried as run 3." in said(press(client, run, "retry"))[0]
+
+
+@pytest.mark.covers("dj:ADM-5", "op:24")
+def test_a_call_of_a_run_that_has_ended_is_answered_and_then_the_run_is_retried(client, clerk, olga):
+    run = clerk.doubts(owner=olga)
+    press(client, run, "cancel")
+    page = page_of(client, run)
+    assert page.count("data-ac-answer") == 1 and "data-ac-retry" not in page
+    assert 'value="happened"' in page and 'value="give_up"' in page and 'value="run_again"' not in page
+    call = ToolCall.objects.get()
+    assert "cannot run again" in said(press(client, run, "answer", call_id=call.call_id, answer="run_again"))[0]
+    response = press(client, run, "answer", call_id=call.call_id, answer="happened", result='{"paid": 500}')
+    call.refresh_from_db()
+    assert (call.status, call.result_json) == ("succeeded", {"paid": 500})
+    assert "data-ac-answer" not in response.content.decode() and "data-ac-retry" in response.content.decode()
+    assert "Retried as run 2." in said(press(client, run, "retry"))[0]
 
 
 @pytest.mark.covers("dj:ADM-5")

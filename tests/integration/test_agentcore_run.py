@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from io import StringIO
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from agentcore import SYSTEM, registry, tool
+from agentcore.engine.loop import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, Thread, ToolCall
+from agentcore.services import execution
 from agentcore.testing import Turn
-from tests.integration.room import assert_ended_once, log, make
+from tests.integration.room import assert_ended_once, log, make, race
 from tests.stack import ROOT, Stack
 from tests.testapp import world
 
@@ -120,6 +124,37 @@ def test_the_run_is_somebodys_and_goes_on_in_a_thread(user):
     for text in ("1", "2"):
         run("test", text, "--user", "ada", "--thread", str(room.thread.pk))
     assert list(Run.objects.values_list("thread", "user", "status")) == [(room.thread.pk, user.pk, "succeeded")] * 2
+
+
+@pytest.mark.parametrize("how", ["pending", "waiting"])
+def test_behind_another_run_of_the_thread_the_command_says_which_one_goes_first(how):
+    room = make([Turn(calls=[("pay", {"cents": 5})])], [pay])
+    first = room.play() if how == "waiting" else room.send()
+    (outcome,) = race(lambda: run("test", "Hi", "--thread", str(room.thread.pk)))
+    assert isinstance(outcome, CommandError)
+    second = Run.objects.get(number=2)
+    for word in (str(first.pk), how, "cancel", str(second.pk)):
+        assert word in str(outcome)
+    assert second.status == "pending"
+
+
+def test_the_command_says_that_it_waits_for_a_worker_that_got_hold_of_the_run(monkeypatch):
+    make([Turn("Done.")])
+    really, looks = execution.drive, []
+
+    def busy(run_id, *args):
+        looks.append(run_id)
+        if len(looks) > 3:
+            Run.objects.filter(pk=run_id).update(status="pending", lease_expires_at=None)
+            return really(run_id, *args)
+        soon = timezone.now() + timedelta(minutes=1)
+        Run.objects.filter(pk=run_id).update(status="running", worker="elsewhere:7", lease_expires_at=soon)
+        return Outcome.NOTHING
+
+    monkeypatch.setattr(execution, "drive", busy)
+    printed = run("test", "Hi")
+    assert printed.count("Worker elsewhere:7 drives the run; waiting for it.") == 1
+    assert_ended_once(Run.objects.get(), "succeeded")
 
 
 def test_an_empty_message_is_refused_with_a_sentence():

@@ -62,6 +62,7 @@ class Command(BaseCommand):
     def _drive(self, run: Run, answer: str, approver: Any) -> None:
         """Drive the run, or watch the worker that got hold of it first, from one approval to the next."""
         printer = Printer(run, self.stdout.write)
+        told = ""
         while not run.terminal:
             with printer:
                 outcome = execution.drive(run.pk)
@@ -71,11 +72,29 @@ class Command(BaseCommand):
                 approvals.decide([self._decide(item, answer) for item in waiting], user=approver)
             elif run.status == RunStatus.WAITING:
                 raise CommandError(f"The run waits for: {', '.join(run.waiting_reasons())}. Answer it in the admin.")
-            elif outcome is Outcome.NOTHING:
-                time.sleep(PAUSE)
+            elif outcome is Outcome.NOTHING and not run.terminal:
+                told = self._wait(run, told)
         printer.show_new()
         if run.status != RunStatus.SUCCEEDED:
             raise CommandError(f"The run is {run.status}. {run.error_message}".strip())
+
+    def _wait(self, run: Run, told: str) -> str:
+        """Wait a moment for whoever has the run, saying once why; raises where it would never be this run's turn."""
+        ahead = Run.objects.ahead_of(run).first()
+        if run.status == RunStatus.PENDING and ahead is not None:
+            raise CommandError(
+                f"Run {ahead} ({ahead.pk}) of this thread is {ahead.status}, and goes first. Answer, finish or cancel "
+                f"it. Run {run} ({run.pk}) stays in the queue: a worker takes it after that, or cancel it too."
+            )
+        why = ""
+        if run.status == RunStatus.RUNNING:
+            why = f"Worker {run.worker} drives the run; waiting for it."
+        elif run.available_at is not None:
+            why = f"The run is due again at {run.available_at:%H:%M:%S} UTC; waiting."
+        if why and why != told:
+            self.stdout.write(jsontext.visible(why))
+        time.sleep(PAUSE)
+        return why or told
 
     def _decide(self, approval: Approval, answer: str) -> Decision:
         """Answer an approval as the options say, or as the person at the prompt does."""

@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument("--loop", action="store_true", help="keep sweeping until SIGTERM or Ctrl-C")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep; a database that is away is waited for when looping."""
+        """Sweep; when looping, whatever goes wrong is logged, and the next pass tries again."""
         if not options["loop"]:
             self.stdout.write(str(sweep()))
             return
@@ -39,4 +39,6 @@ class Command(BaseCommand):
                 sweep()
             except DatabaseError:
                 logger.warning("the database did not answer; sweeping again soon", exc_info=True)
+            except Exception:
+                logger.exception("a pass was broken off; sweeping again soon", extra={"action": "sweep_failed"})
             stop.wait(get_settings().sweep_seconds)
