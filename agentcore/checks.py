@@ -87,10 +87,10 @@ def _queue() -> Iterator[CheckMessage]:
         hint = f"Add RQ_QUEUES[{name!r}]; until then runs stay pending."
         yield _warning(1, f"There is no RQ queue called {name!r}.", hint)
     elif "JSON" not in str(queue.get("SERIALIZER", "")).upper():
-        hint = "Set it to 'rq.serializers.JSONSerializer', and start the worker with --serializer to match."
+        hint = "Set it to 'rq.serializers.JSONSerializer', and start the worker with --worker-class agentcore.jobs.worker.AgentcoreWorker."
         yield _warning(2, f"RQ_QUEUES[{name!r}] does not name the JSON serializer.", hint)
     if "JOB_CLASS" in getattr(settings, "RQ", {}):
-        hint = "Give --job-class on the worker's command line instead: the setting changes every queue of the project."
+        hint = "Remove it: --worker-class agentcore.jobs.worker.AgentcoreWorker sets it for agentcore's own worker."
         yield _warning(3, "RQ['JOB_CLASS'] is set for the whole project.", hint)
 
 

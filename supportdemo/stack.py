@@ -18,6 +18,7 @@ from .servers import RedisServer, start_redis
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWER_SECONDS = 60.0
+WORKER_CLASS = "agentcore.jobs.worker.AgentcoreWorker"
 PORTS_TRIED = 50
 
 
@@ -26,12 +27,8 @@ class CannotStart(RuntimeError):
 
 
 def worker_command() -> list[str]:
-    """The stock RQ worker with JSON jobs and the job class that runs nothing but agentcore's functions."""
-    return [
-        *_manage("rqworker", "agentcore", "--verbosity", "0"),
-        *("--serializer", "rq.serializers.JSONSerializer"),
-        *("--job-class", "agentcore.jobs.job.AgentcoreJob"),
-    ]
+    """The RQ worker that runs nothing but agentcore's jobs, and waits for a Redis that is away."""
+    return _manage("rqworker", "agentcore", "--verbosity", "0", "--worker-class", WORKER_CLASS)
 
 
 def sweep_command() -> list[str]:

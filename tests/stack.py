@@ -24,10 +24,7 @@ from tests.testapp import world
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "AGENTCORE_STACK"
-RQ_WORKER = [
-    *("rqworker", "agentcore", "--serializer", "rq.serializers.JSONSerializer"),
-    *("--job-class", "agentcore.jobs.job.AgentcoreJob"),
-]
+RQ_WORKER = ["rqworker", "agentcore", "--worker-class", "agentcore.jobs.worker.AgentcoreWorker"]
 T = TypeVar("T")
 
 
@@ -167,7 +164,7 @@ class Stack:
         self.close()
 
     def worker(self, **env: str) -> Process:
-        """A stock RQ worker, on the command line the documentation gives."""
+        """An RQ worker, on the command line the documentation gives."""
         return self.manage("worker", *RQ_WORKER, **env)
 
     def sweeper(self, **env: str) -> Process:
@@ -249,7 +246,8 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/admin/login/", timeout=2):
             return True
-    except urllib.error.HTTPError:
+    except urllib.error.HTTPError as answer:
+        answer.close()
         return True
     except OSError:
         return False

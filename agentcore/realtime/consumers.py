@@ -114,9 +114,9 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._say(frames.resync(found.name))
             after = -1
         if found.name.kind == "thread":
-            self._followers.follow_thread(found, after)
+            await self._followers.follow_thread(found, after)
         else:
-            self._followers.follow_run(found, after)
+            await self._followers.follow_run(found, after)
 
     async def _reject(self, message: str) -> None:
         if not await query(may_see, self._ticket, self._thread_id):

@@ -20,6 +20,7 @@ __all__ = ["MAX_FOLLOWED", "Followers"]
 logger = logging.getLogger("agentcore.realtime")
 
 MAX_FOLLOWED = 200
+"""Streams a socket follows at once; a client that needs more opens another socket, or reads runs over HTTP."""
 
 
 class Followers:
@@ -39,20 +40,23 @@ class Followers:
         self._announced_from: int | None = None
         self._stopped = False
 
-    def follow_thread(self, found: Found, after: int) -> None:
+    async def follow_thread(self, found: Found, after: int) -> None:
         """Follow the thread's stream; runs it announces from now on are followed too."""
         # What came before is history: those runs are followed if they are live or were asked for.
         if self._announced_from is None:
             self._announced_from = found.next_seq
-        self._start(found, after, self._notice)
+        await self._start(found, after, self._notice)
 
-    def follow_run(self, found: Found, after: int) -> None:
-        """Follow a run to its end, from after a position; anew if it is followed already."""
-        self._seen.add(found.name)
+    async def follow_run(self, found: Found, after: int) -> None:
+        """Follow a run to its end, from after a position; anew if it is followed already.
+
+        Where there is no room, the client is told, and the run may be asked for again.
+        """
         if found.ended and after >= found.next_seq - 1:
             self._stop(found.name)
-            return
-        self._start(found, after, _is_last)
+            self._seen.add(found.name)
+        elif await self._start(found, after, _is_last):
+            self._seen.add(found.name)
 
     def follows(self, name: Name) -> bool:
         """Whether the stream is followed, or was to its end."""
@@ -67,14 +71,19 @@ class Followers:
             task.cancel()
         await asyncio.gather(*mine, return_exceptions=True)
 
-    def _start(self, found: Found, after: int, ends: Callable[[Entry], Awaitable[bool]]) -> None:
+    async def _start(self, found: Found, after: int, ends: Callable[[Entry], Awaitable[bool]]) -> bool:
+        if self._stopped:
+            return False
         self._stop(found.name)
         if len(self._tasks) >= MAX_FOLLOWED:
             logger.warning("a socket follows too many streams", extra={"action": "follow"})
-            return
+            message = f"{found.name} is not followed: this socket follows {MAX_FOLLOWED} streams. Attach to it later."
+            await self._send(frames.error("too_many", message, found.name))
+            return False
         task = asyncio.create_task(self._follow(found, after, ends))
         self._tasks[found.name] = task
         task.add_done_callback(lambda done: self._forget(found.name, done))
+        return True
 
     def _stop(self, name: Name) -> None:
         task = self._tasks.pop(name, None)
@@ -106,7 +115,7 @@ class Followers:
             name = Name("run", UUID(event["run"]))
             found = None if self.follows(name) else await self._find_run(name.id)
             if found is not None and not self.follows(name):
-                self.follow_run(found, -1)
+                await self.follow_run(found, -1)
         return False
 
 

@@ -101,9 +101,10 @@ def attached(names: list[Name]) -> str:
     return _dump({"v": 1, "type": "attached", "streams": [str(name) for name in names]})
 
 
-def error(code: str, message: str) -> str:
-    """Return the frame that tells the client what it did wrong."""
-    return _dump({"v": 1, "type": "error", "code": code, "message": message})
+def error(code: str, message: str, name: Name | None = None) -> str:
+    """Return the frame that tells the client what is wrong, and with which stream."""
+    stream = {} if name is None else {"stream": str(name)}
+    return _dump({"v": 1, "type": "error", "code": code, "message": message, **stream})
 
 
 def resync(name: Name) -> str:

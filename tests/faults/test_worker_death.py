@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +66,46 @@ def test_an_idempotent_call_is_run_again_under_the_same_id(stack: Stack, make_th
     assert_log_is_whole(run)
     assert len({effect.call_id for effect in stack.effects()}) == 1
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
+
+
+@pytest.mark.covers("dj:RQ-5", "fault:W12")
+def test_a_run_whose_work_horse_is_killed_is_finished_by_the_same_worker(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    stack.sweeper()
+    worker = stack.worker()
+    wait_for(stack.effects, LONG, "the tool's effect")
+    (horse,) = worker.children()
+    os.kill(horse, signal.SIGKILL)
+    stack.release_tools()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert worker.alive and "Work-horse terminated unexpectedly" in worker.text
+    assert_finished_by_the_second_attempt(stack, run)
+
+
+@pytest.mark.covers("dj:RQ-5", "fault:W6")
+def test_a_run_whose_worker_is_killed_with_its_horse_is_finished_by_another(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    stack.sweeper()
+    workers = [stack.worker(), stack.worker()]
+    wait_for(stack.effects, LONG, "the tool's effect")
+    (doomed,) = [worker for worker in workers if worker.children()]
+    doomed.kill9()
+    stack.release_tools()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_finished_by_the_second_attempt(stack, run)
+
+
+def assert_finished_by_the_second_attempt(stack: Stack, run: Run) -> None:
+    assert Run.objects.get(pk=run.pk).attempt == 2
+    assert [effect.attempt for effect in stack.effects()] == [1, 2]
+    assert len({effect.call_id for effect in stack.effects()}) == 1
+    assert_log_is_whole(run)
 
 
 @pytest.mark.covers("fault:W10", "promise:P6")

@@ -55,6 +55,11 @@ def make_run(thread: Thread) -> Run:
     return run
 
 
+def run_name(run: Run) -> str:
+    """The name of the run's stream."""
+    return f"run:{run.pk}"
+
+
 def announce(run: Run) -> None:
     """Say on the thread's stream how the run stands."""
     event = {"type": "thread.run", "run": str(run.pk), "status": run.status, "number": run.number, "agent": run.agent}

@@ -100,7 +100,8 @@ def supervise(tmp_path: Path) -> Iterator[object]:
 def test_a_signal_ends_every_program(supervise, number):
     supervised = supervise(STEADY)
     supervised.wait_for("started")
-    assert len(supervised.programs()) == 2
+    # A program that has just been forked does not have its environment yet.
+    wait_until(lambda: len(supervised.programs()) == 2, "both programs")
     os.kill(supervised.process.pid, number)
     assert supervised.process.wait(20) == 0
     assert "ended=None" in supervised.text

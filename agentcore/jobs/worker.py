@@ -1,0 +1,80 @@
+"""The RQ worker of agentcore: it lives through an absent Redis, and is back within seconds of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from rq.executions import Execution
+from rq.job import Job
+from rq.queue import Queue
+from rq.serializers import JSONSerializer
+from rq.worker import Worker
+
+from .job import AgentcoreJob
+
+logger = logging.getLogger("agentcore.jobs")
+
+AWAY = (redis.ConnectionError, redis.TimeoutError)
+
+
+class AgentcoreWorker(Worker):
+    """An RQ worker that runs agentcore's jobs only, and waits for Redis instead of backing off or giving up.
+
+    A hint that an outage swallowed is sent again by the sweep, within its own
+    interval; a worker that looks once a minute would make a minute of that.
+    """
+
+    max_connection_wait_time = 2.0
+
+    def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
+        # The command line always gives both, and its defaults are for a worker that runs anything.
+        kwargs["serializer"] = JSONSerializer
+        if not _is_ours(kwargs.get("job_class")):
+            kwargs["job_class"] = AgentcoreJob
+        super().__init__(queues, *args, **kwargs)
+        for queue in self.queues:
+            # Upkeep of a queue reads jobs through the queue, not through the worker.
+            queue.job_class, queue.serializer = self.job_class, self.serializer
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        connection = super()._set_connection(connection)
+        # The client's own patience doubles too, up to ten seconds; the loop above it is patient enough.
+        connection.set_retry(Retry(ConstantBackoff(0.1), 1))
+        return connection
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job to its end; where Redis went away meanwhile, wait for it rather than quit.
+
+        The run does not need Redis, and what RQ could not note down about the job is read by nobody.
+        """
+        try:
+            super().execute_job(job, queue)
+        except AWAY as error:
+            logger.warning("Redis went away during a job: %s", error, extra={"action": "redis_away"})
+            self.executions.clear()
+            self._wait_for_redis()
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Tell RQ that the job is alive; while Redis is away nobody can be told, and the job goes on."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except AWAY as error:
+            logger.warning("no heartbeat: %s", error, extra={"action": "redis_away"})
+
+    def _wait_for_redis(self) -> None:
+        while not self._stop_requested:
+            try:
+                self.connection.ping()
+            except AWAY:
+                time.sleep(self.max_connection_wait_time)
+            else:
+                return
+
+
+def _is_ours(job_class: object) -> bool:
+    return isinstance(job_class, type) and issubclass(job_class, AgentcoreJob)

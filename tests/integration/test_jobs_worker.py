@@ -1,0 +1,80 @@
+"""The worker class: JSON and agentcore's jobs whatever the command line says, and patience with Redis."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import django_rq.workers
+import pytest
+import rq.job
+from django.conf import LazySettings
+from redis import Redis
+from rq.serializers import JSONSerializer
+
+from agentcore.jobs.job import AgentcoreJob
+from agentcore.jobs.worker import AgentcoreWorker
+from supportdemo.servers import RedisServer, start_redis
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis the test may stop."""
+    running = start_redis(tmp_path)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def worker(server: RedisServer, settings: LazySettings) -> Iterator[AgentcoreWorker]:
+    """A worker as django-rq makes it of a command line that names the worker class alone."""
+    settings.RQ_QUEUES = {"agentcore": {"URL": server.url}}
+    made = django_rq.workers.get_worker(
+        "agentcore",
+        worker_class="agentcore.jobs.worker.AgentcoreWorker",
+        serializer="rq.serializers.DefaultSerializer",
+    )
+    yield made
+    made.connection.close()
+    for queue in made.queues:
+        queue.connection.close()
+
+
+@pytest.mark.covers("dj:RQ-1", "threat:T26")
+def test_it_reads_json_and_runs_only_our_jobs_whatever_the_command_line_gives(worker: AgentcoreWorker) -> None:
+    assert isinstance(worker, AgentcoreWorker)
+    for reader in (worker, *worker.queues):
+        assert reader.job_class is AgentcoreJob and reader.serializer is JSONSerializer
+
+
+def test_a_job_class_of_ours_is_kept(server: RedisServer) -> None:
+    class Stricter(AgentcoreJob):
+        pass
+
+    with Redis.from_url(server.url) as client:
+        assert AgentcoreWorker(["agentcore"], connection=client, job_class=Stricter).job_class is Stricter
+        assert AgentcoreWorker(["agentcore"], connection=client, job_class=rq.job.Job).job_class is AgentcoreJob
+
+
+@pytest.mark.covers("fault:R6")
+def test_a_heartbeat_that_cannot_be_sent_does_not_end_the_job(
+    worker: AgentcoreWorker, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.stop()
+    job: Any = SimpleNamespace(started_at=None, timeout=10, started_job_registry=None, heartbeat=lambda *a, **k: None)
+    execution: Any = SimpleNamespace(heartbeat=lambda *a, **k: None)
+    with caplog.at_level(logging.WARNING, logger="agentcore.jobs"):
+        worker.maintain_heartbeats(job, execution)
+    assert "no heartbeat" in caplog.text
+
+
+@pytest.mark.covers("fault:R6")
+def test_a_worker_told_to_stop_does_not_wait_for_redis(worker: AgentcoreWorker, server: RedisServer) -> None:
+    server.stop()
+    worker._stop_requested = True
+    worker._wait_for_redis()
