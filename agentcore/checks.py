@@ -13,6 +13,7 @@ from . import access, conf
 from .exceptions import UserError
 
 DOCS = "docs/reference/checks.md"
+WORKER = "--worker-class agentcore.jobs.worker.AgentcoreWorker"
 
 
 def _error(number: int, message: str, hint: str) -> Error:
@@ -87,10 +88,10 @@ def _queue() -> Iterator[CheckMessage]:
         hint = f"Add RQ_QUEUES[{name!r}]; until then runs stay pending."
         yield _warning(1, f"There is no RQ queue called {name!r}.", hint)
     elif "JSON" not in str(queue.get("SERIALIZER", "")).upper():
-        hint = "Set it to 'rq.serializers.JSONSerializer', and start the worker with --worker-class agentcore.jobs.worker.AgentcoreWorker."
+        hint = f"Set it to 'rq.serializers.JSONSerializer', and start the worker with {WORKER}."
         yield _warning(2, f"RQ_QUEUES[{name!r}] does not name the JSON serializer.", hint)
     if "JOB_CLASS" in getattr(settings, "RQ", {}):
-        hint = "Remove it: --worker-class agentcore.jobs.worker.AgentcoreWorker sets it for agentcore's own worker."
+        hint = f"Remove it: {WORKER} sets it for agentcore's own worker."
         yield _warning(3, "RQ['JOB_CLASS'] is set for the whole project.", hint)
 
 

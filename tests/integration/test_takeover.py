@@ -136,9 +136,10 @@ def test_an_interrupted_round_repeats_only_what_was_not_finished():
     WORLD.deaths = 1  # the first call to act takes the worker with it; the others never came to their result
     die_driving(run)
     begun = list(WORLD.keys)
-    assert drive_to_the_end(run).status == "waiting"
+    ended = drive_to_the_end(run)
     statuses = dict(ToolCall.objects.filter(run=run).values_list("name", "status"))
-    assert statuses["unsafe"] in ("effect_unverified", "succeeded")
+    # Which of the three came first is the threads' affair: an unsafe one that had its result keeps it.
+    assert (statuses["unsafe"], ended.status) in {("effect_unverified", "waiting"), ("succeeded", "succeeded")}
     key = str(ToolCall.objects.get(run=run, name="unsafe").pk)
     assert WORLD.keys.count(key) == begun.count(key) <= 1
     assert statuses["pure"] == statuses["idempotent"] == "succeeded"
