@@ -102,19 +102,23 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         await self._say(frames.attached(list(known)))
         for name, found in known.items():
             if name in cursors or not self._followers.follows(name):
-                await self._follow(found, cursors.get(name, -1))
+                await self._follow(found, cursors.get(name))
 
     async def _survey(self, cursors: dict[Name, int]) -> Survey | None:
         assert self._ticket is not None
         asked = [name.id for name in cursors if name.kind == "run"]
         return await query(survey, self._ticket, self._thread_id, asked)
 
-    async def _follow(self, found: Found, after: int) -> None:
-        if after >= found.next_seq:
+    async def _follow(self, found: Found, cursor: int | None) -> None:
+        if cursor is not None and cursor >= found.next_seq:
             await self._say(frames.resync(found.name))
-            after = -1
+            cursor = -1
+        after = -1 if cursor is None else cursor
         if found.name.kind == "thread":
-            await self._followers.follow_thread(found, after)
+            # A client that says where it stands missed what came after: a run may have begun and ended meanwhile.
+            # To one that does not, all that came before is history.
+            news_from = found.next_seq if cursor is None else cursor + 1
+            await self._followers.follow_thread(found, after, news_from)
         else:
             await self._followers.follow_run(found, after)
 

@@ -40,11 +40,9 @@ class Followers:
         self._announced_from: int | None = None
         self._stopped = False
 
-    async def follow_thread(self, found: Found, after: int) -> None:
-        """Follow the thread's stream; runs it announces from now on are followed too."""
-        # What came before is history: those runs are followed if they are live or were asked for.
-        if self._announced_from is None:
-            self._announced_from = found.next_seq
+    async def follow_thread(self, found: Found, after: int, news_from: int) -> None:
+        """Follow the thread's stream; runs it announces from `news_from` on are followed too, ended or not."""
+        self._announced_from = news_from if self._announced_from is None else min(self._announced_from, news_from)
         await self._start(found, after, self._notice)
 
     async def follow_run(self, found: Found, after: int) -> None:

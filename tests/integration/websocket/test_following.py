@@ -51,6 +51,17 @@ async def test_an_attached_client_gets_the_thread_and_its_live_runs(thread: Thre
 
 
 @pytest.mark.covers("dj:WS-7", "fault:S1")
+async def test_a_run_that_began_and_ended_while_the_client_was_away_is_replayed(thread: Thread, session: str) -> None:
+    position = thread.stream.next_seq - 1
+    run = await query(make_run, thread)
+    await query(say, run, *"abc")
+    await query(finish, run)
+    async with Client(thread.pk, session) as client:
+        await client.attach(**{f"thread:{thread.pk}": position})
+        assert positions(await client.events(run_name(run), 4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.covers("dj:WS-7", "fault:S1")
 async def test_a_client_that_comes_back_gets_exactly_what_it_missed(thread: Thread, session: str) -> None:
     run = await query(make_run, thread)
     await query(say, run, *"abcde")
