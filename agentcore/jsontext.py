@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import unicodedata
 from typing import Any
 
 MAX_DEPTH = 64
@@ -83,13 +82,27 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[:limit] + TRUNCATED
 
 
+# Characters that Python calls printable and nobody can see: fillers, joiners, blanks, variation selectors.
+_UNSEEN = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+
+
+def is_seen(char: str) -> bool:
+    """Whether a reader sees this character for what it is (the demo's page keeps the same list)."""
+    return char.isprintable() and char not in _UNSEEN
+
+
 def visible(text: str, keep: str = "") -> str:
-    """Return `text` with control, bidirectional and zero-width characters shown as escapes.
+    """Return `text` with control, bidirectional, zero-width and other unseen characters as escapes: `\\u{202e}`.
 
     What a person decides on must be what they see: such characters can hide or
-    re-order the rest of a line. Those in `keep` stay.
+    re-order the rest of a line. Those in `keep` stay. A backslash that would make
+    typed text read like such an escape is escaped itself, so no two texts look the same.
     """
-    hidden = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
-    return "".join(
-        char if char in keep or unicodedata.category(char) not in hidden else f"\\u{{{ord(char):04x}}}" for char in text
-    )
+    if text.isprintable() and _UNSEEN.isdisjoint(text) and "\\u{" not in text:
+        return text
+    escaped = text.replace("\\u{", "\\u{005c}u{")
+    return "".join(char if char in keep or is_seen(char) else f"\\u{{{ord(char):04x}}}" for char in escaped)

@@ -13,7 +13,7 @@ DATA_DIR = private_directory(Path(os.environ.get("DEMO_DATA_DIR") or BASE_DIR / 
 
 SECRET_KEY = os.environ.get("DEMO_SECRET_KEY") or checkout_secret(DATA_DIR / "secret-key")
 DEBUG = flag("DEBUG", default=True)
-ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 INSTALLED_APPS = [
     "daphne",
@@ -108,7 +108,7 @@ LOGGING = {
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
-        name: {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO"), "propagate": False}
-        for name in ("agentcore", "supportdemo")
+        name: {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL") or "WARNING", "propagate": False}
+        for name in ("agentcore", "supportdemo", "django")
     },
 }

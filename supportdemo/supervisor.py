@@ -43,10 +43,16 @@ class Output:
 
 
 class _OwnSession(Popen):  # type: ignore[misc]
-    """A program in a session of its own that does not outlive its supervisor."""
+    """A program in a session of its own that does not outlive its supervisor, nor its forks the program."""
 
     def __init__(self, cmd: str, **kwargs: Any) -> None:
         super().__init__(cmd, preexec_fn=die_with_parent(), stdin=subprocess.DEVNULL, **kwargs)
+        # honcho reads until the output ends, and a fork of a dead program would hold it open.
+        threading.Thread(target=self._end_with_program, name="end-with-program", daemon=True).start()
+
+    def _end_with_program(self) -> None:
+        self.wait()
+        end_sessions({self.pid})
 
 
 class _Program(Process):  # type: ignore[misc]
@@ -64,12 +70,17 @@ class _Program(Process):  # type: ignore[misc]
 
 
 class _Lines(Printer):  # type: ignore[misc]
-    """Prints what the programs say and notes which of them ended first; honcho's own remarks are dropped."""
+    """Prints what the programs say and notes who spoke and who ended first; honcho's own remarks are dropped."""
 
     ended: tuple[str, int] | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.spoke: set[str] = set()
+
     def write(self, message: Message) -> None:
         if message.name != SYSTEM_PRINTER_NAME:
+            self.spoke.add(message.name)
             super().write(message)
         elif self.ended is None and (found := ENDED.match(message.data)):
             self.ended = (found["name"], int(found["status"]))
@@ -85,6 +96,7 @@ class Supervisor(Manager):  # type: ignore[misc]
         self._pid = os.getpid()
         self._asked_to_stop = False
         self._after_start: Callable[[], None] | None = None
+        self._when_asked: Callable[[], None] | None = None
 
     def add(self, name: str, command: Iterable[str], env: Mapping[str, str], cwd: Path) -> None:
         """Add a program under the name that stands before each line it prints."""
@@ -92,12 +104,15 @@ class Supervisor(Manager):  # type: ignore[misc]
         # Without `exec` the shell would be one more process between us and the program.
         self.add_process(name, f"exec {words}", env=dict(env), cwd=str(cwd))
 
-    def run(self, after_start: Callable[[], None]) -> tuple[str, int] | None:
+    def run(
+        self, after_start: Callable[[], None], when_asked: Callable[[], None] | None = None
+    ) -> tuple[str, int] | None:
         """Run until the end; return the program that ended by itself and its status, or None for a signal.
 
-        `after_start` runs in a thread of its own once all programs have been started.
+        `after_start` runs in a thread of its own once all programs have been started, and `when_asked` in
+        another as soon as a signal has come.
         """
-        self._after_start = after_start
+        self._after_start, self._when_asked = after_start, when_asked
         signal.signal(signal.SIGHUP, self._hang_up)
         try:
             self.loop()
@@ -110,13 +125,21 @@ class Supervisor(Manager):  # type: ignore[misc]
         """Whether the end has begun, asked for or not."""
         return self._asked_to_stop or self.lines.ended is not None
 
+    def has_lines_of(self, name: str) -> bool:
+        """Whether the program has printed anything."""
+        return name in self.lines.spoke
+
     def stop(self) -> None:
         """End everything, from any thread, as Ctrl-C does."""
         os.kill(self._pid, signal.SIGTERM)
 
     def terminate(self) -> None:
         """End the programs; honcho cannot end one that it has not started yet, so such a wish waits."""
-        self._asked_to_stop = self._asked_to_stop or self.lines.ended is None
+        if not self.stopping:
+            self._asked_to_stop = True
+            # A thread, because a signal handler may have interrupted somebody who is just printing.
+            if self._when_asked is not None and os.getpid() == self._pid:
+                threading.Thread(target=self._when_asked, name="when-asked").start()
         if self._all_started():
             super().terminate()
 
@@ -140,10 +163,14 @@ class Supervisor(Manager):  # type: ignore[misc]
             self.stop()
 
     def _end_leftovers(self) -> None:
-        sessions = {entry["pid"] for entry in self._processes.values() if "pid" in entry}
-        for pid in processes_of(sessions):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_sessions({entry["pid"] for entry in self._processes.values() if "pid" in entry})
+
+
+def end_sessions(sessions: set[int]) -> None:
+    """Kill whatever still belongs to these sessions."""
+    for pid in processes_of(sessions):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def processes_of(sessions: set[int]) -> list[int]:

@@ -17,20 +17,14 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
+from .. import jsontext
+
 LONGEST = 20_000  # of one value on a page that shows many; a decision always shows everything
-# Characters that Python calls printable and nobody can see: fillers, joiners, blanks, variation selectors.
-_UNSEEN = frozenset(
-    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
-    + "".join(map(chr, range(0xFE00, 0xFE10)))
-    + "".join(map(chr, range(0xE0100, 0xE01F0)))
-)
 
 
 def visible(text: str, keep: str = "\n\t") -> str:
     """Return `text` with every control, bidirectional, zero-width or otherwise invisible character as an escape."""
-    if text.isprintable() and _UNSEEN.isdisjoint(text):
-        return text
-    return "".join(char if char in keep or _is_seen(char) else _escape(char) for char in text)
+    return jsontext.visible(text, keep)
 
 
 def pretty(text: str) -> str:
@@ -43,8 +37,9 @@ def pretty(text: str) -> str:
 
 
 def pretty_value(value: Any) -> str:
-    """Return plain data as indented JSON, with invisible characters as escapes."""
-    return visible(json.dumps(value, ensure_ascii=False, indent=2), keep="\n")
+    """Return plain data as indented JSON, with invisible characters as JSON's own escapes, so it can be read back."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return "".join(char if char == "\n" or jsontext.is_seen(char) else json.dumps(char)[1:-1] for char in text)
 
 
 def shortened(text: str, limit: int = LONGEST) -> str:
@@ -106,15 +101,3 @@ def address(site: AdminSite, obj: type[Model] | Model, view: str, *args: Any) ->
 def link(url: str, text: str) -> str:
     """Return a link, or the text alone where there is nowhere to go."""
     return format_html('<a href="{}">{}</a>', url, text) if url else text
-
-
-def _is_seen(char: str) -> bool:
-    return char.isprintable() and char not in _UNSEEN
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if code <= 0xFFFF:
-        return f"\\u{code:04x}"
-    high, low = divmod(code - 0x10000, 0x400)
-    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"

@@ -17,18 +17,20 @@ export class CallCard {
     this.node = make("details", { class: "fold" }, make("summary", {}, this.#name, this.#duration, this.#badge), this.#body);
   }
 
-  update(call) {
+  /** `edited`: the arguments that an approver put in the place of the ones asked for. */
+  update(call, edited) {
     this.node.dataset.acTool = call.name;
     this.node.dataset.acCallId = call.call_id;
     this.#badge.dataset.acCall = call.status;
     setText(this.#name, visible(call.name));
     setText(this.#badge, CALL_STATUS[call.status] ?? call.status);
     setText(this.#duration, call.from && call.to ? `${((Date.parse(call.to) - Date.parse(call.from)) / 1000).toFixed(1)} s` : "");
-    const drawing = JSON.stringify([call.arguments, call.result, call.error, call.progress]);
+    const drawing = JSON.stringify([call.arguments, edited, call.result, call.error, call.progress]);
     if (drawing === this.#drawn) return;
     this.#drawn = drawing;
     this.#body.replaceChildren(
-      ...block("Arguments", pretty(call.arguments), "data-ac-arguments"),
+      ...block(edited ? "Arguments as asked" : "Arguments", pretty(call.arguments), "data-ac-arguments"),
+      ...(edited ? block("Changed to", pretty(edited), "data-ac-edited") : []),
       ...(call.progress !== undefined && !call.to ? block("Progress", pretty(call.progress), "data-ac-progress") : []),
       ...(call.error ? block("Error", pretty(call.error), "data-ac-error") : []),
       ...(call.result !== null && call.result !== undefined ? block("Result", pretty(call.result), "data-ac-result") : []),
@@ -44,12 +46,18 @@ function block(title, text, mark) {
   return [make("h4", {}, title), pre, ...(all ? [all] : [])];
 }
 
+function pairs(given, mark) {
+  return Object.entries(given ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([name, value]) => [make("dt", {}, label(name)), make("dd", { [mark]: name }, shown(value))]);
+}
+
 /** One approval: the stored arguments, who may decide, and afterwards who did. */
 export class ApprovalCard {
   #lead = make("span");
   #title = make("h3", { tabindex: "-1" }, this.#lead);
   #badge = make("small");
   #arguments = make("dl", { class: "pairs", "data-ac-approval-arguments": "" });
+  #edited = make("div", { "data-ac-approval-edited": "", hidden: true });
   #outcome = make("p", { class: "outcome", "data-ac-outcome": "" });
   #error = make("p", { class: "error", role: "alert", hidden: true });
   #reason = make("input", { type: "text", maxlength: "500", autocomplete: "off", "data-ac-reason": "" });
@@ -62,7 +70,7 @@ export class ApprovalCard {
     this.canDecide = canDecide;
     this.onAppear = onAppear;
     this.node = make("section", { class: "approval", "aria-label": "Approval" },
-      make("header", {}, this.#title, this.#badge), this.#arguments, this.#outcome, this.#error);
+      make("header", {}, this.#title, this.#badge), this.#arguments, this.#edited, this.#outcome, this.#error);
   }
 
   update(approval) {
@@ -78,6 +86,7 @@ export class ApprovalCard {
       setText(this.#outcome, this.canDecide ? "" : "Waiting for an operator to decide. You can close this page; the case goes on by itself.");
       if (this.canDecide && !this.#form) this.#offer(approval);
     } else {
+      this.#change(approval.edited_arguments);
       this.#form?.remove();
       this.#form = null;
       this.#error.hidden = true;
@@ -91,9 +100,14 @@ export class ApprovalCard {
 
   #draw(approval) {
     this.#title.append(make("code", {}, visible(approval.tool ?? approval.name ?? "")));
-    for (const [name, value] of Object.entries(approval.arguments ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))) {
-      this.#arguments.append(make("dt", {}, label(name)), make("dd", { "data-ac-argument": name }, shown(value)));
-    }
+    this.#arguments.append(...pairs(approval.arguments, "data-ac-argument"));
+  }
+
+  /** What was approved when it is not what was asked for. */
+  #change(edited) {
+    if (!edited || !this.#edited.hidden) return;
+    this.#edited.append(make("h4", {}, "Changed to"), make("dl", { class: "pairs" }, ...pairs(edited, "data-ac-edited-argument")));
+    this.#edited.hidden = false;
   }
 
   #offer(approval) {

@@ -6,8 +6,8 @@ import { Conversation } from "./conversation.js";
 import { make, place, setText, RUN_STATUS } from "./text.js";
 
 const EXAMPLES = [
-  "Where is my order A-1001?",
-  "My order A-1002 arrived broken. Please refund it.",
+  "Where is my order?",
+  "Something arrived broken. What can I do?",
   "How long do I have to send something back?",
 ];
 const FOLLOW_PX = 64;
@@ -117,7 +117,8 @@ function draw() {
 
 function signs(state, entries) {
   const run = entries.filter((entry) => entry.run).at(-1)?.run;
-  const status = state.status === "waiting" ? "waiting" : run?.status ?? "";
+  const waits = Object.values(state.runs).some((other) => other.status === "waiting"); // and what came later waits with it
+  const status = waits ? "waiting" : run?.status ?? "";
   for (const badge of [find("case-status"), document.querySelector(".side [aria-current='page'] .badge")]) {
     if (!badge || !status) continue;
     badge.hidden = false;
@@ -125,7 +126,10 @@ function signs(state, entries) {
     badge.dataset.acStatus = status;
     setText(badge, RUN_STATUS[status] ?? status);
   }
-  if (composer) composer.stopButton.hidden = state.status !== "working";
+  if (composer) {
+    composer.stopButton.hidden = state.status !== "working";
+    setText(composer.stopButton, waits ? "Cancel queued" : "Stop"); // what waits for a decision is not stopped by it
+  }
   const answer = run?.steps.findLast((step) => step.text)?.text ?? "";
   const words = {
     pending: "The agent is working.", running: "The agent is answering.", waiting: "An operator’s approval is needed.",

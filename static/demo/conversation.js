@@ -1,7 +1,7 @@
 /** The conversation: what `timeline(state)` says, as DOM that is made once per entry and updated in place. */
 
 import { ApprovalCard, CallCard, OutputCard } from "./cards.js";
-import { make, place, setText, usageLine, visible } from "./text.js";
+import { make, place, readable, setText, usageLine, visible } from "./text.js";
 
 class MessageView {
   #text = make("div", { class: "text" });
@@ -23,7 +23,7 @@ class MessageView {
     this.node.dataset.acKey = uid;
     this.node.dataset.acAuthor = message.author.kind;
     this.node.dataset.acState = state;
-    setText(this.#text, message.text ?? "");
+    setText(this.#text, readable(message.text ?? ""));
     this.#bubble.hidden = !message.text;
     const files = (message.parts ?? []).filter((part) => part.type === "file");
     const drawing = JSON.stringify([files, state, message.error?.message]);
@@ -63,11 +63,11 @@ class StepView {
     this.node.dataset.acStep = step.step;
     const nodes = [];
     if (step.reasoning) {
-      setText(this.#reasoning, step.reasoning);
+      setText(this.#reasoning, readable(step.reasoning));
       nodes.push(this.#thoughts);
     }
     if (step.text) {
-      setText(this.#text, step.text);
+      setText(this.#text, readable(step.text));
       this.#answer.setAttribute("aria-busy", String(live && step.status === "streaming"));
       this.#answer.dataset.acState = step.status;
       nodes.push(this.#answer);
@@ -81,11 +81,9 @@ class StepView {
     for (const id of step.calls) {
       if (!this.#calls.has(id)) this.#calls.set(id, new CallCard());
       const card = this.#calls.get(id);
-      card.update(run.calls[id]);
-      nodes.push(card.node);
-      for (const approval of Object.values(run.approvals)) {
-        if (approval.call_id === id) nodes.push(this.#approval(approval));
-      }
+      const approvals = Object.values(run.approvals).filter((approval) => approval.call_id === id);
+      card.update(run.calls[id], approvals.find((approval) => approval.edited_arguments)?.edited_arguments);
+      nodes.push(card.node, ...approvals.map((approval) => this.#approval(approval)));
     }
     place(this.node, nodes);
   }
@@ -117,7 +115,8 @@ class RunView {
     this.node = make("article", { class: "run" });
   }
 
-  update({ run }) {
+  /** `behind`: an earlier run waits for a decision, so this one has not begun. */
+  update({ run }, behind) {
     this.id = run.id;
     this.node.dataset.acRun = run.id;
     this.node.dataset.acRunStatus = run.status;
@@ -133,10 +132,11 @@ class RunView {
     const writing = live && last?.text && last.status === "streaming";
     const held = (run.status === "pending" || live) && !writing;
     if (held) {
-      setText(this.#thinking, run.status === "pending" && run.seq < 1 ? "Queued…" : "Working…");
+      const queued = run.status === "pending" && run.seq < 1;
+      setText(this.#thinking, queued && behind ? "Waits for the decision above." : queued ? "Queued…" : "Working…");
       nodes.push(this.#thinking);
     }
-    if (run.output !== null && run.output !== undefined) {
+    if (this.page.operator && run.output !== null && run.output !== undefined) { // for the team, not for the customer
       this.#output.update(run.output);
       nodes.push(this.#output.node);
     }
@@ -166,11 +166,13 @@ export class Conversation {
 
   update(entries) {
     const known = new Set();
+    let waits = false;
     const nodes = entries.map((entry) => {
       known.add(entry.uid);
       if (!this.#views.has(entry.uid)) this.#views.set(entry.uid, entry.run ? new RunView(this.page) : new MessageView(this.page));
       const view = this.#views.get(entry.uid);
-      view.update(entry);
+      view.update(entry, waits);
+      waits ||= entry.run?.status === "waiting";
       return view.node;
     });
     for (const uid of this.#views.keys()) if (!known.has(uid)) this.#views.delete(uid);

@@ -1,12 +1,19 @@
 /** Words and text of the case page: nothing here touches the network. */
 
-// Controls, soft hyphen, bidi marks and overrides, zero-width, invisible operators, tags, variation selectors.
-// Two different argument texts must never look the same to the person who decides.
-const INVISIBLE =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\u{1d173}-\u{1d17a}\u{e0000}-\u{e0fff}]/gu;
+// Everything that is not a mark on the screen, and what is called one and cannot be seen: fillers, joiners,
+// blanks, variation selectors.  The same list as agentcore/jsontext.py; a backslash that would make typed text
+// read like an escape belongs to it.  Two different texts must never look the same to the person who decides.
+const UNSEEN =
+  /\\(?=u\{)|(?! )[\p{C}\p{Z}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\u{e0100}-\u{e01ef}]/gu;
+const TURNING = /[\u202a-\u202e\u2066-\u2069]/gu;
+
+const escaped = (char) => `\\u{${char.codePointAt(0).toString(16).padStart(4, "0")}}`;
 
 /** The text with every character that a reader cannot see written out as \u{…}. */
-export const visible = (text) => String(text).replace(INVISIBLE, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+export const visible = (text) => String(text).replace(UNSEEN, escaped);
+
+/** Written text as it is, but for what would re-order it: a bidi override or isolate is written out. */
+export const readable = (text) => String(text).replace(TURNING, escaped);
 
 /** One argument as an approver must read it: complete, on one line, nothing hidden. */
 export const shown = (value) => visible(typeof value === "string" ? value : JSON.stringify(ordered(value)));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,6 +18,8 @@ from .models import Case
 
 MAX_TEXT = 8_000
 MAX_FILES = 5
+# Letters and symbols that fonts draw as nothing.
+BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 
 
 class CaseForm(forms.ModelForm):
@@ -26,6 +29,13 @@ class CaseForm(forms.ModelForm):
         model = Case
         fields = ("subject", "priority")
         help_texts = {"subject": "A few words, for example “My parcel is late”."}
+
+    def clean_subject(self) -> str:
+        """Return the subject on one line without invisible characters; refuse one with nothing to see."""
+        subject = _visible(self.cleaned_data["subject"])
+        if not any(unicodedata.category(char)[0] in "LNPS" and char not in BLANK for char in subject):
+            raise forms.ValidationError("Write a few words that can be read.", code="invisible")
+        return subject
 
 
 class MessageIn(BaseModel):
@@ -58,6 +68,13 @@ def read_message(request: HttpRequest) -> Sent:
         raise Problem(400, "invalid", f"The field “{where}” is not valid: {first['msg']}.") from error
     except (ValueError, RecursionError) as error:
         raise Problem(400, "invalid", "The body is not JSON. Send {text, key, files}.") from error
+
+
+def _visible(text: str) -> str:
+    # Control characters and line ends part words, so each leaves a space; format characters leave nothing.
+    spaced = ("" if unicodedata.category(char) in {"Cf", "Cs"} else char for char in text)
+    parted = (" " if unicodedata.category(char) in {"Cc", "Zl", "Zp"} else char for char in spaced if char)
+    return " ".join("".join(parted).split())
 
 
 def _form(request: HttpRequest) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.urls import reverse
 from django.utils import timezone
 
 from agentcore.models import Run, Thread
+from agentcore.states import RunStatus
 
 REFUND_DAYS = 30
 
@@ -25,9 +26,11 @@ class CaseQuerySet(models.QuerySet["Case"]):
         return self.filter(thread__in=Thread.objects.visible_to(user))
 
     def with_status(self) -> CaseQuerySet:
-        """Add the status of each case's latest run."""
-        latest = Run.objects.filter(thread=OuterRef("thread")).order_by("-number")
-        return self.annotate(latest_run_status=Subquery(latest.values("status")[:1]))
+        """Add how each case stands: `waiting` if any of its runs waits, or else the status of the latest."""
+        runs = Run.objects.filter(thread=OuterRef("thread"))
+        latest = Subquery(runs.order_by("-number").values("status")[:1])
+        waits = models.When(Exists(runs.filter(status=RunStatus.WAITING)), then=Value(str(RunStatus.WAITING)))
+        return self.annotate(run_status=models.Case(waits, default=latest, output_field=models.CharField()))
 
 
 class Case(models.Model):
@@ -59,11 +62,13 @@ class Case(models.Model):
 
     @property
     def status(self) -> str:
-        """The status of the latest run, or nothing before the first: derived, so never stored and never wrong."""
-        if not hasattr(self, "latest_run_status"):
-            latest = Run.objects.filter(thread_id=self.thread_id).order_by("-number")
-            self.latest_run_status = latest.values_list("status", flat=True).first()
-        return self.latest_run_status or ""
+        """How its runs stand, see `with_status`; empty before the first: derived, so never stored and never wrong."""
+        if not hasattr(self, "run_status"):
+            statuses = Run.objects.filter(thread_id=self.thread_id).order_by("-number").values_list("status", flat=True)
+            found = [str(status) for status in statuses]
+            waiting = str(RunStatus.WAITING)
+            self.run_status = waiting if waiting in found else next(iter(found), "")
+        return self.run_status or ""
 
 
 class Order(models.Model):

@@ -45,12 +45,16 @@ def send(case: Case, user: Any, message: MessageIn) -> Outcome:
         if known and wait is None:
             SENDS.give_back(subject)
         elif wait is not None and not known:
-            raise Problem(
-                429, "send_limit", f"You have sent many messages. Try again in {wait} seconds.", retry_after=wait
-            )
+            raise too_many(wait)
         run = support.runs.send(case.thread, parts, user=user, key=message.key, metadata=metadata)
     settle(case)
     return Outcome(run, created=not known)
+
+
+def too_many(wait: int) -> Problem:
+    """Return the refusal of a message that is one too many."""
+    detail = f"You have sent many messages. Try again in {wait} seconds."
+    return Problem(429, "send_limit", detail, retry_after=wait)
 
 
 def _files(case: Case, message: MessageIn) -> list[Part]:

@@ -15,6 +15,7 @@ from django.urls import reverse
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_http_methods, require_safe
 
+from supportdemo.accounts.limits import RateLimit
 from supportdemo.problems import json_view
 from supportdemo.providers import choose_model, is_offline, label_of
 
@@ -26,13 +27,14 @@ from .models import Case
 from .sending import send
 
 RECENT = 50
+OPENINGS = RateLimit("open", times=20, seconds=60)
 
 
 def recent_cases(user: Any) -> QuerySet[Case]:
     """Return the newest cases `user` may see; those that wait for a decision first, for whoever decides."""
     cases: QuerySet[Case] = Case.objects.visible_to(user).with_status().select_related("customer")
     if may_decide(user):
-        waiting = Choose(When(latest_run_status="waiting", then=Value(0)), default=Value(1))
+        waiting = Choose(When(run_status="waiting", then=Value(0)), default=Value(1))
         cases = cases.order_by(waiting, "-created_at", "-id")
     return cases[:RECENT]
 
@@ -49,14 +51,20 @@ def case_list(request: HttpRequest) -> HttpResponse:
 def new_case(request: HttpRequest) -> HttpResponse:
     """Open a case: a thread and its subject together."""
     form = CaseForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    status = 200
+    if request.method == "POST" and not form.is_valid():
+        status = 422
+    elif request.method == "POST" and (wait := OPENINGS.take(str(request.user.pk))) is not None:
+        form.add_error(None, f"You have opened many cases. Try again in {wait} seconds.")
+        status = 429
+    elif request.method == "POST":
         case = form.save(commit=False)
         with transaction.atomic():
             case.customer = request.user
             case.thread = support.threads.create(user=request.user, title=case.subject)
             case.save()
         return redirect(case)
-    return render(request, "cases/new.html", {"form": form}, status=422 if form.errors else 200)
+    return render(request, "cases/new.html", {"form": form}, status=status)
 
 
 @login_required

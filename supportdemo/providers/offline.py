@@ -111,7 +111,7 @@ def _refund(reading: Reading, order: str, *, only: bool) -> Request | None:
     lookup = reading.lookup(order)
     now, before = reading.refunds(order)
     found = lookup.value if lookup else {}
-    if now or not found.get("refundable") or not _may_ask(before, reading.insists):
+    if now or not found.get("refundable") or not _may_ask(before, reading.insists) or reading.asked.problem:
         return None
     amount = _amount(reading, found, only)
     if amount <= 0:
@@ -133,8 +133,8 @@ def _may_ask(before: list[Call], insists: bool) -> bool:
 
 def _amount(reading: Reading, order: Mapping[str, Any], only: bool) -> int:
     left = int(order.get("refundable_cents", 0))
-    if only and reading.asked_cents is not None:
-        return min(reading.asked_cents, left)
+    if only and reading.asked.cents is not None:
+        return min(reading.asked.cents, left)
     return left // 2 if only and re.search(r"\bhalf\b", reading.prompt, re.I) else left
 
 

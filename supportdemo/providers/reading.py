@@ -11,18 +11,22 @@ from agentcore.context import ContextBlock
 from agentcore.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.providers.base import ModelMessage, ModelRequest
 
+from .amounts import Amount, amount_in
+
 FILE = "file: "
 KNOWLEDGE = "knowledge: "
 ORDER_NUMBER = re.compile(r"\b[A-Za-z]{1,2}-\d{4,6}\b")
-SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 REFUND_WORDS = re.compile(r"\b(?:refund\w*|reimburse\w*|(?:my|the|some) money(?: back)?|money back)\b", re.I)
 NEGATED = re.compile(r"\b(?:no|not|never|without|don['’]?t|isn['’]?t)\b[^,;]{0,25}\b(?:refund|reimburse|money)", re.I)
+# An order not to, however long it is.
+FORBIDDEN = re.compile(
+    r"\b(?:(?:please|kindly),?\s+|^\W*)(?:do\s+not|don['’]?t|never)\b[^;]{0,80}\b(?:refund|reimburse|money)", re.I
+)
 STATUS_QUESTION = re.compile(r"^\W*(?:where|when|what|why|how|has|have|did|do|does|was|were|is|are)\b", re.I)
+LINE_BREAK = re.compile(r"(?<!\n)\r?\n(?![\r\n])")
 INSISTING = re.compile(r"\b(?:again|reconsider|review|appeal|insist|still want)\b", re.I)
 THANKS = re.compile(r"\b(?:thanks|thank you|cheers|great|perfect)\b", re.I)
-AMOUNT = re.compile(
-    r"(?:€|\$|£|\bEUR|\bUSD)\s*(\d+(?:[.,]\d{1,2})?)|(\d+(?:[.,]\d{1,2})?)\s*(?:€|EUR\b|euros?\b)", re.I
-)
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,13 @@ class Reading:
         """Whether the message asks for money back: not whether there was one, and not that there be none."""
         if _wish(self.prompt):
             return True
-        # "It is A-1001." in answer to our question for the number of an order to refund.
-        answers = bool(_orders(self.prompt)) and len(self.prompt.split()) <= 8 and not self.mentions_refund
-        return answers and _wish(self.previous_prompt) and not _orders(self.previous_prompt)
+        # "It is A-1001." or "20 EUR" in answer to our question for the order or the amount to refund.
+        if len(self.prompt.split()) > 8 or self.mentions_refund or not _wish(self.previous_prompt):
+            return False
+        before = _asked(self.previous_prompt)
+        if _orders(self.prompt) and (not _orders(self.previous_prompt) or before.problem):
+            return True
+        return bool(before.problem) and _asked(self.prompt).named
 
     @property
     def insists(self) -> bool:
@@ -88,12 +96,13 @@ class Reading:
         return bool(THANKS.search(self.prompt)) and len(self.prompt.split()) <= 8 and "?" not in self.prompt
 
     @property
-    def asked_cents(self) -> int | None:
-        """The amount the message names, if it names one."""
-        found = AMOUNT.search(self.prompt)
-        if not found:
-            return None
-        return round(float((found.group(1) or found.group(2)).replace(",", ".")) * 100)
+    def asked(self) -> Amount:
+        """The amount the message names, or the one that it completes by an order's number."""
+        here = _asked(self.prompt)
+        if here.named or _wish(self.prompt) or not self.wants_refund:
+            return here
+        before = _amount(self.previous_prompt)
+        return _for_one(before, self.orders())
 
     def orders(self) -> tuple[str, ...]:
         """The orders this message is about: named in it, in a file sent with it, or the one spoken of last."""
@@ -137,14 +146,31 @@ def read(request: ModelRequest) -> Reading:
 
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text, each with its end mark."""
-    found = (" ".join(match.group().split()) for match in SENTENCE.finditer(text))
+    found = (" ".join(sentence.split()) for sentence in SENTENCE_END.split(text))
     return [sentence for sentence in found if sentence]
 
 
+def _asked(text: str) -> Amount:
+    return _for_one(_amount(text), _orders(text))
+
+
+def _amount(text: str) -> Amount:
+    return amount_in(ORDER_NUMBER.sub(";", text))
+
+
+def _for_one(amount: Amount, orders: tuple[str, ...]) -> Amount:
+    if amount.cents is not None and len(orders) > 1:
+        return Amount(problem=f"Which of the orders is the amount for: {' or '.join(orders)}?")
+    return amount
+
+
 def _wish(text: str) -> bool:
+    # A single line break does not end a sentence: "Do not" and "refund A-1001" on two lines are one.
+    text = LINE_BREAK.sub(" ", text)
     return any(
         REFUND_WORDS.search(sentence)
         and not NEGATED.search(sentence)
+        and not FORBIDDEN.search(sentence)
         and not (sentence.endswith("?") and STATUS_QUESTION.search(sentence))
         for sentence in sentences(text)
     )

@@ -48,33 +48,43 @@ def money(cents: int, currency: Any) -> str:
     return f"{cents / 100:.2f} {currency or 'EUR'}"
 
 
+def quoted(text: str) -> str:
+    """Return somebody else's words in quotation marks that they cannot close."""
+    return "“" + re.sub('[“”„‟"]', "'", " ".join(text.split())) + "”"
+
+
 def compose(reading: Reading) -> Reply:
     """Return the final answer to a message whose tools have all answered."""
     if reading.only_thanks and not reading.orders() and not reading.attached:
         return Reply("You are welcome. Write again if there is anything else.", (), _triage(reading))
     paragraphs = [paragraph for order in reading.orders() for paragraph in _about(reading, order)]
+    if reading.wants_refund and reading.asked.problem and any(_could_ask(reading, order) for order in reading.orders()):
+        paragraphs.append(f"I have not asked for a refund yet. {reading.asked.problem}")
     paragraphs += _files(reading)
-    quoted = _article(reading)
-    if quoted:
-        paragraphs.append(quoted[0])
+    article = _article(reading)
+    if article:
+        paragraphs.append(article[0])
     if not reading.orders():
         paragraphs.append(
             "Which order is it about? Please send me its number (it looks like A-1001), and I will look it up."
-            if reading.wants_refund or not (quoted or reading.attached)
+            if reading.wants_refund or not (article or reading.attached)
             else "If this is about one of your orders, send me its number (it looks like A-1001)."
         )
     text = "\n\n".join(["Thank you for your message.", *paragraphs])
-    return Reply(text, (quoted[1],) if quoted else (), _triage(reading))
+    return Reply(text, (article[1],) if article else (), _triage(reading))
+
+
+def _could_ask(reading: Reading, order: str) -> bool:
+    lookup = reading.lookup(order)
+    return bool(lookup and lookup.value.get("refundable") and not any(reading.refunds(order)))
 
 
 def _about(reading: Reading, order: str) -> list[str]:
     lookup = reading.lookup(order)
     now, before = reading.refunds(order)
-    if lookup is None:
-        return [f"I could not look up order {order}."]
-    if lookup.status != "succeeded":
-        error = lookup.result.error if lookup.result else ""
-        return [f"I could not look up order {order}. {error}".strip()]
+    if lookup is None or lookup.status != "succeeded":
+        # A tool's error is written for the model, so its words are not the customer's to read.
+        return [f"I could not find order {order} among your orders. Please check the number."]
     if now:
         return [_describe(lookup.value), *(_outcome(call) for call in now)]
     return [_describe(lookup.value), *_earlier(reading, before, lookup.value)]
@@ -93,7 +103,6 @@ def _outcome(call: Call) -> str:
     """Say what became of a refund: from its result alone."""
     order = call.order
     asked = money(int(call.arguments.get("amount_cents", 0)), call.arguments.get("currency"))
-    error = call.result.error.strip() if call.result else ""
     if call.status == "succeeded":
         paid = money(int(call.value.get("amount_cents", 0)), call.value.get("currency"))
         return (
@@ -101,9 +110,10 @@ def _outcome(call: Call) -> str:
             "It goes back to your original means of payment."
         )
     if call.status == "denied":
+        error = call.result.error.strip() if call.result else ""
         told = DENIED_BY.fullmatch(error)
         reason = (told["reason"] or "") if told else error
-        reason = f"The reason given: “{reason}”" if reason else "No reason was given."
+        reason = f"The reason given: {quoted(reason)}" if reason else "No reason was given."
         return f"The refund of {asked} for order {order} was not approved, so no refund was made. {reason}"
     if call.status == "effect_unverified":
         return (
@@ -111,7 +121,10 @@ def _outcome(call: Call) -> str:
         )
     if call.status == "canceled":
         return f"The refund of {asked} for order {order} was stopped before it was made."
-    return f"The refund of {asked} for order {order} could not be made, so nothing was paid back. {error}".strip()
+    return (
+        f"The refund of {asked} for order {order} could not be made, so nothing was paid back. "
+        "Please check the amount, or write again later."
+    )
 
 
 def _earlier(reading: Reading, before: list[Call], order: Mapping[str, Any]) -> list[str]:
@@ -134,9 +147,9 @@ def _files(reading: Reading) -> list[str]:
     for name in reading.attached:
         block = next((block for block in reading.files if block.name == FILE + name), None)
         if block is None or not block.metadata.get("readable", True):
-            said.append(f"I have received {name}, but could not read any text in it.")
+            said.append(f"I have received {quoted(name)}, but could not read any text in it.")
         else:
-            said.append(f"In {name} I read: “{_best(block.text, reading.prompt)}”")
+            said.append(f"In {quoted(name)} I read: {quoted(_best(block.text, reading.prompt))}")
     return said
 
 
@@ -144,7 +157,7 @@ def _article(reading: Reading) -> tuple[str, ContextBlock] | None:
     """Quote the article that the search ranked first, where it shares a word with the message."""
     for block in reading.knowledge[:1]:
         title = block.name.removeprefix(KNOWLEDGE)
-        return f"Our article “{title}” says: “{_best(block.text, reading.prompt)}”", block
+        return f"Our article {quoted(title)} says: {quoted(_best(block.text, reading.prompt))}", block
     return None
 
 
@@ -176,6 +189,6 @@ def _triage(reading: Reading) -> dict[str, Any]:
         "category": category,
         "urgency": "high" if URGENT.search(prompt) else "low" if POSITIVE.search(prompt) else "normal",
         "sentiment": "negative" if NEGATIVE.search(prompt) else "positive" if POSITIVE.search(prompt) else "neutral",
-        "summary": f"The customer wrote{about}: “{short}”" + ("" if refund == "none" else f" Refund: {refund}."),
+        "summary": f"The customer wrote{about}: {quoted(short)}" + ("" if refund == "none" else f" Refund: {refund}."),
         "refund": refund,
     }

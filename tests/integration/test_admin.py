@@ -213,3 +213,20 @@ def test_the_page_of_a_thread_shows_its_messages_page_by_page(client, root, cler
     older = re.search(r'href="(\?before=[\d.]+)"', newest)[1]
     assert "Where is it?" in client.get(url + older).content.decode()
     assert client.get(url, {"before": "x"}).status_code == 200
+
+
+@pytest.mark.parametrize("model, when", [(Run, "created_at"), (Approval, "requested_at"), (Thread, "created_at")])
+@pytest.mark.parametrize("year", ["999999999999", "9" * 30, "10000", "9999", "0", "-1", "x"])
+def test_a_year_that_cannot_be_leads_back_to_the_list(client, root, model, when, year):
+    answer = client.get(address(model, "changelist"), {f"{when}__year": year})
+    assert (answer.status_code, answer.headers.get("Location")) == (302, address(model, "changelist") + "?e=1")
+    assert client.get(answer.headers["Location"]).status_code == 200
+
+
+@pytest.mark.parametrize("model, name", [(Run, "status"), (Run, "agent"), (Approval, "agent")])
+def test_a_filter_that_the_database_cannot_take_leads_back_to_the_list(client, root, model, name):
+    answer = client.get(address(model, "changelist"), {name: "\0"})
+    if connection.vendor == "sqlite":  # takes it, and finds nothing
+        assert answer.status_code == 200
+    else:
+        assert answer.headers["Location"] == address(model, "changelist") + "?e=1"

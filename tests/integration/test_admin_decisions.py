@@ -64,6 +64,7 @@ def test_an_approved_call_runs_with_the_arguments_that_were_shown(client, clerk,
         "to": "ada",
     }
     assert approval.digest in page
+    assert "the model and the customer may read it" in page
     response = decide(client, approval, "approve", reason="Receipt seen.")
     assert said(response) == ["You approved pay."]
     assert run_until_idle(run).status == "succeeded"
@@ -98,6 +99,7 @@ def test_edited_arguments_replace_what_was_asked_and_both_are_kept(client, clerk
     assert clerk.paid == [50]
     page = page_of(client, approval)
     assert "data-ac-edited" in page and "500" in page
+    assert "Arguments, as asked" in page and "exactly as they will be used" not in page
     assert "with edited arguments" in LogEntry.objects.get().change_message
 
 

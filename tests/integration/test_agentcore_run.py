@@ -99,10 +99,28 @@ def test_the_person_at_the_prompt_decides_on_exactly_what_is_shown(monkeypatch, 
 
 def test_nobody_at_the_prompt_decides_nothing(monkeypatch):
     script()
-    with pytest.raises(CommandError, match="--approve or --deny"):
+    with pytest.raises(CommandError, match=r"--approve or --deny.*still waits"):
         run("test", "Pay", prompt=[], monkeypatch=monkeypatch)
     assert PAID == []
     assert Approval.objects.get().status == "pending" and Run.objects.get().status == "waiting"
+
+
+def test_ctrl_c_at_the_prompt_decides_nothing_and_says_that_the_run_waits(monkeypatch):
+    def interrupt(question: str = "") -> str:
+        raise KeyboardInterrupt
+
+    script()
+    monkeypatch.setattr("builtins.input", interrupt)
+    with pytest.raises(CommandError, match="still waits") as caught:
+        run("test", "Pay")
+    assert str(Run.objects.get().pk) in str(caught.value)
+    assert PAID == [] and Run.objects.get().status == "waiting"
+
+
+def test_who_runs_an_agent_for_nobody_is_told_so(user):
+    make([Turn(text="One."), Turn(text="Two.")])
+    assert run("test", "Hi").startswith("Running for nobody; --user NAME")
+    assert "for nobody" not in run("test", "Hi", "--user", "ada")
 
 
 def test_an_agent_nobody_declares_is_named_with_those_there_are():
@@ -172,8 +190,8 @@ def test_a_failed_run_is_a_failed_command():
 @pytest.mark.covers("fault:A10")
 def test_an_approver_without_the_permission_decides_nothing(user):
     script()
-    with pytest.raises(CommandError):
-        run("test", "Pay", "--approve", "--approver", "ada")
+    with pytest.raises(CommandError, match=r"ada may not decide.*still waits"):
+        run("test", "Pay", "--approver", "ada")  # nobody is even asked
     assert PAID == [] and Approval.objects.get().status == "pending"
 
 

@@ -157,6 +157,11 @@ def test_a_place_beyond_the_messages_is_an_empty_page_or_a_problem(world, owner,
 def test_a_position_beyond_the_log_is_an_empty_page(world, owner):
     page = ok(owner.get(f"runs/{world.waiting.pk}/events", after=2**63 - 1))
     assert page == {"events": [], "next_after": 2**63 - 1, "done": False}
+    page = ok(owner.get(f"runs/{world.failed.pk}/events", after=2**63 - 1))
+    assert page == {"events": [], "next_after": 2**63 - 1, "done": True}
+    last = ok(owner.get(f"runs/{world.failed.pk}/events"))["next_after"]
+    assert not ok(owner.get(f"runs/{world.failed.pk}/events", limit=1))["done"]
+    assert ok(owner.get(f"runs/{world.failed.pk}/events", after=last))["done"]
 
 
 BAD_BODIES = [

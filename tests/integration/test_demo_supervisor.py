@@ -25,8 +25,8 @@ from supportdemo.supervisor import Output, Supervisor
 supervisor = Supervisor(Output(sys.stdout))
 for name, program in (("steady", STEADY), ("other", OTHER)):
     supervisor.add(name, [sys.executable, "-u", "-c", program], {**os.environ, "SUPERVISED": MARK}, Path.cwd())
-ended = supervisor.run(lambda: print("started", flush=True))
-print(f"ended={ended}", flush=True)
+ended = supervisor.run(lambda: print("started", flush=True), lambda: print("stopping", flush=True))
+print(f"ended={ended} lines={supervisor.has_lines_of('other')}", flush=True)
 """
 # Forks a child in a process group of its own, as an RQ worker does, and ignores a polite request to end.
 STUBBORN = """
@@ -36,6 +36,15 @@ if os.fork() == 0:
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("up", os.getpid())
 time.sleep(300)
+"""
+# Forks a child that holds its output open, as an RQ work horse does, and is then killed.
+ORPHANING = """
+import os, signal, time
+if os.fork() == 0:
+    os.setpgrp()
+    time.sleep(300)
+time.sleep(0.5)
+os.kill(os.getpid(), signal.SIGKILL)
 """
 STEADY = "import time; print('up'); time.sleep(300)"
 CRASH = "import time; time.sleep(0.5); print('no such table: case'); raise SystemExit(3)"
@@ -128,9 +137,27 @@ def test_a_program_that_will_not_end_is_killed_with_its_children(supervise):
 def test_a_crash_is_named_and_ends_the_rest(supervise):
     supervised = supervise(CRASH)
     assert supervised.process.wait(20) == 0
-    assert "ended=('other', 3)" in supervised.text
+    assert "ended=('other', 3) lines=True" in supervised.text
     assert "other  | no such table: case" in supervised.text
     assert supervised.programs() == []
+
+
+def test_a_killed_program_is_noticed_at_once_though_its_fork_holds_the_output_open(supervise):
+    supervised = supervise(ORPHANING)
+    assert supervised.process.wait(5) == 0  # honcho alone would wait for the fork
+    assert f"ended=('other', {-signal.SIGKILL}) lines=False" in supervised.text
+    assert "stopping" not in supervised.text
+    assert supervised.programs() == []
+
+
+def test_a_wish_to_stop_is_acknowledged_before_the_programs_have_ended(supervise):
+    supervised = supervise(STUBBORN)
+    wait_until(lambda: supervised.text.count("up") == 3, "all programs")
+    os.kill(supervised.process.pid, signal.SIGINT)
+    wait_until(lambda: "stopping" in supervised.text, "an acknowledgement", seconds=2)
+    assert supervised.process.poll() is None
+    assert supervised.process.wait(20) == 0
+    assert supervised.text.count("stopping") == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")

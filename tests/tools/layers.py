@@ -34,14 +34,14 @@ SDKS = {
 QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
 QUEUE_ROOMS = ("agentcore.dispatch", "agentcore.jobs")
-LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing")
+LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing", "agentcore.states")
 ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.claim", "agentcore.engine.journal", "agentcore.streams.log")
 SQL_ROOMS = ("agentcore.engine.claim", "agentcore.engine.journal", "agentcore.streams.log")
 
 PUBLIC = {
     PACKAGE,
     *(f"{PACKAGE}.{name}" for name in ("exceptions", "parts", "usage", "access", "context", "providers.base")),
-    *(f"{PACKAGE}.{name}" for name in ("models", "routing", "urls", "testing")),
+    *(f"{PACKAGE}.{name}" for name in ("models", "routing", "states", "urls", "testing")),
 }
 WRITES = {"update", "aupdate", "create", "acreate", "update_or_create", "get_or_create", "bulk_update", "save", "asave"}
 

@@ -127,6 +127,13 @@ const TESTS = {
     const decided = until("approval.response").approvals.a1;
     assert.deepEqual([decided.status, decided.decided_by, decided.reason, decided.digest], ["approved", "olga", "fine", "d"]);
   },
+  "an approval keeps what its decider changed"() {
+    const edited = { cents: 100 };
+    const at = LOG.findIndex((event) => event.type === "approval.response");
+    const run = reduceRun(reduceAll(LOG.slice(0, at)), { ...LOG[at], edited_arguments: edited });
+    assert.deepEqual([run.approvals.a1.arguments, run.approvals.a1.edited_arguments], [{ cents: 150 }, edited]);
+    assert.equal(until("approval.response").approvals.a1.edited_arguments, null);
+  },
   "done ends the run with the sum of its usage"() {
     const run = reduceAll(LOG);
     assert.deepEqual([run.status, run.done, run.output], ["succeeded", true, { refund: "made" }]);

@@ -228,7 +228,7 @@ async def test_article_and_attached_file_are_quoted() -> None:
         ContextBlock("knowledge: Damaged goods", "Keep calm. Goods that arrive cracked are replaced.", {"article": 7}),
     ]
     answer = await ask(user("The lid is cracked, what now?", "receipt.txt"), context=context)
-    assert "In receipt.txt I read: “The lid was cracked on arrival.”" in answer.text
+    assert "In “receipt.txt” I read: “The lid was cracked on arrival.”" in answer.text
     assert "“Goods that arrive cracked are replaced.”" in answer.text
     sources = [event for event in answer.events if isinstance(event, SourceFound)]
     assert [(source.title, source.document) for source in sources] == [("Damaged goods", "article:7")]
@@ -263,6 +263,8 @@ async def test_answer_comes_in_words_and_ends_with_usage() -> None:
 
 
 async def test_failed_lookup_is_told_and_nothing_is_promised() -> None:
-    failed = called("lookup_order", {"number": "B-2001"}, status="failed", error="There is no order B-2001.")
+    failed = called(
+        "lookup_order", {"number": "B-2001"}, status="failed", error="There is no order B-2001. Ask the customer."
+    )
     answer = await ask(user("Refund B-2001!"), failed)
-    assert answer.calls == [] and "There is no order B-2001." in answer.text
+    assert answer.calls == [] and "I could not find order B-2001" in answer.text

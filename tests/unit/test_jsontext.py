@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
+import unicodedata
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,8 @@ import pytest
 from agentcore import jsontext
 
 pytestmark = pytest.mark.once
+SCRIPT = Path(__file__).resolve().parents[2] / "static" / "demo" / "text.js"
+NODE = shutil.which("node")
 
 
 def nested(depth: int) -> Any:
@@ -117,9 +123,37 @@ def test_a_long_text_is_cut_visibly() -> None:
     assert jsontext.shorten("abcd", 3) == "abc" + jsontext.TRUNCATED
 
 
-@pytest.mark.parametrize("hidden", ["\u202e", "\u200b", "\u2066", "\x1b", "\u2028", "\ufeff", "\n"])
+UNSEEN = "\u202e\u200b\u2066\x1b\u2028\ufeff\n\u00a0\u2003\u3000\u034f\u115f\u3164\u2800\ufe0f"
+
+
+@pytest.mark.parametrize("hidden", UNSEEN)
 def test_what_hides_or_reorders_a_line_is_shown_as_an_escape(hidden: str) -> None:
     shown = jsontext.visible(f"pay{hidden}me")
     assert hidden not in shown and f"{ord(hidden):04x}" in shown
     assert jsontext.visible("é 😀 ok") == "é 😀 ok"
     assert jsontext.visible("a\nb", keep="\n") == "a\nb"
+
+
+def test_a_typed_escape_does_not_look_like_the_real_thing() -> None:
+    assert jsontext.visible("a\u202eb") == r"a\u{202e}b"
+    assert jsontext.visible(r"a\u{202e}b") == r"a\u{005c}u{202e}b"
+    assert jsontext.visible("\\\u202e") == r"\\u{202e}"
+    assert jsontext.visible(r"C:\users\new") == r"C:\users\new"
+
+
+@pytest.mark.skipif(NODE is None, reason="Node is not installed")
+def test_the_pages_script_shows_the_same_characters_as_escapes(tmp_path: Path) -> None:
+    (tmp_path / "text.mjs").write_text(SCRIPT.read_text())
+    (tmp_path / "list.mjs").write_text(
+        'import { visible } from "./text.mjs";\n'
+        "const all = Array.from({ length: 0x10000 }, (_, code) => String.fromCharCode(code));\n"
+        "const shown = all.map((char) => (/\\p{Cn}/u.test(char) ? null : visible(char)));\n"
+        r"console.log(JSON.stringify([shown, visible('\\u{202e}\\users')]));"
+    )
+    said = subprocess.run([str(NODE), tmp_path / "list.mjs"], capture_output=True, text=True, timeout=60, check=True)
+    shown, typed = json.loads(said.stdout)
+    assert typed == jsontext.visible(r"\u{202e}\users")
+    known = [char for char in map(chr, range(0x10000)) if unicodedata.category(char) != "Cn"]
+    # What one of the two Unicode versions does not know yet proves nothing.
+    differ = {char: shown[ord(char)] for char in known if shown[ord(char)] not in (None, jsontext.visible(char))}
+    assert differ == {}

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
 from ... import jsontext, registry
-from ...access import SYSTEM
+from ...access import SYSTEM, get_policy
 from ...engine.loop import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
 from ...models import Approval, Run
@@ -56,6 +56,8 @@ class Command(BaseCommand):
         except UnknownAgent as error:
             known = ", ".join(registry.names()) or "none"
             raise CommandError(f"There is no agent called {options['agent']!r}. Known: {known}.") from error
+        if user is SYSTEM:
+            self.stdout.write("Running for nobody; --user NAME runs it for a person.")
         thread = options["thread"] or threads.create(user=user, title=options["text"][:80])
         return sending.send(definition, thread, options["text"], user=user)
 
@@ -69,7 +71,8 @@ class Command(BaseCommand):
             run.refresh_from_db()
             waiting = list(Approval.objects.filter(run=run).pending().select_related("tool_call"))
             if run.status == RunStatus.WAITING and waiting:
-                approvals.decide([self._decide(item, answer) for item in waiting], user=approver)
+                _check_may_decide(approver, run, waiting)
+                approvals.decide([self._decide(run, item, answer) for item in waiting], user=approver)
             elif run.status == RunStatus.WAITING:
                 raise CommandError(f"The run waits for: {', '.join(run.waiting_reasons())}. Answer it in the admin.")
             elif outcome is Outcome.NOTHING and not run.terminal:
@@ -96,7 +99,7 @@ class Command(BaseCommand):
         time.sleep(PAUSE)
         return why or told
 
-    def _decide(self, approval: Approval, answer: str) -> Decision:
+    def _decide(self, run: Run, approval: Approval, answer: str) -> Decision:
         """Answer an approval as the options say, or as the person at the prompt does."""
         call = approval.tool_call
         verdict: Verdict = "approve" if answer == "approve" else "deny"
@@ -107,7 +110,10 @@ class Command(BaseCommand):
                 verdict = "approve" if input("Approve this call? [y/N] ").strip().lower() in ("y", "yes") else "deny"
                 reason = input("Reason (may be empty): ").strip() if verdict == "deny" else reason
             except EOFError as error:
-                raise CommandError("Nobody is at the prompt. Say --approve or --deny.") from error
+                raise CommandError(f"Nobody is at the prompt. Say --approve or --deny. {_still_waits(run)}") from error
+            except KeyboardInterrupt as error:
+                self.stdout.write("")  # the terminal has written ^C
+                raise CommandError(_still_waits(run)) from error
         return Decision(approval.pk, verdict, approval.digest, reason)
 
 
@@ -160,6 +166,19 @@ class Printer:
             self._in_text = False
         about = {key: value for key, value in event.items() if key not in ("v", "seq", "type", "ts")}
         self._write(jsontext.visible(f"{event['seq']:>5} {event['type']:<18} {jsontext.canonical(about)}"[:WIDTH]))
+
+
+def _check_may_decide(approver: Any, run: Run, waiting: list[Approval]) -> None:
+    """Raise before anybody is asked for an answer that would be refused."""
+    if approver is SYSTEM:
+        return
+    seen = set(Approval.objects.visible_to(approver).filter(run=run).values_list("pk", flat=True))
+    if not all(item.pk in seen and get_policy().may_decide(approver, item) for item in waiting):
+        raise CommandError(f"{approver.get_username()} may not decide on this run's approvals. {_still_waits(run)}")
+
+
+def _still_waits(run: Run) -> str:
+    return f"Run {run} ({run.pk}) still waits. Decide it in the admin, or cancel it there."
 
 
 def _user(name: str | None) -> Any:

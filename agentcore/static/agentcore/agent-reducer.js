@@ -107,7 +107,9 @@ const RUN_EVENTS = {
   }),
   "approval.response": (run, e) => withApproval(
     e.verdict === "approved" ? withCall(run, e.call_id, { status: "running", from: e.ts }) : run,
-    e.approval, { status: e.verdict, decided_by: e.by ?? "", reason: e.reason ?? "", decided_at: e.ts },
+    e.approval, {
+      status: e.verdict, decided_by: e.by ?? "", reason: e.reason ?? "", edited_arguments: e.edited_arguments ?? null, decided_at: e.ts,
+    },
   ),
   "output.delta": (run, e) => ({ ...run, outputDraft: run.outputDraft + e.text }),
   output: (run, e) => ({ ...run, output: e.value, outputDraft: "" }),

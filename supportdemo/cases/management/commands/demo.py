@@ -51,14 +51,15 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)  # until the supervisor takes over
         failure = ""
+        interrupted = False
         try:
             with tempfile.TemporaryDirectory(prefix="supportdemo-") as directory:
                 failure = self._run(Path(directory), options["host"], options["port"])
         except KeyboardInterrupt:
-            pass
+            interrupted = True
         except (CannotStart, RedisMissing) as error:
             raise CommandError(str(error)) from error
-        self._say("\nStopped." if self.output.isatty() else "Stopped.")  # the terminal has written ^C
+        self._say(f"{self._below_ctrl_c() if interrupted else ''}Stopped.")
         if failure:
             raise CommandError(failure)
 
@@ -75,11 +76,14 @@ class Command(BaseCommand):
             supervisor.add("sweep", sweep_command(), env, ROOT)
             self._say("Starting   web server, worker and sweeper …")
             problems: list[str] = []
-            ended = supervisor.run(lambda: self._watch(supervisor, address(host, port), server, problems))
+            ended = supervisor.run(
+                lambda: self._watch(supervisor, address(host, port), server, problems),
+                lambda: self._say(f"{self._below_ctrl_c()}Stopping …"),
+            )
         if ended is not None:
             name, status = ended
             how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-            return f"The {name} process {how}; its last lines stand above. Everything else was stopped."
+            return f"The {name} process {how}{_last_lines(supervisor, name)}. Everything else was stopped."
         return problems[0] if problems else ""
 
     def _prepare_database(self) -> None:
@@ -95,7 +99,7 @@ class Command(BaseCommand):
         if wait_until_it_answers(f"{url}accounts/login/", lambda: supervisor.stopping):
             self._welcome(url)
         elif not supervisor.stopping:
-            problems.append("The web server did not answer in time; its last lines stand above.")
+            problems.append(f"The web server did not answer in time{_last_lines(supervisor, 'web')}.")
             supervisor.stop()
             return
         if server is not None:
@@ -114,7 +118,14 @@ class Command(BaseCommand):
             f"  Model: {label_of(model)}{hint}\n  Ctrl-C stops everything.\n"
         )
 
+    def _below_ctrl_c(self) -> str:
+        return "\n" if self.output.isatty() else ""  # the terminal has written ^C
+
     def _say(self, text: str) -> None:
         with suppress(OSError):
             self.output.write(f"{text}\n")
             self.output.flush()
+
+
+def _last_lines(supervisor: Supervisor, name: str) -> str:
+    return "; its last lines stand above" if supervisor.has_lines_of(name) else ""
