@@ -34,6 +34,9 @@ INSIDE_A_TRANSACTION = (
 )
 
 
+MOST_LOOKS = 20
+
+
 class Outcome(StrEnum):
     """Why a worker let go of a run."""
 
@@ -49,7 +52,9 @@ async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
     try:
         claim = await runtime.db(takeover.claim, run_id, runtime.worker)
     except RuntimeError as error:
-        # Django's word for a durable transaction inside another one.
+        # Django has no class of its own for a durable transaction inside another one.
+        if "durable" not in str(error):
+            raise
         raise UserError(INSIDE_A_TRANSACTION) from error
     if claim is None:
         return Outcome.NOTHING
@@ -74,7 +79,6 @@ class _Drive:
     claim: Claim
     runtime: Runtime
     began: float = field(default_factory=time.monotonic)
-    state: Snapshot | None = None
     draft: Draft | None = None
 
     async def go(self) -> Outcome:
@@ -100,7 +104,7 @@ class _Drive:
     async def _steps(self) -> Outcome:
         definition = self.runtime.definition
         while True:
-            state = self.state = await self.runtime.db(snapshot.load, self.claim.run_id)
+            state = await self.runtime.db(snapshot.load, self.claim.run_id)
             definition = definition or registry.get(state.run.agent)
             if state.run.cancel_requested_at is not None:
                 raise CancelRequested
@@ -153,7 +157,7 @@ class _Drive:
 
     def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str) -> None:
         """End the run as its rows stand now; where a decision lands at the same moment, look again."""
-        while True:
+        for _ in range(MOST_LOOKS):
             state = snapshot.load(self.claim.run_id)
             if state.run.terminal:
                 return  # the commit that was under way when the work was interrupted ended it
@@ -164,6 +168,7 @@ class _Drive:
             except journal.Moved:
                 continue
             return
+        raise LeaseLost  # rows that never fit: the lease runs out, and whoever takes over settles them first
 
     def _kept(self, state: Snapshot, kept_as: MessageStatus) -> journal.Commit:
         """Return what the open step has said; a step that was committed meanwhile has said it itself."""

@@ -284,3 +284,30 @@ def test_a_jobs_own_deadline_is_no_failure_of_the_run(monkeypatch):
     assert isinstance(outcome, Deadline)
     assert fresh(run).status == "running" and types(run)[-1] != "done"
     connections.close_all()
+
+
+def test_only_a_transaction_around_the_drive_is_called_one(monkeypatch):
+    run = make([Turn(text="ok")]).send()
+
+    def refuse(*args):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(journal, "claim", refuse)
+    (refusal,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
+    assert type(refusal) is RuntimeError and "something else" in str(refusal)
+
+
+def test_an_end_that_never_fits_its_rows_is_left_to_the_next_worker(monkeypatch):
+    run = make([Turn(text="ok")], limits=Limits(max_steps=0)).send()
+    tries, real = [], journal.commit
+
+    def commit(claim, entry):
+        if entry.run.get("status") == "failed":
+            tries.append(1)
+            raise journal.Moved("never")
+        return real(claim, entry)
+
+    monkeypatch.setattr(journal, "commit", commit)
+    (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
+    assert outcome == "lost" and 1 < len(tries) < 100
+    assert fresh(run).status == "running" and types(run)[-1] != "done"
