@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .clock import FakeClock, fake_clock
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
 from .run import run_until_idle
 
-__all__ = ["Call", "ScriptedModel", "Turn", "UnexpectedCall", "run_until_idle"]
+__all__ = ["Call", "FakeClock", "ScriptedModel", "Turn", "UnexpectedCall", "fake_clock", "run_until_idle"]
