@@ -86,6 +86,9 @@ class FaultProxy:
         self._address = (self._parts.hostname or "127.0.0.1", port)
         self._fault = _Fault()
         self._links: set[_Link] = set()
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._changed: asyncio.Event
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="fault-proxy", daemon=True)
         self.port = 0
