@@ -33,8 +33,8 @@ def twin(client: redis.Redis, *, patience: float) -> aredis.Redis:
         )
     given = pool.connection_kwargs
     options = {name: given[name] for name in given if name in OPTIONS or name.startswith("ssl_")}
-    return aredis.Redis(
-        connection_pool=aredis.ConnectionPool(
+    return aredis.Redis.from_pool(
+        aredis.ConnectionPool(
             connection_class=kind,
             socket_timeout=patience,
             socket_connect_timeout=patience,
