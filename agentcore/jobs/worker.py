@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from django.db import connections
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rq.executions import Execution
@@ -73,6 +74,11 @@ class AgentcoreWorker(Worker):
                 time.sleep(self.max_connection_wait_time)
             else:
                 return
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Fork without an open database connection: closed by the horse, the parent's would be closed too."""
+        connections.close_all()
+        super().fork_work_horse(job, queue)
 
     def setup_work_horse_signals(self) -> None:
         """Have SIGTERM drain the run instead of killing the horse."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...conf import get_settings
@@ -34,8 +35,12 @@ class Command(BaseCommand):
         """Work until told to stop; the process ends here, whatever its threads are doing."""
         if options["concurrency"] < 1:
             raise CommandError("--concurrency must be at least 1.")
-        worker = concurrent.build(
-            options["queue"] or get_settings().queue, concurrency=options["concurrency"], name=options["name"]
-        )
+        announced = get_settings().queue
+        queue = options["queue"] or announced
+        if queue not in getattr(settings, "RQ_QUEUES", {}):
+            raise CommandError(f"There is no queue {queue!r} in RQ_QUEUES.")
+        if queue != announced:
+            self.stderr.write(f"This worker listens to {queue!r}, but runs are announced on {announced!r}.")
+        worker = concurrent.build(queue, concurrency=options["concurrency"], name=options["name"])
         worker.work(burst=options["burst"])
         leave(worker.exit_status)
