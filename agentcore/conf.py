@@ -24,6 +24,8 @@ class Settings:
     slice_seconds: float = 240
     version_seconds: float = 3600
     job_timeout: int = 600
+    drain_seconds: float = 20
+    watchdog_seconds: float = 10
     cancel_poll_seconds: float = 0.5
     poison_after: int = 3
     approval_days: float = 7

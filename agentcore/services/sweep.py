@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from ..conf import get_settings
 from ..engine import claim as claims
 from ..engine import ending, write
 from ..engine.entry import Commit
-from ..models import Approval, Run
+from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
 from . import approvals, runs
@@ -31,6 +31,11 @@ NOBODY_ANSWERED = (
     "A call of this run may have taken effect, and nobody said in time whether it did. Find out and answer it; "
     "then the run can be retried."
 )
+
+# How many missed passes end a sweeper's turn, and how soon after a lease has lapsed it is looked at.
+MISSED_PASSES = 3
+AFTER_A_LAPSE = 0.05
+SHORTEST = 1 / 8  # of an interval
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,41 @@ def sweep() -> SweepReport:
     return report
 
 
+def interval() -> float:
+    """Return how many seconds lie between two passes."""
+    return get_settings().sweep_seconds
+
+
+def sweep_in_turn(holder: str) -> SweepReport | None:
+    """Run one pass if it is `holder`'s turn; None where another sweeper, who lives, has the lease.
+
+    The lease saves work and is no lock: two passes at once do what one does.
+    """
+    if not SweepLease.objects.take(holder[:100], interval() * MISSED_PASSES):
+        return None
+    return sweep()
+
+
+def hand_over(holder: str) -> None:
+    """Let another sweeper take its turn at once, as a sweeper that ends does."""
+    SweepLease.objects.give_up(holder[:100])
+
+
+def seconds_until_next() -> float:
+    """Return how long to wait for the next pass: an interval, less where a lease runs out meanwhile.
+
+    A living worker renews long before, so what is about to run out has most likely lost its worker.
+    """
+    now = _db_now()
+    soon = Run.objects.filter(
+        status=RunStatus.RUNNING, lease_expires_at__gte=now, lease_expires_at__lt=now + timedelta(seconds=interval())
+    )
+    lapse = soon.order_by("lease_expires_at").values_list("lease_expires_at", flat=True).first()
+    if lapse is None:
+        return interval()
+    return max((lapse - now).total_seconds() + AFTER_A_LAPSE, interval() * SHORTEST)
+
+
 def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
     """Deal with one row, and count under the name of what was done to it; one that defies it is logged."""
     try:
@@ -101,9 +141,10 @@ def _db_now() -> datetime:
 def _hint(run: Run) -> int:
     """Send one hint for an orphan, unless another sweep has just done so."""
     # The count, not the time: SQLite keeps times as text, of more than one precision.
-    claimed = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count).update(
-        dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1
-    )
+    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count)
+    # What was sent before this lease ran out was about something else, and is no reason to be patient from now on.
+    afresh = run.hint_is_stale and run.dispatch_count > 1
+    claimed = mine.update(dispatched_at=DbNow(), dispatch_count=1 if afresh else F("dispatch_count") + 1)
     if claimed and not dispatch.enqueue(run.pk):
         # Nothing is outstanding, so the next pass may try again at once.
         Run.objects.filter(pk=run.pk).update(dispatched_at=None, dispatch_count=0)
