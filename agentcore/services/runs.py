@@ -21,12 +21,14 @@ from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from . import threads
 from .twins import twin
+from .units import unit
 
 LONGEST_REASON = 500
 LONGEST_KIND = 64
 LONGEST_ID = 255
 
 
+@unit
 def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
     """Cancel a run: at once where no worker drives it, else as soon as its worker sees it; a no-op on an ended run."""
     found = get(_pk(run), user=user)
@@ -62,6 +64,7 @@ def end_held(held: Held, reason: str) -> None:
     journal.record(held, asked.and_then(over))
 
 
+@unit
 def resume(run: Run | UUID | str, *, user: Any) -> Run:
     """Let a poisoned run, one that has cost several workers, try again; raises `Conflict` for any other."""
     found = get(_pk(run), user=user)
