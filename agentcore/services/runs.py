@@ -17,6 +17,7 @@ from ..engine import ending, journal
 from ..engine.claim import Held
 from ..engine.journal import Commit
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
+from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from . import threads
@@ -130,7 +131,12 @@ def hint(run_id: UUID) -> None:
     """Note that a hint goes out, and send it after the commit; a lost one is sent again by the sweep."""
     Run.objects.filter(pk=run_id).update(dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1)
     # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-    transaction.on_commit(lambda: dispatch.enqueue(run_id), robust=True)
+    transaction.on_commit(lambda: _enqueue(run_id), robust=True)
+
+
+def _enqueue(run_id: UUID) -> None:
+    failpoint("before_enqueue")
+    dispatch.enqueue(run_id)
 
 
 def _may_cancel(user: Any, run: Run) -> bool:
