@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, QuerySet
-from django.db.models.functions import Now
 
 from .. import dispatch, events, jsontext
 from ..access import SYSTEM, get_policy
@@ -20,6 +19,7 @@ from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, 
 from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
+from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
 from .units import unit
@@ -120,7 +120,7 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
 def dispatch_next(thread: Thread | UUID) -> None:
     """Send a hint for the run that is now first in a thread's queue, if there is one."""
     thread_id = thread.pk if isinstance(thread, Thread) else thread
-    now = Run.objects.filter(thread_id=thread_id).live().values_list(Now(), flat=True).first()
+    now = Run.objects.filter(thread_id=thread_id).live().values_list(DbNow(), flat=True).first()
     if now is None:
         return
     for run_id in Run.objects.filter(thread_id=thread_id).ready(now).values_list("pk", flat=True):
@@ -129,7 +129,7 @@ def dispatch_next(thread: Thread | UUID) -> None:
 
 def hint(run_id: UUID) -> None:
     """Note that a hint goes out, and send it after the commit; a lost one is sent again by the sweep."""
-    Run.objects.filter(pk=run_id).update(dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1)
+    Run.objects.filter(pk=run_id).update(dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1)
     # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
     transaction.on_commit(lambda: _enqueue(run_id), robust=True)
 
