@@ -118,12 +118,15 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
 
 
 def dispatch_next(thread: Thread | UUID) -> None:
-    """Send a hint for the run that is now first in a thread's queue, if there is one."""
+    """Send a hint for the run that is now first in a thread's queue, if there is one.
+
+    Runs that wait for no other have had a hint of their own.
+    """
     thread_id = thread.pk if isinstance(thread, Thread) else thread
     now = Run.objects.filter(thread_id=thread_id).live().values_list(DbNow(), flat=True).first()
     if now is None:
         return
-    for run_id in Run.objects.filter(thread_id=thread_id).ready(now).values_list("pk", flat=True):
+    for run_id in Run.objects.filter(thread_id=thread_id, queued=True).ready(now).values_list("pk", flat=True):
         hint(run_id)
 
 

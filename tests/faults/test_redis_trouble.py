@@ -188,3 +188,17 @@ def test_a_queue_full_of_stale_ids_is_worked_off_and_gets_no_hint_more_than_its_
     wait_for(lambda: status(run) == "succeeded", 100, "the run behind a hundred thousand stale ids")
     assert_log_is_whole(run)
     assert Run.objects.get(pk=run.pk).attempt == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.covers("fault:R10")
+def test_the_end_of_a_run_announces_the_run_behind_it_and_no_other(
+    make_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Any] = []
+    parallel, queued = make_thread(), make_thread()
+    runs = [send(agents.side_by_side, parallel, str(number)) for number in range(5)]
+    first, second, _ = (send(agents.echo, queued, str(number)) for number in range(3))
+    monkeypatch.setattr("agentcore.dispatch.enqueue", lambda run_id: not sent.append(run_id))
+    assert execute_run(str(runs[0].pk)) == "ended" and sent == []
+    assert execute_run(str(first.pk)) == "ended" and sent == [second.pk]
