@@ -8,7 +8,8 @@ __all__ = ["is_conflict", "is_outage"]
 
 # Serialization failure, deadlock, lock not available: the server has rolled back, and says so.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
-_READ_ONLY = "25006"
+# Read-only, and a session ended because its transaction stood still, as a frozen process's does.
+_INTERNAL_OUTAGES = frozenset({"25006", "25P03"})
 # SQLite's primary codes. Busy and locked: another connection was in the way.
 _SQLITE_CONFLICTS = frozenset({5, 6})
 # Also: read-only, I/O error, full, cannot open.
@@ -25,7 +26,7 @@ def is_conflict(error: BaseException) -> bool:
 def is_outage(error: BaseException) -> bool:
     """Whether the database cannot serve now, through no fault of the request: away, full, crowded or read-only."""
     if isinstance(error, InternalError):
-        return _state(error) == _READ_ONLY
+        return _state(error) in _INTERNAL_OUTAGES
     if not isinstance(error, (OperationalError, InterfaceError)):
         return False
     code = _sqlite_code(error)
