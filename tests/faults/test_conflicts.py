@@ -64,6 +64,10 @@ def test_eight_senders_with_fifty_transactions_each_make_no_error(make_thread: C
     def sender(number: int) -> None:
         for turn in range(SENDS):
             agents.echo.runs.send(shared[turn % 2], f"{number} {turn}", user=SYSTEM)
+            with transaction.atomic():  # as an app's own code does: it reads first, and writes then
+                found = Thread.objects.get(pk=shared[turn % 2].pk)
+                found.title = f"{number} {turn}"
+                found.save(update_fields=["title"])
 
     assert race(*(lambda number=number: sender(number) for number in range(SENDERS))) == [None] * SENDERS
     for thread in shared:
