@@ -57,7 +57,7 @@ class Browser:
         request = urllib.request.Request(f"{self.origin}{path}", body, headers)
         try:
             with urllib.request.urlopen(request, timeout=timeout) as response:
-                return Answer(response.status, dict(response.headers), json.loads(response.read() or b"null"))
+                return Answer(response.status, dict(response.headers), _json(response.read()))
         except urllib.error.HTTPError as refusal:
             with refusal:
                 return Answer(refusal.code, dict(refusal.headers), _json(refusal.read()))

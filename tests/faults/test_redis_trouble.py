@@ -77,7 +77,10 @@ def test_a_hint_that_a_stalled_redis_takes_twice_runs_once(
     assert len(hints_of(run, redis)) == 2
     worker = outage_stack.worker()
     assert_ran_once(run)
-    wait_for(lambda: not hints_of(run, redis), LONG, "the second job to be looked at")
+    wait_for(lambda: not hints_of(run, redis), LONG, "the second job to be taken")
+    after = send(agents.echo, make_thread())
+    wait_for(lambda: status(after) == "succeeded", LONG, "the job behind it")
+    assert_ran_once(run)
     assert len(outage_stack.effects()) == 1 and worker.alive
 
 
