@@ -33,6 +33,7 @@ from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from . import runs, threads
 from .twins import twin
+from .units import unit
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000
@@ -67,6 +68,7 @@ def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str
     return decide([Decision(_pk(approval), "deny", digest, reason)], user=user)[0]
 
 
+@unit
 def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     """Take all the decisions, or none of them.
 
@@ -101,6 +103,7 @@ def pending(*, user: Any) -> Any:
     return Approval.objects.visible_to(user).pending().select_related("tool_call", "run").order_by("requested_at", "pk")
 
 
+@unit
 def expire(approval_id: UUID) -> bool:
     """Close an approval whose time has passed; the model is told. Returns whether this call did it."""
     approval = Approval.objects.filter(pk=approval_id).first()

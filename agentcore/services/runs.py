@@ -22,12 +22,14 @@ from ..states import RunStatus
 from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
+from .units import unit
 
 LONGEST_REASON = 500
 LONGEST_KIND = 64
 LONGEST_ID = 255
 
 
+@unit
 def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
     """Cancel a run: at once where no worker drives it, else as soon as its worker sees it; a no-op on an ended run."""
     found = get(_pk(run), user=user)
@@ -63,6 +65,7 @@ def end_held(held: Held, reason: str) -> None:
     write.record(held, asked.and_then(over))
 
 
+@unit
 def resume(run: Run | UUID | str, *, user: Any) -> Run:
     """Let a poisoned run, one that has cost several workers, try again; raises `Conflict` for any other."""
     found = get(_pk(run), user=user)
@@ -113,12 +116,15 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
 
 
 def dispatch_next(thread: Thread | UUID) -> None:
-    """Send a hint for the run that is now first in a thread's queue, if there is one."""
+    """Send a hint for the run that is now first in a thread's queue, if there is one.
+
+    Runs that wait for no other have had a hint of their own.
+    """
     thread_id = thread.pk if isinstance(thread, Thread) else thread
     now = Run.objects.filter(thread_id=thread_id).live().values_list(DbNow(), flat=True).first()
     if now is None:
         return
-    for run_id in Run.objects.filter(thread_id=thread_id).ready(now).values_list("pk", flat=True):
+    for run_id in Run.objects.filter(thread_id=thread_id, queued=True).ready(now).values_list("pk", flat=True):
         hint(run_id)
 
 
