@@ -37,7 +37,12 @@ LAYER = {"channels", "channels_redis", "daphne"}
 QUEUE_ROOMS = ("agentcore.dispatch", "agentcore.jobs")
 LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing", "agentcore.states")
 ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.claim", "agentcore.engine.journal", "agentcore.streams.log")
-SQL_ROOMS = ("agentcore.engine.claim", "agentcore.engine.journal", "agentcore.streams.log")
+SQL_ROOMS = (
+    "agentcore.engine.claim",
+    "agentcore.engine.journal",
+    "agentcore.streams.log",
+    "agentcore.testing.checker.backends",  # looks at the server, never at a run
+)
 
 PUBLIC = {
     PACKAGE,
