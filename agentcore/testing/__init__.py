@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checker import Evidence, History, Violation, check_invariants
 from .clock import FakeClock, fake_clock
+from .http_model import HttpModel
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
 from .proxy import FaultProxy
 from .run import run_until_idle
@@ -14,6 +15,7 @@ __all__ = [
     "FakeClock",
     "FaultProxy",
     "History",
+    "HttpModel",
     "ScriptedModel",
     "Turn",
     "UnexpectedCall",
