@@ -1,0 +1,10 @@
+"""The measurements of agentcore itself; each module is one process of a benchmark."""
+
+from __future__ import annotations
+
+import os
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
+django.setup()
