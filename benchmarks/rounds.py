@@ -88,9 +88,11 @@ def _run(case: Case, env: dict[str, str]) -> str:
     except BaseException:
         _end(process)
         raise
-    if process.returncode or not said.strip():
+    # A profiler before the command may talk too.
+    samples = [line for line in said.splitlines() if line.startswith("[")]
+    if process.returncode or not samples:
         raise RuntimeError(f"exit {process.returncode}\n{complaints[-3000:]}")
-    return said.strip().splitlines()[-1]
+    return samples[-1]
 
 
 def _end(process: subprocess.Popen[str]) -> None:
