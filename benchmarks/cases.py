@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 
-from .servers import ROOT
+from .servers import ROOT, Content
 
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
@@ -19,15 +20,11 @@ class Case:
     module: str
     store: str = "postgres"
     arguments: tuple[str, ...] = ()
+    content: Content = Content.NOTHING
     most_rounds: int = 100
     quick: bool = False
     peer: bool = False
     timeout: float = 240
-
-    @property
-    def migrated(self) -> bool:
-        """Whether it needs agentcore's tables."""
-        return ".probes." in self.module
 
     @property
     def command(self) -> list[str]:
@@ -52,17 +49,64 @@ FLOORS = "benchmarks.floors"
 PROBES = "benchmarks.probes"
 PEERS = "benchmarks.peers"
 
+
+def _engine(store: str = "postgres") -> Case:
+    return Case("B1", "agentcore: engine", f"{PROBES}.engine", store, content=Content.RUNS, quick=store == "postgres")
+
+
+def _send(store: str = "postgres") -> Case:
+    return Case("B1", "agentcore: send", f"{PROBES}.send", store, content=Content.TABLES)
+
+
+def _through_rq(worker: str, store: str = "postgres") -> Case:
+    queued, jobs = {"rqworker": (60, 150), "agentcore_worker": (320, 1500)}[worker]
+    # What RQ itself takes has nothing to do with the database.
+    counts = ("--queued", str(queued), "--jobs", str(jobs if store == "postgres" else 0))
+    arguments = ("--worker", worker, *counts)
+    return Case("B1", f"agentcore: {worker}", f"{PROBES}.through_rq", store, arguments, Content.RUNS)
+
+
+def _latency(*arguments: str, name: str = "latency") -> Case:
+    return Case("B4", name, f"{PROBES}.latency", arguments=arguments, content=Content.TABLES, most_rounds=5)
+
+
 CASES = (
     Case("B1", "floor: psycopg", f"{FLOORS}.psycopg_floor", quick=True),
     Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", quick=True),
-    Case("B1", "agentcore: engine", f"{PROBES}.engine", quick=True),
-    Case("B1", "agentcore: send", f"{PROBES}.send"),
+    _engine(),
     Case("B1", "DBOS: sync steps", f"{PEERS}.dbos_steps", quick=True, peer=True),
     Case("B1", "LangGraph: agent, sync", f"{PEERS}.langgraph_agent", quick=True, peer=True),
+    _send(),
+    _through_rq("agentcore_worker"),
+    _through_rq("rqworker"),
     Case("B1", "floor: sqlite3", f"{FLOORS}.sqlite_floor", "sqlite"),
     Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", "sqlite"),
-    Case("B1", "agentcore: engine", f"{PROBES}.engine", "sqlite"),
-    Case("B1", "agentcore: send", f"{PROBES}.send", "sqlite"),
+    _engine("sqlite"),
+    _send("sqlite"),
+    _through_rq("agentcore_worker", "sqlite"),
+    _through_rq("rqworker", "sqlite"),
+    _latency(),
+    _latency("--streaming", "200", name="latency under load"),
+    Case("B5", "a long thread", f"{PROBES}.long_thread", content=Content.TABLES),
+    Case("B5", "a long thread", f"{PROBES}.long_thread", "sqlite", content=Content.TABLES),
+    Case(
+        "B5",
+        "waiting approvals",
+        f"{PROBES}.at_rest",
+        arguments=("--approvals", "10000"),
+        content=Content.RUNS,
+        most_rounds=3,
+    ),
+    Case(
+        "B5",
+        "many events",
+        f"{PROBES}.at_rest",
+        arguments=("--events", os.environ.get("EVENTS") or "10000000"),
+        content=Content.RUNS,
+        most_rounds=1,
+        timeout=900,
+    ),
+    Case("B6", "many streams", f"{PROBES}.many_streams", content=Content.TABLES, most_rounds=3),
 )
 
 

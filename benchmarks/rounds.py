@@ -56,7 +56,7 @@ def go(servers: Servers, cases: Sequence[Case], count: int) -> Outcome:
 
 def once(servers: Servers, case: Case) -> list[Sample]:
     """Run a case once, on a database of its own and an empty Redis; raises `RuntimeError` where it fails."""
-    database = servers.fresh(case.store, case.migrated)
+    database = servers.fresh(case.store, case.content)
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     try:

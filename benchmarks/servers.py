@@ -10,6 +10,8 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import closing
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,9 +23,18 @@ from supportdemo.servers import start_redis
 ROOT = Path(__file__).resolve().parent.parent
 # Written down although they are the defaults: they are what is promised with every figure.
 POSTGRES_OPTIONS = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nmax_connections = 200\n"
-TEMPLATE = "bench_template"
 # As many as one case drives, warm-up included.
 RUNS = 500
+
+
+class Content(Enum):
+    """What a fresh database holds."""
+
+    NOTHING = "nothing"
+    TABLES = "tables"
+    """Those of agentcore, and a user."""
+    RUNS = "runs"
+    """The same, and W1 sent many times: a send is measured apart, and not made for every case."""
 
 
 class Servers:
@@ -35,7 +46,7 @@ class Servers:
         self.directory.chmod(0o755)
         self._stops: list[Callable[[], object]] = [lambda: shutil.rmtree(self.directory, ignore_errors=True)]
         self._made = 0
-        self._templates: set[str] = set()
+        self._templates: set[tuple[str, Content]] = set()
         self.redis_url = ""
 
     def __enter__(self) -> Self:
@@ -70,31 +81,35 @@ class Servers:
         self._stops.append(self._postgres.stop)
         self._postgres.start()
 
-    def fresh(self, store: str, migrated: bool) -> str:
-        """Make a database, empty or with agentcore's tables and W1 sent many times, and return its address."""
-        if migrated and store not in self._templates:
-            self._make_template(store)
+    def fresh(self, store: str, content: Content) -> str:
+        """Make a database with such content, and return its address."""
         self._made += 1
-        name = f"bench_{self._made}"
+        return self._copy(store, content, f"bench_{self._made}")
+
+    def _copy(self, store: str, content: Content, name: str) -> str:
+        source = "" if content is Content.NOTHING else self._template(store, content)
         if store == "postgres":
-            self._execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {TEMPLATE}" if migrated else ""))
+            self._execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {source}" if source else ""))
             url: str = self._postgres.get_uri(database=name)
             return url
-        if migrated:
-            source = sqlite3.connect(self._sqlite_path(TEMPLATE))
-            copy = sqlite3.connect(self._sqlite_path(name))
-            source.backup(copy)
-            copy.close()
-            source.close()
-        return self._sqlite_url(name)
+        if source:
+            with closing(sqlite3.connect(self._file(source))) as old, closing(sqlite3.connect(self._file(name))) as new:
+                old.backup(new)
+        return f"sqlite:///{self._file(name)}"
 
-    def _make_template(self, store: str) -> None:
-        self._templates.add(store)
-        if store == "postgres":
-            self._execute(f"CREATE DATABASE {TEMPLATE}")
-        url = self._postgres.get_uri(database=TEMPLATE) if store == "postgres" else self._sqlite_url(TEMPLATE)
-        python("django", "migrate", "--verbosity", "0", database=url, redis=self.redis_url)
-        python("benchmarks.probes.prepare", str(RUNS), database=url, redis=self.redis_url)
+    def _template(self, store: str, content: Content) -> str:
+        """Return the name of a database to copy, made when it is first asked for."""
+        name = f"bench_{content.value}"
+        if (store, content) not in self._templates:
+            self._templates.add((store, content))
+            if content is Content.TABLES:
+                url = self._copy(store, Content.NOTHING, name)
+                python("django", "migrate", "--verbosity", "0", database=url, redis=self.redis_url)
+                python("benchmarks.probes.prepare", "0", database=url, redis=self.redis_url)
+            else:
+                url = self._copy(store, Content.TABLES, name)
+                python("benchmarks.probes.prepare", str(RUNS), database=url, redis=self.redis_url)
+        return name
 
     def drop(self, url: str) -> None:
         """Remove a database made by `fresh`, whoever still uses it."""
@@ -105,11 +120,8 @@ class Servers:
             name = url.partition("?")[0].rpartition("/")[2]
             self._execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
-    def _sqlite_path(self, name: str) -> Path:
+    def _file(self, name: str) -> Path:
         return self.directory / f"{name}.sqlite3"
-
-    def _sqlite_url(self, name: str) -> str:
-        return f"sqlite:///{self._sqlite_path(name)}"
 
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self._postgres.get_uri(database="postgres"), autocommit=True) as connection:

@@ -28,7 +28,7 @@ from benchmarks.subject import say
 
 CONCURRENCY = 32
 COMMANDS = {"rqworker": RQ_WORKER, "agentcore_worker": agentcore_worker(CONCURRENCY)}
-# The sweep must not announce again what waits in the queue on purpose.
+# The sweep must not announce again what waits on purpose.
 PATIENT = {"BENCH_AGENTCORE": '{"HINT_GRACE_SECONDS": 3600}'}
 END_SECONDS = 120.0
 
@@ -49,8 +49,8 @@ def main() -> None:
         return Sample("B1", f"{name} {options.worker}", options.store, mode, in_flight, figures)
 
     found = [
-        sample("agentcore:", "send to end", 1, one_at_a_time(command, options.sends)),
         sample("agentcore:", "queue emptied", at_a_time, emptied(command, options.queued)),
+        sample("agentcore:", "send to end", 1, one_at_a_time(command, options.sends)),
     ]
     if options.jobs:
         found.append(sample("RQ alone:", "queue emptied", at_a_time, emptied_of_nothing(command, options.jobs)))
@@ -60,7 +60,7 @@ def main() -> None:
 def one_at_a_time(command: tuple[str, ...], count: int) -> dict[str, float]:
     """Send a run, wait for its end, send the next."""
     times, runs = [], []
-    with running(manage(*command)):
+    with running(manage(*command), PATIENT):
         for number in range(-3, count):
             thread = stored.new_thread()
             began = time.perf_counter()
