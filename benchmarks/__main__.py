@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from . import cases, figures, report, rounds
+from . import cases, expected, figures, plot, report, rounds
 from .servers import Servers
 
 
@@ -22,14 +22,16 @@ def main() -> int:
     with Servers() as servers:
         about = report.about(servers.postgres_version, options.rounds)
         outcome = rounds.go(servers, found, options.rounds)
-    rows = figures.rows(outcome.rounds, cases.REFERENCES)
+    rows = figures.rows([expected.shares(samples) for samples in outcome.rounds], cases.REFERENCES)
     print(
         f"\nMedian (lowest–highest) of the rounds; × is the ratio of runs/s within a round.\n\n{report.table(rows)}\n"
     )
     for failure in outcome.failures:
         print(f"FAILED {failure}", file=sys.stderr)
     if not options.quick:
-        print(f"Written: {report.write(rows, about, outcome.failures)}")
+        written = report.write(rows, about, outcome.failures)
+        plot.draw(rows, written.with_suffix(".png"), report.note(about))
+        print(f"Written: {written} and {written.with_suffix('.png').name}")
     print(f"bench: {len(rows)} rows in {time.monotonic() - began:.0f} s, {len(outcome.failures)} failures")
     return min(len(outcome.failures), 1)
 

@@ -45,7 +45,7 @@ def read(url: str = "") -> Counters | None:
     with psycopg.connect(urlunsplit(parts._replace(path="/postgres")), autocommit=True) as connection:
 
         def one(statement: str, *values: object) -> tuple[float, ...]:
-            row = connection.execute(statement, values).fetchone()  # type: ignore[arg-type]
+            row = connection.execute(statement, values).fetchone()
             assert row is not None, statement
             return row
 

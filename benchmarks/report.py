@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from .expected import SHARE
 from .figures import Row, Spread
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -22,6 +23,7 @@ B1_COLUMNS = {
     "flushes/run": "wal_flushes_per_run",
     "tx/run": "transactions_per_run",
     "rows/run": "rows_inserted_per_run",
+    "of 1/(1/engine + 1/RQ)": SHARE,
 }
 
 
@@ -45,6 +47,12 @@ def about(postgres: str, rounds: int) -> dict[str, Any]:
         "postgresql": f"{postgres}, fsync=on, synchronous_commit=on",
         **{name: version(name) for name in ("Django", "psycopg", "rq", "redis")},
     }
+
+
+def note(about: dict[str, Any]) -> str:
+    """Return what the figures were measured on, in a line."""
+    said = {key: value for key, value in about.items() if key in ("at", "rounds", "cores", "python", "postgresql")}
+    return ", ".join(f"{key} {value}" for key, value in said.items())
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -125,7 +125,7 @@ class Servers:
 
     def _execute(self, statement: str) -> None:
         with psycopg.connect(self._postgres.get_uri(database="postgres"), autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
     @property
     def postgres_version(self) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -37,7 +37,7 @@ class Subject(Protocol):
         """Disconnect."""
 
     async def check(self, numbers: range) -> None:
-        """Raise where these runs did not store what they should."""
+        """Raise where one of these runs did not store what it should."""
 
 
 class Bare:
@@ -89,6 +89,13 @@ async def drive(run: Run, numbers: Iterable[int], in_flight: int, seconds: float
         "p99_ms": percentile(latencies, 99),
         "cpu_ms_per_run": cpu / len(latencies) * 1000,
     }
+
+
+def check_texts(texts: Sequence[str], runs: int) -> None:
+    """Raise unless there are as many texts as runs, each of the 40 words."""
+    wrong = [text for text in texts if text != w1.TEXT]
+    if wrong or len(texts) != runs:
+        raise AssertionError(f"{runs} runs stored {len(texts)} texts, {len(wrong)} of them wrong: {wrong[:1]}")
 
 
 def cpu_seconds() -> float:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import TypeVar
 
 import django
 from django.conf import settings
 
 from benchmarks import w1
-from benchmarks.subject import Bare, database_url, main
+from benchmarks.subject import Bare, check_texts, database_url, main
 from supportdemo.environment import database
 
+T = TypeVar("T")
 # More would wait for the interpreter's lock.
 THREADS = 4
 
@@ -38,19 +41,35 @@ class OrmFloor(Bare):
         self.threads = ThreadPoolExecutor(self.count)
         await self._in_thread(_make_tables)
 
-    async def _in_thread(self, function, *args):  # type: ignore[no-untyped-def]
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
     async def run(self, number: int) -> str:
         """Write one run in five transactions."""
-        text: str = await self._in_thread(_run)
-        return text
+        return await self._in_thread(_run)
 
     async def close(self) -> None:
         """Close each thread's connection: all of them meet, so that each closes its own."""
         meeting = Barrier(self.count)
         await asyncio.gather(*(self._in_thread(_leave, meeting) for _ in range(self.count)))
         self.threads.shutdown()
+
+    async def check(self, numbers: range) -> None:
+        """See that the last runs have their 40 deltas."""
+        with ThreadPoolExecutor(1) as thread:
+            texts = await asyncio.get_running_loop().run_in_executor(thread, _texts, len(numbers))
+        check_texts(texts, len(numbers))
+
+
+def _texts(count: int) -> list[str]:
+    runs = Run.objects.order_by("-pk")[:count].prefetch_related("event_set")
+    texts = ["".join(event.body["delta"] for event in sorted(run.event_set.all(), key=_seq)) for run in runs]
+    connection.close()
+    return texts
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def _make_tables() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from benchmarks import w1
-from benchmarks.subject import Bare, database_url, main
+from benchmarks.subject import Bare, check_texts, database_url, main
 
 CONNECTIONS = 16
 TABLES = """
@@ -29,6 +30,7 @@ LAST_STEP = (
     "step AS (INSERT INTO step VALUES (%(run)s, 3, 'model', %(text)s)) "
     "INSERT INTO message (run, author, body) VALUES (%(run)s, 'agent', %(text)s)"
 )
+SAID = "SELECT string_agg(body, '' ORDER BY seq) FROM event WHERE run >= %s AND run < %s GROUP BY run"
 END = "UPDATE run SET status = 'done', output = %s WHERE id = %s"
 
 
@@ -63,6 +65,12 @@ class PsycopgFloor(Bare):
     async def close(self) -> None:
         """Close the connections."""
         await self.pool.close()
+
+    async def check(self, numbers: range) -> None:
+        """See that every run has its 40 deltas."""
+        async with await AsyncConnection.connect(database_url()) as connection:
+            found = await connection.execute(SAID, (numbers.start, numbers.stop))
+            check_texts([text for (text,) in await found.fetchall()], len(numbers))
 
 
 if __name__ == "__main__":

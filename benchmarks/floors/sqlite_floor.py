@@ -6,9 +6,10 @@ import asyncio
 import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from benchmarks import w1
-from benchmarks.subject import Bare, database_url, main
+from benchmarks.subject import Bare, check_texts, database_url, main
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS run (id integer PRIMARY KEY, status text NOT NULL, output text);
@@ -18,6 +19,7 @@ CREATE TABLE IF NOT EXISTS step (
     run integer, number int, kind text NOT NULL, result text NOT NULL, PRIMARY KEY (run, number));
 CREATE TABLE IF NOT EXISTS event (run integer, seq int, body text NOT NULL, PRIMARY KEY (run, seq));
 """
+SAID = "SELECT run, body FROM event WHERE run >= ? AND run < ? ORDER BY run, seq"
 MESSAGE = "INSERT INTO message (run, author, body) VALUES (?, ?, ?)"
 STEP = "INSERT INTO step VALUES (?, ?, ?, ?)"
 
@@ -65,6 +67,15 @@ class SqliteFloor(Bare):
         """Close the file."""
         await asyncio.get_running_loop().run_in_executor(self.thread, self.connection.close)
         self.thread.shutdown()
+
+    async def check(self, numbers: range) -> None:
+        """See that every run has its 40 deltas."""
+        with closing(sqlite3.connect(database_url().removeprefix("sqlite:///"))) as connection:
+            found = connection.execute(SAID, (numbers.start, numbers.stop)).fetchall()
+        said: dict[int, str] = {}
+        for run, word in found:
+            said[run] = said.get(run, "") + word
+        check_texts(list(said.values()), len(numbers))
 
 
 if __name__ == "__main__":

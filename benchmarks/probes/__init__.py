@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import django
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.settings")
-django.setup()
+if not apps.ready:
+    django.setup()

@@ -21,6 +21,8 @@ from benchmarks.subject import drive, say
 
 SWEEPS = 20
 READS = 100
+WARM, ONE_BY_ONE, TOGETHER = 40, 50, 160
+IN_FLIGHT = 32
 
 
 def main() -> None:
@@ -59,13 +61,14 @@ def _work() -> dict[str, float]:
 
 async def _drive() -> tuple[dict[str, float], dict[str, float]]:
     engine = Engine()
-    await engine.prepare(range(140))
-    await engine.open(32)
-    await drive(engine.run, range(10), 1)
-    one = await drive(engine.run, range(10, 40), 1)
-    many = await drive(engine.run, range(40, 140), 32)
+    everything = range(WARM + ONE_BY_ONE + TOGETHER)
+    await engine.prepare(everything)
+    await engine.open(IN_FLIGHT)
+    await drive(engine.run, everything[:WARM], IN_FLIGHT)
+    one = await drive(engine.run, everything[WARM : WARM + ONE_BY_ONE], 1)
+    many = await drive(engine.run, everything[-TOGETHER:], IN_FLIGHT)
     await engine.close()
-    await engine.check(range(140))
+    await engine.check(everything)
     return one, many
 
 

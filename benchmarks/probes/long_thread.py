@@ -10,10 +10,10 @@ import time
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from agentcore.engine.runtime import Runtime, this_worker
 from agentcore.services import execution
 from benchmarks.figures import Sample
 from benchmarks.probes import stored
+from benchmarks.probes.engine import Engine
 from benchmarks.subject import say
 
 TOGETHER = 10
@@ -40,16 +40,17 @@ def main() -> None:
 
 async def _drive(count: int) -> tuple[list[float], list[float]]:
     times, written, runs = [], [], []
-    runtime = Runtime(this_worker(), alone=False)
+    engine = Engine()
+    await engine.open(1)
     thread = await sync_to_async(stored.new_thread)()
     for _ in range(count):
         run = await sync_to_async(stored.send_w1)(thread)
         wal, began = await sync_to_async(_wal_kb)(), time.perf_counter()
-        await execution.adrive(run.pk, runtime)
+        await execution.adrive(run.pk, engine.runtime)
         times.append((time.perf_counter() - began) * 1000)
         written.append(await sync_to_async(_wal_kb)() - wal)
         runs.append(run.pk)
-    await runtime.aclose()
+    await engine.close()
     await sync_to_async(stored.check)(runs)
     return times, written
 

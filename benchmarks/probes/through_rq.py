@@ -28,8 +28,6 @@ from benchmarks.subject import say
 
 CONCURRENCY = 32
 COMMANDS = {"rqworker": RQ_WORKER, "agentcore_worker": agentcore_worker(CONCURRENCY)}
-# The sweep must not announce again what waits on purpose.
-PATIENT = {"BENCH_AGENTCORE": '{"HINT_GRACE_SECONDS": 3600}'}
 END_SECONDS = 120.0
 
 
@@ -60,7 +58,7 @@ def main() -> None:
 def one_at_a_time(command: tuple[str, ...], count: int) -> dict[str, float]:
     """Send a run, wait for its end, send the next."""
     times, runs = [], []
-    with running(manage(*command), PATIENT):
+    with running(manage(*command)):
         for number in range(-3, count):
             thread = stored.new_thread()
             began = time.perf_counter()
@@ -84,7 +82,7 @@ def emptied(command: tuple[str, ...], count: int) -> dict[str, float]:
     for run_id in runs:
         dispatch.enqueue(run_id)
     connections.close_all()
-    with running(manage(*command, "--burst"), PATIENT) as worker:
+    with running(manage(*command, "--burst")) as worker:
         finish(worker, END_SECONDS)
     stored.check(runs)
     took = Run.objects.filter(pk__in=runs).aggregate(first=Min("started_at"), last=Max("finished_at"))
@@ -99,7 +97,7 @@ def emptied_of_nothing(command: tuple[str, ...], count: int) -> dict[str, float]
     with tempfile.TemporaryDirectory() as directory:
         times = Path(directory) / "times"
         noop = [sys.executable, "-m", "benchmarks.probes.noop", *command, "--burst"]
-        with running(noop, {**PATIENT, TIMES: str(times)}) as worker:
+        with running(noop, {TIMES: str(times)}) as worker:
             finish(worker, END_SECONDS)
         when = [float(line) for line in times.read_text().splitlines()]
     assert len(when) == count, f"{len(when)} jobs of {count} were taken"
