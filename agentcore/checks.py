@@ -30,6 +30,12 @@ def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return [*_keys(), *_policy(), *_apps()]
 
 
+@register("agentcore", deploy=True)
+def check_failpoints(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that nothing can make the processes of a deployment die on purpose."""
+    return list(_failpoints())
+
+
 @register("agentcore")
 def check_queue(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that runs have a queue, and that it takes JSON."""
@@ -57,8 +63,9 @@ def _keys() -> Iterator[CheckMessage]:
         if key not in conf.KEYS:
             yield _error(1, f"AGENTCORE[{key!r}] is not a setting.", f"Known are {', '.join(sorted(conf.KEYS))}.")
         elif not conf.fits(key, given):
-            wanted = conf.KEYS[key].__name__
-            yield _error(2, f"AGENTCORE[{key!r}] must be a positive {wanted}, not {given!r}.", "Correct the value.")
+            kind = conf.KEYS[key]
+            wanted = kind.__name__ if kind is bool else f"positive {kind.__name__}"
+            yield _error(2, f"AGENTCORE[{key!r}] must be a {wanted}, not {given!r}.", "Correct the value.")
 
 
 def _policy() -> Iterator[CheckMessage]:
@@ -71,6 +78,11 @@ def _policy() -> Iterator[CheckMessage]:
 def _apps() -> Iterator[CheckMessage]:
     if not apps.is_installed("agentcore.streams"):
         yield _error(4, "agentcore.streams is not installed.", "Add it to INSTALLED_APPS, before agentcore.")
+
+
+def _failpoints() -> Iterator[CheckMessage]:
+    if conf.get_settings().failpoints:
+        yield _error(5, "AGENTCORE['FAILPOINTS'] is true.", "Remove it: it belongs into test settings only.")
 
 
 def _deadlines() -> Iterator[CheckMessage]:

@@ -1,9 +1,14 @@
-"""Times that only the database can tell, as values to hand over."""
+"""Times that only the database can tell, as values to hand over; and by how much a test has moved its clock."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+
+from .conf import get_settings
+
+OFFSET_VARIABLE = "AGENTCORE_CLOCK_OFFSET"
 
 
 @dataclass(frozen=True)
@@ -23,3 +28,26 @@ NOW = Later(0)
 def stamp(moment: datetime) -> str:
     """Return a time as events and the API show it: ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_offset: float | None = None  # unread
+
+
+def offset() -> float:
+    """Return by how many seconds this process takes the database's clock to be ahead; 0 outside of tests.
+
+    Read from the environment, where `AGENTCORE["FAILPOINTS"]` allows it.
+    """
+    global _offset
+    if _offset is None:
+        given = os.environ.get(OFFSET_VARIABLE, "")
+        _offset = float(given) if given and get_settings().failpoints else 0.0
+    return _offset
+
+
+def set_offset(seconds: float) -> None:
+    """Move the clock for this process; `agentcore.testing.fake_clock` does so and puts it back."""
+    global _offset
+    if seconds and not get_settings().failpoints:
+        raise RuntimeError("AGENTCORE['FAILPOINTS'] is not true, so the clock cannot be moved")
+    _offset = seconds

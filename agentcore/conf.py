@@ -35,10 +35,12 @@ class Settings:
     poll_seconds: float = 3
     recheck_seconds: float = 30
     ping_seconds: float = 20
+    failpoints: bool = False
 
 
 KEYS: dict[str, type] = {
-    field.name.upper(): {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(Settings)
+    field.name.upper(): {"str": str, "int": int, "float": float, "bool": bool}[str(field.type)]
+    for field in fields(Settings)
 }
 
 
@@ -48,6 +50,8 @@ MAY_BE_ZERO = frozenset({"MODEL_RETRIES", "OUTPUT_RETRIES"})
 def fits(key: str, value: object) -> bool:
     """Whether `value` has the type of a known key, and is neither empty nor negative."""
     kind = KEYS[key]
+    if kind is bool:
+        return isinstance(value, bool)
     if kind is str:
         return isinstance(value, str) and bool(value)
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):

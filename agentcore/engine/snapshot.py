@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models.functions import Now
-
 from ..context import ContextBlock
 from ..models import Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, StepKind, StepStatus, ToolCallStatus
+from ..streams.dialect import DbNow
 
 OUTPUT_INVALID = "output_invalid"
 WORKER_LOST = "worker_lost"
@@ -54,7 +53,7 @@ class Snapshot:
 def load(run_id: UUID) -> Snapshot:
     """Load a run and its steps; user code is never replayed, rows are read."""
     run = Run.objects.select_related("user", "thread", "prompt").get(pk=run_id)
-    now = Run.objects.values_list(Now(), flat=True).get(pk=run_id)
+    now = Run.objects.values_list(DbNow(), flat=True).get(pk=run_id)
     steps: list[Step] = list(Step.objects.filter(run=run).order_by("number", "started_at", "pk"))
     finished = [step for step in steps if step.status == StepStatus.FINISHED]
     models = [step for step in finished if step.kind == StepKind.MODEL]

@@ -12,11 +12,6 @@ from django.db.models import Field
 from ..models import Run
 from ..streams import dialect
 
-_LATER = {
-    "postgresql": "clock_timestamp() + %s * interval '1 second'",
-    "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s || ' seconds')",
-}
-
 
 def alias() -> str:
     """Return the database that holds the runs."""
@@ -35,7 +30,7 @@ def clock() -> str:
 
 def later() -> str:
     """Return the expression for a time some seconds (one parameter) after the database's time."""
-    return _LATER[connection().vendor]
+    return dialect.later(connection())
 
 
 def uuid(value: UUID) -> Any:

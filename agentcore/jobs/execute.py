@@ -8,6 +8,7 @@ from django.db import close_old_connections, connections
 from rq.timeouts import BaseTimeoutException
 
 from ..engine.runtime import Runtime, this_worker
+from ..failpoints import failpoint
 from ..services import execution
 from ..streams import hints
 
@@ -22,6 +23,7 @@ def execute_run(run_id: str) -> str:
     is no failure of the run: it leaves here, and the run is taken over.
     """
     connections.close_all()
+    failpoint("job_entry")
     try:
         return execution.drive(UUID(run_id), Runtime(this_worker(), gives_up_on=(BaseTimeoutException,))).value
     finally:

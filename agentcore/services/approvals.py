@@ -27,6 +27,7 @@ from ..exceptions import (
     NotFound,
     RunEnded,
 )
+from ..failpoints import failpoint
 from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
@@ -83,6 +84,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
         raise NotFound
     _check_allowed(found.values(), user)
     with transaction.atomic():
+        transaction.on_commit(lambda: failpoint("after_approval_commit"))  # first, so that it comes before the hint
         asked = {item.run_id for item in found.values()}
         held = claims.hold_all(asked)
         if len(held) < len(asked):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.db.models import F
-from django.db.models.functions import Now
 
 from .. import events
 from ..access import SYSTEM, require
@@ -16,12 +15,13 @@ from ..exceptions import NotFound
 from ..models import Message, Run, Thread
 from ..states import RunStatus
 from ..streams import log
+from ..streams.dialect import DbNow
 from . import runs
 
 
 def lock(thread: Thread) -> None:
     """Lock a thread's row: the order in which sends get it is the order of their runs."""
-    Thread.objects.filter(pk=thread.pk).update(updated_at=Now())
+    Thread.objects.filter(pk=thread.pk).update(updated_at=DbNow())
 
 
 def row(definition: AgentDefinition, thread: Thread, order: int, user: Any) -> Run:

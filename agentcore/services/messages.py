@@ -9,7 +9,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.functions import Now
 
 from .. import events, parts
 from ..access import SYSTEM, get_policy, require
@@ -18,6 +17,7 @@ from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
 from ..parts import Part, TextPart
 from ..streams import log
+from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
 
@@ -82,7 +82,7 @@ def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
 
 def next_turn(thread: Thread) -> int:
     """Allocate the thread's next turn under its row, which stays locked until the transaction ends."""
-    changed = Thread.objects.filter(pk=thread.pk).update(next_order=F("next_order") + 1, updated_at=Now())
+    changed = Thread.objects.filter(pk=thread.pk).update(next_order=F("next_order") + 1, updated_at=DbNow())
     if not changed:
         raise NotFound
     return Thread.objects.values_list("next_order", flat=True).get(pk=thread.pk) - 1

@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, QuerySet
-from django.db.models.functions import Now
 
 from .. import dispatch, events, jsontext
 from ..access import SYSTEM, get_policy
@@ -17,8 +16,10 @@ from ..engine import ending, journal
 from ..engine.claim import Held
 from ..engine.journal import Commit
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
+from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
+from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
 
@@ -116,7 +117,7 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
 def dispatch_next(thread: Thread | UUID) -> None:
     """Send a hint for the run that is now first in a thread's queue, if there is one."""
     thread_id = thread.pk if isinstance(thread, Thread) else thread
-    now = Run.objects.filter(thread_id=thread_id).live().values_list(Now(), flat=True).first()
+    now = Run.objects.filter(thread_id=thread_id).live().values_list(DbNow(), flat=True).first()
     if now is None:
         return
     for run_id in Run.objects.filter(thread_id=thread_id).ready(now).values_list("pk", flat=True):
@@ -125,9 +126,14 @@ def dispatch_next(thread: Thread | UUID) -> None:
 
 def hint(run_id: UUID) -> None:
     """Note that a hint goes out, and send it after the commit; a lost one is sent again by the sweep."""
-    Run.objects.filter(pk=run_id).update(dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1)
+    Run.objects.filter(pk=run_id).update(dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1)
     # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-    transaction.on_commit(lambda: dispatch.enqueue(run_id), robust=True)
+    transaction.on_commit(lambda: _enqueue(run_id), robust=True)
+
+
+def _enqueue(run_id: UUID) -> None:
+    failpoint("before_enqueue")
+    dispatch.enqueue(run_id)
 
 
 def _may_cancel(user: Any, run: Run) -> bool:

@@ -11,7 +11,6 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from .. import dispatch, events
@@ -21,6 +20,7 @@ from ..engine import claim as claims
 from ..engine import ending, journal
 from ..models import Approval, Run
 from ..states import RunStatus, ToolCallStatus, WaitingReason
+from ..streams.dialect import DbNow
 from . import approvals, runs
 
 logger = logging.getLogger("agentcore.sweep")
@@ -92,7 +92,7 @@ def _settle(run: Run) -> str:
 
 def _db_now() -> datetime:
     """Return the database's time: the only clock that leases and expiries are read by."""
-    row = Run.objects.order_by("pk").values_list(Now(), flat=True).first()
+    row = Run.objects.order_by("pk").values_list(DbNow(), flat=True).first()
     # With no run at all there is nothing to compare a time with.
     return row if row is not None else timezone.now()
 
@@ -101,7 +101,7 @@ def _hint(run: Run) -> int:
     """Send one hint for an orphan, unless another sweep has just done so."""
     # The count, not the time: SQLite keeps times as text, of more than one precision.
     claimed = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count).update(
-        dispatched_at=Now(), dispatch_count=F("dispatch_count") + 1
+        dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1
     )
     if claimed and not dispatch.enqueue(run.pk):
         # Nothing is outstanding, so the next pass may try again at once.

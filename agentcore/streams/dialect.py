@@ -7,17 +7,43 @@ from typing import Any
 from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import DateTimeField, Func
+from django.db.models.sql.compiler import SQLCompiler
 
+from ..clock import offset
 from .models import Stream
 
-__all__ = ["clock", "id_in", "id_out", "time_out"]
+__all__ = ["DbNow", "clock", "id_in", "id_out", "later", "time_out"]
 
-_CLOCKS = {"postgresql": "clock_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"}
+# As long as Python writes a time, so that the two compare as text.
+_FORMAT = "'%%Y-%%m-%%d %%H:%%M:%%f000'"
 
 
 def clock(connection: BaseDatabaseWrapper) -> str:
     """Return the expression for the database's time, as it is now and not as the transaction began."""
-    return _CLOCKS[connection.vendor]
+    ahead = offset()
+    if connection.vendor == "sqlite":
+        return f"strftime({_FORMAT}, 'now', '{ahead:+f} seconds')" if ahead else f"strftime({_FORMAT}, 'now')"
+    return f"(clock_timestamp() + interval '{ahead:f} seconds')" if ahead else "clock_timestamp()"
+
+
+def later(connection: BaseDatabaseWrapper) -> str:
+    """Return the expression for a time some seconds (one parameter) after the database's time."""
+    if connection.vendor == "sqlite":
+        return f"{clock(connection)[:-1]}, %s || ' seconds')"
+    return f"{clock(connection)} + %s * interval '1 second'"
+
+
+class DbNow(Func):
+    """The database's time in a query: what Django's `Now` is, but as it is now, and moved by a test's clock."""
+
+    output_field = DateTimeField()
+
+    def as_sql(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **context: Any
+    ) -> tuple[str, tuple[str | int, ...]]:
+        """Return the expression of `clock`."""
+        return clock(connection), ()
 
 
 def id_in(connection: BaseDatabaseWrapper, value: UUID) -> Any:

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from ..failpoints import failpoint
+
 __all__ = ["FRAME_BYTES", "Hint", "Publisher", "flush", "publish", "use_transport"]
 
 logger = logging.getLogger("agentcore.streams")
@@ -125,8 +127,9 @@ def publish(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
     if publisher is None:
         return
     try:
+        failpoint("before_hint")
         publisher.publish(Hint(stream_id, first_seq, first_seq + len(payloads), _small(tuple(payloads))))
-    except RuntimeError:  # no thread to be had, as at the interpreter's end
+    except Exception:  # such as no thread to be had at the interpreter's end: the records are committed all the same
         logger.warning("a hint was dropped", extra={"action": "hint"}, exc_info=True)
 
 

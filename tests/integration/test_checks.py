@@ -29,6 +29,7 @@ SQLITE = {
     },
 }
 POSTGRES = {"ENGINE": "django.db.backends.postgresql"}
+WRONG: dict[type, list[Any]] = {str: [None, [], 1, ""], bool: [None, [], "yes", 1, 0]}
 
 
 class Unfinished(AccessPolicy):
@@ -72,7 +73,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
         *(
             {"AGENTCORE": {key: bad}}
             for key, kind in conf.KEYS.items()
-            for bad in ([None, [], 1, ""] if kind is str else [None, [], "1", -1, True])
+            for bad in WRONG.get(kind, [None, [], "1", -1, True])
         ),
         {"AGENTCORE": {"LEASE_SECONDS": 0}},
         {"AGENTCORE": {"POISON_AFTER": 1.5}},
@@ -86,6 +87,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"AGENTCORE": {"ACCESS_POLICY": f"{__name__}.NoSuchName"}},
     ],
     "agentcore.E004": [{"INSTALLED_APPS": ("agentcore.streams",)}],
+    "agentcore.E005": [{"AGENTCORE": {"FAILPOINTS": True}}],
     "agentcore.W001": [{"RQ_QUEUES": {}}, {"RQ_QUEUES": {"default": QUEUE}}, {"AGENTCORE": {"QUEUE": "other"}}],
     "agentcore.W002": [
         {"RQ_QUEUES": {"agentcore": {"URL": "redis://localhost/0"}}},
@@ -126,7 +128,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
 FINE: list[dict[str, Any]] = [
     {},
     {"AGENTCORE": {"LEASE_SECONDS": 1, "POLL_SECONDS": 0.5, "QUEUE": "agentcore"}},
-    {"AGENTCORE": {"MODEL_RETRIES": 0, "OUTPUT_RETRIES": 0}},
+    {"AGENTCORE": {"MODEL_RETRIES": 0, "OUTPUT_RETRIES": 0, "FAILPOINTS": False}},
     {"RQ_QUEUES": {"agentcore": {**QUEUE, "SERIALIZER": "json"}}},
     {"CHANNEL_LAYERS": {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}, "DEBUG": True},
     {"CHANNEL_LAYERS": {"default": {"BACKEND": "my.own.Layer"}}},
@@ -141,7 +143,8 @@ def found(settings: LazySettings, values: Mapping[str, Any]) -> list[checks.Chec
     """What agentcore's checks say of the good settings with these values among them."""
     for name, value in {**GOOD, **values}.items():
         setattr(settings, name, without(*value) if name == "INSTALLED_APPS" else value)
-    return [message for message in checks.run_checks(tags=["agentcore"]) if str(message.id).startswith("agentcore.")]
+    messages = checks.run_checks(tags=["agentcore"], include_deployment_checks=True)
+    return [message for message in messages if str(message.id).startswith("agentcore.")]
 
 
 def cases() -> list[Any]:

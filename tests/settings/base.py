@@ -22,7 +22,7 @@ ASGI_APPLICATION = "tests.asgi.application"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Short, so that a test of take-over or of a lost hint takes seconds.
-AGENTCORE = {"LEASE_SECONDS": 2, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "POLL_SECONDS": 1}
+AGENTCORE = {"LEASE_SECONDS": 2, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "POLL_SECONDS": 1, "FAILPOINTS": True}
 
 LOGGING = {
     "version": 1,
