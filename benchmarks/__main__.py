@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
+from typing import NoReturn
 
 from . import cases, expected, figures, plot, report, rounds
 from .servers import Servers
@@ -13,6 +15,8 @@ from .servers import Servers
 def main() -> int:
     """Measure, print the table, write the files; returns how many cases failed."""
     options = _options()
+    # So that what was started is stopped; only an interrupt does it by itself.
+    signal.signal(signal.SIGTERM, _leave)
     found = cases.chosen(options.only, options.peers, options.quick)
     if not found:
         print(f"Nothing to measure is called {options.only!r}.", file=sys.stderr)
@@ -34,6 +38,10 @@ def main() -> int:
         print(f"Written: {written} and {written.with_suffix('.png').name}")
     print(f"bench: {len(rows)} rows in {time.monotonic() - began:.0f} s, {len(outcome.failures)} failures")
     return min(len(outcome.failures), 1)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _options() -> argparse.Namespace:
