@@ -77,6 +77,7 @@ CASES = (
     Case("B1", "DBOS: sync steps", f"{PEERS}.dbos_steps", quick=True, peer=True),
     Case("B1", "LangGraph: agent, sync", f"{PEERS}.langgraph_agent", quick=True, peer=True),
     _send(),
+    Case("B1", "agentcore: send + engine", f"{PROBES}.send_and_engine", content=Content.TABLES),
     _through_rq("agentcore_worker"),
     _through_rq("rqworker"),
     Case("B1", "floor: sqlite3", f"{FLOORS}.sqlite_floor", "sqlite"),

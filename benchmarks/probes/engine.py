@@ -1,4 +1,7 @@
-"""B1: agentcore's engine alone, in one process on one event loop; runs are sent before the clock starts."""
+"""B1: agentcore's engine alone, in one process on one event loop; the runs are sent before the clock starts.
+
+`benchmarks.probes.send_and_engine` is the same with the send inside the clock, where the floors and the peers have it.
+"""
 
 from __future__ import annotations
 
