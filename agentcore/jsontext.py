@@ -20,6 +20,8 @@ TRUNCATED = "…[truncated]"
 
 def clean_text(text: str) -> str:
     """Return `text` with NUL and lone surrogates replaced by U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -29,6 +31,8 @@ def clean(value: Any, depth: int = 0) -> Any:
     Integers beyond 2**53 become strings, as do NaN and infinities; what is not
     JSON becomes its `str()`; what is nested deeper than 64 levels is cut.
     """
+    if type(value) is str:
+        return clean_text(value)
     if depth > MAX_DEPTH:
         return TRUNCATED
     match value:
