@@ -1,4 +1,4 @@
-"""Versions: a run goes on with the current agent, or strictly with its own; a worker that has neither leaves it alone."""
+"""Versions: a run goes on with the current agent, or strictly with its own; who has neither leaves it alone."""
 
 from __future__ import annotations
 
