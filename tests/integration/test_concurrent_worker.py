@@ -215,6 +215,17 @@ async def test_a_run_that_reaches_no_step_boundary_in_time_is_handed_over(
 
 
 @pytest.mark.covers("fault:O1")
+async def test_a_worker_with_no_room_left_stops_as_soon_as_any_other(queue: Queue, drives: Drives) -> None:
+    put(queue, 3)
+    worker = concurrent_worker(queue, concurrency=2)
+    async with at_work(worker) as working:
+        await until(lambda: len(drives.now) == 2, "a full house")
+        worker.shut_down()
+        await asyncio.wait_for(working, 8)
+    assert len(drives.interrupted) == 2 and len(queue.job_ids) == 1
+
+
+@pytest.mark.covers("fault:O1")
 async def test_a_job_that_came_in_the_moment_of_the_stop_stays_in_the_queue(queue: Queue, drives: Drives) -> None:
     worker = concurrent_worker(queue)
     async with at_work(worker):
