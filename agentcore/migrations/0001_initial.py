@@ -66,6 +66,7 @@ class Migration(migrations.Migration):
                 ('worker', models.CharField(blank=True, max_length=100, verbose_name='worker')),
                 ('lease_expires_at', models.DateTimeField(blank=True, null=True, verbose_name='lease expires at')),
                 ('lost_leases', models.PositiveSmallIntegerField(default=0, verbose_name='lost leases')),
+                ('alone', models.BooleanField(default=False, verbose_name='driven alone')),
                 ('poisoned_at', models.DateTimeField(blank=True, null=True, verbose_name='poisoned at')),
                 ('available_at', models.DateTimeField(blank=True, null=True, verbose_name='available at')),
                 ('dispatched_at', models.DateTimeField(blank=True, null=True, verbose_name='dispatched at')),

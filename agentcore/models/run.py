@@ -168,6 +168,8 @@ class Run(models.Model):
     worker = models.CharField(_("worker"), max_length=100, blank=True)
     lease_expires_at = models.DateTimeField(_("lease expires at"), null=True, blank=True)
     lost_leases = models.PositiveSmallIntegerField(_("lost leases"), default=0)
+    # Whether its worker drives nothing else; and, of a run nobody drives, that its next worker must not either.
+    alone = models.BooleanField(_("driven alone"), default=False)
     poisoned_at = models.DateTimeField(_("poisoned at"), null=True, blank=True)
     available_at = models.DateTimeField(_("available at"), null=True, blank=True)
     dispatched_at = models.DateTimeField(_("dispatched at"), null=True, blank=True)

@@ -17,7 +17,8 @@ from .. import dispatch, events
 from ..clock import NOW
 from ..conf import get_settings
 from ..engine import claim as claims
-from ..engine import ending, journal
+from ..engine import ending, write
+from ..engine.entry import Commit
 from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
@@ -125,7 +126,7 @@ def _settle(run: Run) -> str:
     """Give one orphan an owner or an end; returns what was done, under its name in the report."""
     if run.status == RunStatus.WAITING:
         return _resume_or_end(run.pk)
-    if run.status == RunStatus.RUNNING and run.lost_leases + 1 >= get_settings().poison_after:
+    if run.status == RunStatus.RUNNING and run.lost_leases + run.alone >= get_settings().poison_after:
         return "poisoned" if _park(run.pk) else ""
     return "hinted" if _hint(run) else ""
 
@@ -158,15 +159,15 @@ def _park(run_id: UUID) -> int:
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
             return 0
-        entry = journal.Commit(
+        entry = Commit(
             events=[events.RunWaiting([WaitingReason.POISONED.value])],
-            run={"status": RunStatus.WAITING.value, "lease_expires_at": None, "poisoned_at": NOW},
+            run={"status": RunStatus.WAITING.value, "poisoned_at": NOW},
             thread_events=[held.changed(RunStatus.WAITING)],
         )
         if run.cancel_requested_at is not None:
             # No worker lived long enough to see the cancel, and no person owes it an answer.
             entry = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
-        journal.record(held, entry)
+        write.record(held, entry)
     logger.error(
         "parked: %s lost leases", get_settings().poison_after, extra={"run_id": str(run_id), "action": "parked"}
     )
@@ -182,15 +183,15 @@ def _resume_or_end(run_id: UUID) -> str:
             return ""
         if run.tool_calls.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
             over = ending.end(held, run, RunStatus.FAILED, code="effect_unverified", message=NOBODY_ANSWERED)
-            journal.record(held, over)
+            write.record(held, over)
             done = "ended"
         else:
-            entry = journal.Commit(
+            entry = Commit(
                 events=[events.RunResumed()],
                 run={"status": RunStatus.PENDING.value},
                 thread_events=[held.changed(RunStatus.PENDING)],
             )
-            journal.record(held, entry)
+            write.record(held, entry)
             runs.hint(run_id)
             done = "resumed"
     if done == "ended":
