@@ -21,11 +21,10 @@ from rq.worker import BaseWorker
 
 from ..conf import get_settings
 from ..engine.loop import Outcome
-from ..engine.runtime import this_worker
+from ..engine.runtime import Runtime, this_worker
 from ..failpoints import afailpoint
 from ..services import execution
 from ..streams import hints
-from . import runtime as runtimes
 from .bookkeeping import AWAY, Books
 from .commands import obey
 from .inbox import Inbox
@@ -88,7 +87,7 @@ class ConcurrentWorker(BaseWorker):
         self._suspects = Suspects()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._runtime = runtimes.make(alone=False)
+        self._runtime = Runtime(this_worker(), alone=False)
         sweeper = Sweeper(this_worker())
         self._install_signal_handlers()
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]
@@ -102,7 +101,7 @@ class ConcurrentWorker(BaseWorker):
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             with suppress(TimeoutError):
-                await asyncio.wait_for(runtimes.close(self._runtime), LAST_SECONDS)
+                await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
             await self._leave()
             await asyncio.to_thread(sweeper.join, LAST_SECONDS)
             await asyncio.to_thread(hints.flush, PAUSE_SECONDS)
@@ -110,7 +109,7 @@ class ConcurrentWorker(BaseWorker):
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         dog = Watchdog(
             get_settings().watchdog_seconds,
-            lambda: runtimes.stuck_threads(self._runtime),
+            self._runtime.stuck_threads,
             self._leave_for_a_new_process,
         )
         return [dog.watch(), self._books.keep(), self._books.beat(), maintain(self), obey(self, self._client)]
@@ -188,10 +187,10 @@ class ConcurrentWorker(BaseWorker):
             self._books.finished(job)
 
     async def _drive(self, run_id: UUID) -> None:
-        outcome: str = await execution.adrive(run_id, self._runtime)
-        if outcome == runtimes.SUSPECT:
+        outcome = await execution.adrive(run_id, self._runtime)
+        if outcome is Outcome.SUSPECT:
             await self._suspects.drive(run_id)
-        elif outcome == Outcome.LOST:
+        elif outcome is Outcome.LOST:
             logger.warning("a run was lost", extra={"run_id": str(run_id), "action": "lost"})
 
     # --- stopping ------------------------------------------------------------------------------------------------
@@ -212,7 +211,7 @@ class ConcurrentWorker(BaseWorker):
         self._stop_requested = True
         self._stopping.set()
         self._changed.set()
-        runtimes.drain(self._runtime)
+        self._runtime.drain()
         self._suspects.drain()
 
     def _leave_for_a_new_process(self) -> None:

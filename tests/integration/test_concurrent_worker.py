@@ -171,7 +171,7 @@ async def test_a_killed_horse_is_every_run_of_the_worker_and_the_worker_stays(qu
 async def test_a_shutdown_command_drains(queue: Queue, drives: Drives, monkeypatch: pytest.MonkeyPatch) -> None:
     put(queue)
     drained = []
-    monkeypatch.setattr(concurrent.runtimes, "drain", drained.append)
+    monkeypatch.setattr(concurrent.Runtime, "drain", drained.append)
     worker = concurrent_worker(queue)
     async with at_work(worker) as working:
         await until(lambda: drives.now, "the run")
@@ -243,7 +243,7 @@ async def test_a_worker_that_may_not_be_trusted_any_more_leaves_with_a_status_of
     queue: Queue, drives: Drives, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "WATCHDOG_SECONDS": 1}
-    monkeypatch.setattr(concurrent.runtimes, "stuck_threads", lambda runtime: 1)
+    monkeypatch.setattr(concurrent.Runtime, "stuck_threads", lambda runtime: 1)
     worker = concurrent_worker(queue)
     async with at_work(worker) as working:
         await asyncio.wait_for(working, 10)

@@ -49,7 +49,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> Engine:
     settings.AGENTCORE = {**settings.AGENTCORE, "DRAIN_SECONDS": 0.3}
     found = Engine()
     monkeypatch.setattr(execution, "adrive", found.adrive)
-    monkeypatch.setattr(alone.runtimes, "drain", lambda runtime: found.drained.set())
+    monkeypatch.setattr(alone.Runtime, "drain", lambda runtime: found.drained.set())
     return found
 
 
@@ -81,13 +81,11 @@ def test_a_signal_drains_the_run_and_the_grace_ends_one_that_does_not_listen(eng
 def test_a_signal_that_comes_before_the_drive_has_begun_is_not_forgotten(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = alone.runtimes.make
-
-    def make_late(**options: Any) -> Any:
+    def name_late() -> str:
         os.kill(os.getpid(), signal.SIGTERM)
-        return make(**options)
+        return "a worker"
 
-    monkeypatch.setattr(alone.runtimes, "make", make_late)
+    monkeypatch.setattr(alone, "this_worker", name_late)
     assert alone.drive(uuid4()) == "released"
     assert engine.drained.is_set() and not engine.cancelled
 
