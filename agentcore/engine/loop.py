@@ -55,11 +55,8 @@ class Outcome(StrEnum):
 async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
     """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do."""
     for _ in range(MOST_LOOKS):
-        try:
-            state = await runtime.read(snapshot.load, run_id)
-        except Run.DoesNotExist:
-            return Outcome.NOTHING
-        if not state.claimable:
+        state = await runtime.together(snapshot.load_many, run_id)
+        if state is None or not state.claimable:
             return Outcome.NOTHING
         if state.suspect and not runtime.alone:
             return Outcome.SUSPECT

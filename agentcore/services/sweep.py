@@ -195,5 +195,5 @@ def _resume_or_end(run_id: UUID) -> str:
             runs.hint(run_id)
             done = "resumed"
     if done == "ended":
-        runs.dispatch_next(held.thread_id)
+        runs.dispatch_next(run_id)
     return done
