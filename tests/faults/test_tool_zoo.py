@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from agentcore import registry
+from agentcore.engine.runtime import Runtime
 from agentcore.models import ToolCall
+from agentcore.services import execution
 from agentcore.testing import Turn, check_invariants
 from tests.faults import tool_zoo as zoo
 from tests.integration.room import make
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LIMIT = 100_000
@@ -75,6 +78,19 @@ def test_a_coroutine_that_hangs_is_ended_at_its_timeout() -> None:
     run, call = played(zoo.hang_async)
     assert (run.status, call.status) == ("succeeded", "failed")
     assert "did not end within 0.3 seconds" in call.error
+
+
+@pytest.mark.covers("fault:M10", "fault:M12")
+def test_a_thread_that_hangs_is_left_behind_and_counted_until_it_ends() -> None:
+    run = make([Turn(calls=[("hang", {})]), Turn(text="Done.")], [zoo.hang]).send()
+    runtime = Runtime("worker")
+    execution.drive(run.pk, runtime)
+    run.refresh_from_db()
+    assert (run.status, ToolCall.objects.get(run=run).status) == ("succeeded", "failed")
+    assert runtime.stuck_threads() == 1
+    zoo.RELEASE.set()
+    wait_for(lambda: runtime.stuck_threads() == 0, 10, "the thread to end")
+    assert ToolCall.objects.get(run=run).status == "failed"  # what it says now is too late
 
 
 @pytest.mark.covers("fault:M10", "fault:M12")
