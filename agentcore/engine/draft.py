@@ -34,6 +34,9 @@ _PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
     ReasoningDelta: ReasoningPart,
 }
 
+CUT_OFF = frozenset({"length", "content_filter"})
+"""Ends after which a call may be only half of what was meant, or not meant at all: it is no call."""
+
 
 @dataclass
 class Draft:
@@ -85,6 +88,8 @@ class Draft:
                 self.outputs.append(value)
             case StepFinished(reason):
                 self.finish_reason = reason
+                if reason in CUT_OFF:
+                    self.calls.clear()
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
 

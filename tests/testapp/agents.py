@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
+from tests.testapp.books import booker, checked_booker, looper
 from tests.testapp.hazards import blocker, killer, leaker, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, Echo, Slow
 
-__all__ = ["blocker", "killer", "leaker", "mixed", "mixed_parallel", "waiter", "walker"]
+__all__ = [
+    "blocker",
+    "booker",
+    "checked_booker",
+    "killer",
+    "leaker",
+    "looper",
+    "mixed",
+    "mixed_parallel",
+    "waiter",
+    "walker",
+]
 
 INSTRUCTIONS = "Do what the test asks."
 
