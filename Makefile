@@ -5,12 +5,14 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
+BENCH := .venv/.installed-bench
+BENCH_PEERS := .venv-peers/.installed
 # The versions the classifiers of pyproject.toml promise; a test compares the two.
 PYTHON_VERSIONS := 3.11 3.12 3.13
 DJANGO_VERSIONS := 5.2 6.0 6.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check test lint covers constraints clean
+.PHONY: help demo demo-check test bench lint covers constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +29,9 @@ test: $(DEV) ## the suite on SQLite and on PostgreSQL; ARGS="-k name" narrows it
 	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres -m "not once" $(ARGS) || status=$$?; \
 	exit $$status
 
+bench: $(BENCH) $(if $(PEERS),$(BENCH_PEERS)) ## what a run costs; PEERS=1 adds DBOS and LangGraph, ONLY=B1 and ROUNDS=3 narrow it
+	@exec $(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)
+
 lint: $(DEV) ## format, lint, types, layers
 	@status=0; \
 	$(BIN)/ruff format --quiet --check --output-format concise . || { status=1; echo "To format: $(BIN)/ruff format ."; }; \
@@ -41,13 +46,13 @@ covers: $(DEV) ## which numbered expectations have a test
 constraints: ## renew constraints.txt from what the extras resolve to today
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
 	@echo "Resolving every extra in a fresh environment …"
-	@.venv-constraints/bin/python -m pip --quiet --disable-pip-version-check install '.[dev,pydantic-ai]'
+	@.venv-constraints/bin/python -m pip --quiet --disable-pip-version-check install '.[bench,pydantic-ai]'
 	@grep '^#' constraints.txt > .venv-constraints/new
 	@.venv-constraints/bin/python -m pip --disable-pip-version-check freeze --exclude django-agentcore >> .venv-constraints/new
 	@mv .venv-constraints/new constraints.txt && rm -rf .venv-constraints
 
 clean: ## remove the environment, the caches, the builds and the demo's data
-	@rm -rf .venv .venv-constraints .mypy_cache .pytest_cache .ruff_cache build dist .demo
+	@rm -rf .venv .venv-constraints .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist .demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -64,3 +69,14 @@ $(DEV): pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing the development tools into .venv (about a minute the first time) …"
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(DEMO)
+
+$(BENCH): pyproject.toml constraints.txt | .venv/bin/python
+	@echo "Installing what the benchmarks need into .venv (about a minute the first time) …"
+	@$(PIP) install --constraint constraints.txt --editable '.[bench]'
+	@touch $@ $(DEV) $(DEMO)
+
+$(BENCH_PEERS): benchmarks/peers/requirements.txt | .venv/bin/python
+	@echo "Installing DBOS and LangGraph into .venv-peers (about a minute the first time) …"
+	@test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip --quiet --disable-pip-version-check install --requirement benchmarks/peers/requirements.txt
+	@touch $@

@@ -13,7 +13,7 @@ from . import access, conf
 from .exceptions import UserError
 
 DOCS = "docs/reference/checks.md"
-WORKER = "--worker-class agentcore.jobs.worker.AgentcoreWorker"
+WORKER = "manage.py agentcore_worker"
 
 
 def _error(number: int, message: str, hint: str) -> Error:

@@ -73,6 +73,8 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
     }
 }
+# Ctrl-C ends the worker after a few seconds whether or not its runs have reached the end of a step.
+AGENTCORE = {"DRAIN_SECONDS": 3}
 # Attachments lie outside every static root; nothing serves this directory but the authorised view.
 MEDIA_ROOT = DATA_DIR / "media"
 

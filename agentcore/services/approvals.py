@@ -14,9 +14,9 @@ from .. import events, jsontext, registry
 from ..access import SYSTEM, get_policy, require
 from ..clock import NOW
 from ..engine import claim as claims
-from ..engine import ending, journal
+from ..engine import ending, write
 from ..engine.claim import Held
-from ..engine.journal import Commit, Move
+from ..engine.entry import Commit, Move, Moved
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -158,13 +158,13 @@ def record(held: Held, entry: Commit, *, decided: int) -> None:
         entry = entry.and_then(
             Commit(
                 events=[events.RunResumed()],
-                run={"status": RunStatus.PENDING.value, "available_at": None},
+                run={"status": RunStatus.PENDING.value},
                 thread_events=[held.changed(RunStatus.PENDING)],
             )
         )
     try:
-        journal.record(held, entry)
-    except journal.Moved as error:
+        write.record(held, entry)
+    except Moved as error:
         raise AlreadyDecided from error
     if goes_on:
         runs.hint(held.run_id)

@@ -10,8 +10,8 @@ from django.db import transaction
 
 from .. import events
 from ..engine import claim as claims
-from ..engine import journal, takeover
-from ..engine.journal import Commit, Move
+from ..engine import takeover, write
+from ..engine.entry import Commit, Move
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
 from ..tools import EffectKind
@@ -65,7 +65,7 @@ def _recover(run_id: UUID) -> Recovered:
         if held.status is RunStatus.RUNNING:
             calls = list(run.tool_calls.filter(status=ToolCallStatus.RUNNING).order_by("position"))
             entry = entry.and_then(_release(held, run, calls))
-        journal.record(held, entry)
+        write.record(held, entry)
     doubtful = [call for call in calls if call.effect != EffectKind.PURE]
     return Recovered(1, held.status is RunStatus.RUNNING, len(doubtful))
 

@@ -12,9 +12,9 @@ from .. import dispatch, events, jsontext
 from ..access import SYSTEM, get_policy
 from ..clock import NOW
 from ..engine import claim as claims
-from ..engine import ending, journal
+from ..engine import ending, write
 from ..engine.claim import Held
-from ..engine.journal import Commit
+from ..engine.entry import Commit
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
@@ -58,11 +58,11 @@ def end_held(held: Held, reason: str) -> None:
     reason = jsontext.clean_text(reason)[:LONGEST_REASON]
     asked = Commit(run={"cancel_requested_at": NOW, "cancel_reason": reason})
     if held.status is RunStatus.RUNNING:
-        journal.record(held, asked)
+        write.record(held, asked)
         return
     run = Run.objects.get(pk=held.run_id)
     over = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=reason)
-    journal.record(held, asked.and_then(over))
+    write.record(held, asked.and_then(over))
 
 
 @unit
@@ -77,10 +77,8 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
         if held is None:  # it has been parked since this transaction looked for it
             raise Conflict
         fresh = {"status": RunStatus.PENDING.value, "poisoned_at": None, "lost_leases": 0}
-        resumed = journal.Commit(
-            events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)]
-        )
-        journal.record(held, resumed)
+        resumed = Commit(events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)])
+        write.record(held, resumed)
         hint(found.pk)
     return get(found.pk, user=user)
 

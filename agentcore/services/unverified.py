@@ -12,7 +12,7 @@ from ..access import SYSTEM, get_policy
 from ..engine import claim as claims
 from ..engine import ending
 from ..engine.claim import Held
-from ..engine.journal import Commit, Move
+from ..engine.entry import Commit, Move
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus

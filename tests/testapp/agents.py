@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
+from tests.testapp.hazards import blocker, killer, leaker, waiter, walker
 from tests.testapp.scripts import AsksOnce, Echo, Slow
+
+__all__ = ["blocker", "killer", "leaker", "waiter", "walker"]
 
 INSTRUCTIONS = "Do what the test asks."
 

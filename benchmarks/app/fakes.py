@@ -1,0 +1,61 @@
+"""Models that cost nothing: they decide from the history they are given, and wait for nobody but the clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from agentcore.parts import TextPart, ToolResultPart
+from agentcore.providers.base import (
+    CallRequested,
+    ModelEvent,
+    ModelRequest,
+    StepFinished,
+    TextDelta,
+    UsageReported,
+)
+from agentcore.usage import Usage
+from benchmarks import w1
+
+USAGE = UsageReported(Usage(input_tokens=10, output_tokens=40, total_tokens=50))
+
+
+@dataclass(frozen=True)
+class Weather:
+    """W1: asks for one tool, then says 40 words."""
+
+    name: str = "w1"
+    provider: str = "benchmarks"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Say the words if the last message is a tool's result, else ask for it."""
+        if any(isinstance(part, ToolResultPart) for part in request.messages[-1].parts):
+            for word in w1.WORDS:
+                yield TextDelta(word)
+            yield USAGE
+            yield StepFinished("stop")
+        else:
+            yield CallRequested(f"{w1.CALL_ID}_{request.step}", w1.TOOL, w1.ARGUMENTS)
+            yield USAGE
+            yield StepFinished("tool_calls")
+
+
+@dataclass(frozen=True)
+class Talker:
+    """Says a word at a steady pace; the prompt says how many and how many seconds apart: `400 0.05`."""
+
+    name: str = "talker"
+    provider: str = "benchmarks"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Say as many words as the last message asks for, each at its time."""
+        asked = next(part.text for part in request.messages[-1].parts if isinstance(part, TextPart))
+        count, pause = asked.split()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for number in range(int(count)):
+            yield TextDelta(f"word{number} ")
+            await asyncio.sleep(max(0.0, began + (number + 1) * float(pause) - loop.time()))
+        yield USAGE
+        yield StepFinished("stop")

@@ -1,0 +1,120 @@
+"""Everything that can be measured: which module, on which store, with which arguments, how often."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+
+from .servers import ROOT, Content
+
+PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One configuration: a module that is run in a process of its own, once a round."""
+
+    part: str
+    name: str
+    module: str
+    store: str = "postgres"
+    arguments: tuple[str, ...] = ()
+    content: Content = Content.NOTHING
+    most_rounds: int = 100
+    quick: bool = False
+    peer: bool = False
+    timeout: float = 240
+
+    @property
+    def command(self) -> list[str]:
+        """What is run."""
+        python = str(PEERS_PYTHON) if self.peer else sys.executable
+        return [python, "-m", self.module, "--store", self.store, *self.arguments]
+
+    def shortened(self) -> Case:
+        """The same for a quick look: fewer runs, and not for long."""
+        return replace(self, arguments=("--in-flight", "1", "32", "--runs", "60", "256", "--seconds", "4"))
+
+
+# Others are compared with these: the label of a ratio, and the name and store of the subject.
+REFERENCES = {
+    "psycopg": ("floor: psycopg", "postgres"),
+    "ORM": ("floor: Django ORM", "postgres"),
+    "DBOS": ("DBOS: sync steps", "postgres"),
+    "LangGraph": ("LangGraph: agent, sync", "postgres"),
+}
+
+FLOORS = "benchmarks.floors"
+PROBES = "benchmarks.probes"
+PEERS = "benchmarks.peers"
+
+
+def _engine(store: str = "postgres") -> Case:
+    return Case("B1", "agentcore: engine", f"{PROBES}.engine", store, content=Content.RUNS, quick=store == "postgres")
+
+
+def _send(store: str = "postgres") -> Case:
+    return Case("B1", "agentcore: send", f"{PROBES}.send", store, content=Content.TABLES)
+
+
+def _through_rq(worker: str, store: str = "postgres") -> Case:
+    queued, jobs = {"rqworker": (60, 150), "agentcore_worker": (320, 1500)}[worker]
+    # What RQ itself takes has nothing to do with the database.
+    counts = ("--queued", str(queued), "--jobs", str(jobs if store == "postgres" else 0))
+    arguments = ("--worker", worker, *counts)
+    return Case("B1", f"agentcore: {worker}", f"{PROBES}.through_rq", store, arguments, Content.RUNS)
+
+
+def _latency(*arguments: str, name: str = "latency") -> Case:
+    return Case("B4", name, f"{PROBES}.latency", arguments=arguments, content=Content.TABLES, most_rounds=5)
+
+
+CASES = (
+    Case("B1", "floor: psycopg", f"{FLOORS}.psycopg_floor", quick=True),
+    Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", quick=True),
+    _engine(),
+    Case("B1", "DBOS: sync steps", f"{PEERS}.dbos_steps", quick=True, peer=True),
+    Case("B1", "LangGraph: agent, sync", f"{PEERS}.langgraph_agent", quick=True, peer=True),
+    _send(),
+    Case("B1", "agentcore: send + engine", f"{PROBES}.send_and_engine", content=Content.TABLES),
+    _through_rq("agentcore_worker"),
+    _through_rq("rqworker"),
+    Case("B1", "floor: sqlite3", f"{FLOORS}.sqlite_floor", "sqlite"),
+    Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", "sqlite"),
+    _engine("sqlite"),
+    _send("sqlite"),
+    _through_rq("agentcore_worker", "sqlite"),
+    _through_rq("rqworker", "sqlite"),
+    _latency(),
+    _latency("--streaming", "200", name="latency under load"),
+    Case("B5", "a long thread", f"{PROBES}.long_thread", content=Content.TABLES),
+    Case("B5", "a long thread", f"{PROBES}.long_thread", "sqlite", content=Content.TABLES),
+    Case(
+        "B5",
+        "waiting approvals",
+        f"{PROBES}.at_rest",
+        arguments=("--approvals", "10000"),
+        content=Content.RUNS,
+        most_rounds=3,
+    ),
+    Case(
+        "B5",
+        "many events",
+        f"{PROBES}.at_rest",
+        arguments=("--events", os.environ.get("EVENTS") or "10000000"),
+        content=Content.RUNS,
+        most_rounds=1,
+        timeout=900,
+    ),
+    Case("B6", "many streams", f"{PROBES}.many_streams", content=Content.TABLES, most_rounds=3),
+)
+
+
+def chosen(only: str, peers: bool, quick: bool) -> list[Case]:
+    """Return the cases of a run; `only` names parts, or pieces of names, separated by commas."""
+    words = [word.strip() for word in only.split(",") if word.strip()]
+    found = [case for case in CASES if (peers or not case.peer) and (case.quick or not quick)]
+    if words:
+        found = [case for case in found if any(word in (case.part, case.store) or word in case.name for word in words)]
+    return [case.shortened() for case in found] if quick else found

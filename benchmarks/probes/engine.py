@@ -1,0 +1,63 @@
+"""B1: agentcore's engine alone, in one process on one event loop; the runs are sent before the clock starts.
+
+`benchmarks.probes.send_and_engine` is the same with the send inside the clock, where the floors and the peers have it.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.db import connections
+
+from agentcore.engine.runtime import Runtime, this_worker
+from agentcore.services import execution
+from benchmarks import w1
+from benchmarks.probes import stored
+from benchmarks.subject import main
+
+
+class Engine:
+    """Many runs driven by one Runtime, as the concurrent worker drives them."""
+
+    runtime: Runtime
+
+    def __init__(self) -> None:
+        self.sent: list[UUID] = []
+        self.runs: dict[int, UUID] = {}
+
+    async def prepare(self, numbers: range) -> None:
+        """Give each number a run that waits in the database, sent before."""
+        if not self.sent:
+            self.sent = await sync_to_async(stored.pending)()
+            await sync_to_async(connections.close_all)()
+        for number in numbers:
+            self.runs[number] = self.sent.pop(0)
+
+    async def open(self, in_flight: int) -> None:
+        """Start a Runtime."""
+        try:
+            self.runtime = Runtime(this_worker(), alone=False)
+        except TypeError:
+            self.runtime = Runtime(this_worker())
+
+    async def run(self, number: int) -> str:
+        """Drive one run to its end."""
+        outcome = await execution.adrive(self.runs[number], self.runtime)
+        fine = ("ended",) if hasattr(self.runtime, "aclose") else ("ended", "lost")
+        return w1.TEXT if outcome in fine else outcome
+
+    async def close(self) -> None:
+        """Write what is left, and close this process's connections."""
+        if hasattr(self.runtime, "aclose"):
+            await self.runtime.aclose()
+        await sync_to_async(connections.close_all)()
+
+    async def check(self, numbers: range) -> None:
+        """See that all succeeded, and that the deltas are there."""
+        await sync_to_async(stored.check)([self.runs[number] for number in numbers])
+        await sync_to_async(connections.close_all)()
+
+
+if __name__ == "__main__":
+    main("agentcore: engine", Engine())

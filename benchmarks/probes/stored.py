@@ -1,0 +1,52 @@
+"""What the database must hold after W1, and the making of its runs; a measurement that stored less is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from agentcore import SYSTEM
+from agentcore.models import Run, Thread
+from agentcore.streams.models import Record
+from benchmarks import w1
+from benchmarks.app.agents import weather_agent
+
+
+def new_thread(user: Any = SYSTEM) -> Thread:
+    """Make a thread."""
+    return weather_agent.threads.create(user=user)
+
+
+def send_w1(thread: Thread) -> Run:
+    """Send W1's prompt."""
+    return weather_agent.runs.send(thread, w1.PROMPT, user=SYSTEM)
+
+
+def pending() -> list[UUID]:
+    """Return the runs that nobody has begun, oldest first."""
+    return list(Run.objects.filter(status="pending").order_by("created_at").values_list("pk", flat=True))
+
+
+def deltas(run: Run) -> str:
+    """Return the text of a run's deltas, as a reader of its log puts it together."""
+    records = Record.objects.filter(stream=run.stream_id).order_by("seq").values_list("data", flat=True)
+    events = [json.loads(bytes(data)) for data in records]
+    return "".join(event["text"] for event in events if event["type"] == "text.delta")
+
+
+def check(run_ids: Iterable[UUID], sampled: int = 20) -> None:
+    """Raise where a run did not succeed, or one of a sample did not store every delta."""
+    wanted = list(run_ids)
+    found = list(Run.objects.filter(pk__in=wanted, status="succeeded"))
+    if len(found) != len(wanted):
+        raise AssertionError(f"{len(wanted) - len(found)} of {len(wanted)} runs did not succeed")
+    check_deltas(found[:: max(1, len(found) // sampled)])
+
+
+def check_deltas(runs: Sequence[Run]) -> None:
+    """Raise where the log of a run does not say the 40 words."""
+    for run in runs:
+        if deltas(run) != w1.TEXT:
+            raise AssertionError(f"run {run.pk} stored {deltas(run)!r}")
