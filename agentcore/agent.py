@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from . import registry
 from .context import ContextLoader, Instructions
-from .definition import AgentDefinition, Limits, OnBusy, define
+from .definition import AgentDefinition, Limits, OnBusy, OnVersion, define
 from .models import Run, Thread, ToolCall
 from .providers.base import AgentModel
 from .services import approvals, events, execution, messages, runs, sending, threads, unverified
@@ -38,11 +38,14 @@ class Agent:
         limits: Limits | None = None,
         on_busy: OnBusy = "queue",
         recent_messages: int = 100,
+        on_version: OnVersion = "current",
     ) -> None:
         """Declare and register the agent; raises `UserError` for what cannot work, `DuplicateAgent` for a taken name.
 
         `model` may be a function that chooses one for each step. `on_busy` says what a
-        message to a busy thread does: queue, reject, interrupt or parallel.
+        message to a busy thread does: queue, reject, interrupt or parallel. `on_version`
+        says on which version a run that was started on another may go on: the current
+        one, or strictly its own.
         """
         self.definition = define(
             name=name,
@@ -55,6 +58,7 @@ class Agent:
             limits=limits or Limits(),
             on_busy=on_busy,
             recent_messages=recent_messages,
+            on_version=on_version,
         )
         registry.register(self.definition)
         self.threads = Threads()

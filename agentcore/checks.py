@@ -13,7 +13,7 @@ from . import access, conf
 from .exceptions import UserError
 
 DOCS = "docs/reference/checks.md"
-WORKER = "--worker-class agentcore.jobs.worker.AgentcoreWorker"
+WORKER = "manage.py agentcore_worker"
 
 
 def _error(number: int, message: str, hint: str) -> Error:
@@ -134,6 +134,9 @@ def _database(options: dict[str, Any]) -> Iterator[CheckMessage]:
         if "journal_mode=wal" not in pragmas or "synchronous=full" not in pragmas:
             hint = "Set OPTIONS['init_command'] = 'PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;'."
             yield _warning(8, "SQLite is not in WAL mode with synchronous=FULL.", hint)
+    if engine.endswith("postgresql") and "lock_timeout" not in str(extra.get("options", "")):
+        hint = "Set OPTIONS['options'] = '-c lock_timeout=5000'; or silence this where the role or the server sets one."
+        yield _warning(11, "PostgreSQL waits for locks without end.", hint)
     if options.get("CONN_MAX_AGE", 0) != 0 and getattr(settings, "ASGI_APPLICATION", None):
         hint = "Set it to 0 and, on PostgreSQL, use the backend's pool in web processes."
         yield _warning(9, "CONN_MAX_AGE keeps database connections open under ASGI.", hint)

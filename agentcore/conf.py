@@ -22,7 +22,10 @@ class Settings:
     hint_grace_seconds: float = 5
     flush_interval: float = 0.05
     slice_seconds: float = 240
+    version_seconds: float = 3600
     job_timeout: int = 600
+    drain_seconds: float = 20
+    watchdog_seconds: float = 10
     cancel_poll_seconds: float = 0.5
     poison_after: int = 3
     approval_days: float = 7

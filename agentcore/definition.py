@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -15,6 +16,8 @@ from .tools import Tool
 
 OnBusy = Literal["queue", "reject", "interrupt", "parallel"]
 ON_BUSY: tuple[OnBusy, ...] = ("queue", "reject", "interrupt", "parallel")
+OnVersion = Literal["current", "strict"]
+ON_VERSION: tuple[OnVersion, ...] = ("current", "strict")
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,25 @@ class AgentDefinition:
     limits: Limits
     on_busy: OnBusy
     recent_messages: int
+    on_version: OnVersion = "current"
+
+    def takes(self, version: str) -> bool:
+        """Whether a run that was started on `version` of the agent may go on with this one."""
+        return self.on_version == "current" or self.version == version
 
     def choose_model(self) -> AgentModel:
         """Return the model to call; a callable is asked anew for each step."""
         model = self.model
         return model if isinstance(model, AgentModel) else model()
 
+    @cached_property
     def tool_specs(self) -> tuple[ToolSpec, ...]:
-        """Return the tools as a model is told about them."""
+        """The tools as a model is told about them."""
         return tuple(ToolSpec(tool.name, tool.description, dict(tool.schema)) for tool in self.tools.values())
 
+    @cached_property
     def output_schema(self) -> dict[str, Any] | None:
-        """Return the JSON Schema of the structured output, if there is one."""
+        """The JSON Schema of the structured output, if there is one."""
         return self.output.model_json_schema() if self.output else None
 
 
@@ -67,6 +77,7 @@ def define(
     limits: Limits,
     on_busy: OnBusy,
     recent_messages: int,
+    on_version: OnVersion = "current",
 ) -> AgentDefinition:
     """Return a checked definition; raises `UserError` for what cannot work."""
     if not name or len(name) > 64:
@@ -75,6 +86,8 @@ def define(
         raise UserError(f"Agent {name}: use at most 32 characters for its version; it is stored with every run.")
     if on_busy not in ON_BUSY:
         raise UserError(f"Agent {name}: on_busy must be one of {', '.join(ON_BUSY)}.")
+    if on_version not in ON_VERSION:
+        raise UserError(f"Agent {name}: on_version must be one of {', '.join(ON_VERSION)}.")
     by_name: dict[str, Tool] = {}
     for item in tools:
         if not isinstance(item, Tool):
@@ -93,4 +106,5 @@ def define(
         limits=limits,
         on_busy=on_busy,
         recent_messages=recent_messages,
+        on_version=on_version,
     )

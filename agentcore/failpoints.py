@@ -56,6 +56,7 @@ POINTS = frozenset(
         "after_result_commit",
         "before_finish",
         "before_suspend",
+        "before_release",
         "at_wait",
         "before_commit",
         "after_commit",

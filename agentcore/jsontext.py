@@ -58,6 +58,35 @@ def _digits(number: int) -> str:
         return hex(number)
 
 
+def parse(text: str) -> Any:
+    """Return what JSON text says, read strictly; raises `ValueError` for text that two readers may read in two ways.
+
+    That is: NaN and infinities, numbers beyond a float, a name twice in one object, or too deep a nesting.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once_each)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is too large")
+    return number
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return found
+
+
 def canonical(value: Any) -> str:
     """Return the one text of a JSON value: cleaned, keys sorted, no spaces (in the manner of RFC 8785)."""
     return json.dumps(clean(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

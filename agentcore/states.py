@@ -1,4 +1,4 @@
-"""The statuses, and the state machines of runs, tool calls and approvals, as plain tables.
+"""The statuses, and the state machines of runs, steps, tool calls and approvals, as plain tables.
 
 Every transition is one conditional UPDATE whose row count is checked; the journal
 refuses one that is not in its table.
@@ -105,7 +105,16 @@ RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
 }
 
 TOOL_CALL_TRANSITIONS: dict[ToolCallStatus, frozenset[ToolCallStatus]] = {
-    ToolCallStatus.PENDING: frozenset({ToolCallStatus.RUNNING, ToolCallStatus.FAILED, ToolCallStatus.CANCELED}),
+    # Not known to have happened: it ran before, was interrupted, and cannot be run again as it was recorded.
+    ToolCallStatus.PENDING: frozenset(
+        {
+            ToolCallStatus.RUNNING,
+            ToolCallStatus.WAITING,
+            ToolCallStatus.FAILED,
+            ToolCallStatus.CANCELED,
+            ToolCallStatus.EFFECT_UNVERIFIED,
+        }
+    ),
     ToolCallStatus.WAITING: frozenset(
         {ToolCallStatus.PENDING, ToolCallStatus.DENIED, ToolCallStatus.FAILED, ToolCallStatus.CANCELED}
     ),
@@ -131,10 +140,17 @@ APPROVAL_TRANSITIONS: dict[ApprovalStatus, frozenset[ApprovalStatus]] = {
     ApprovalStatus.PENDING: frozenset(
         {ApprovalStatus.APPROVED, ApprovalStatus.DENIED, ApprovalStatus.EXPIRED, ApprovalStatus.CANCELED}
     ),
-    ApprovalStatus.APPROVED: frozenset(),
+    # Voided before its call ran: the tool is declared otherwise now, or its decider may not decide any more.
+    ApprovalStatus.APPROVED: frozenset({ApprovalStatus.CANCELED}),
     ApprovalStatus.DENIED: frozenset(),
     ApprovalStatus.EXPIRED: frozenset(),
     ApprovalStatus.CANCELED: frozenset(),
+}
+
+STEP_TRANSITIONS: dict[StepStatus, frozenset[StepStatus]] = {
+    StepStatus.STARTED: frozenset({StepStatus.FINISHED, StepStatus.FAILED}),
+    StepStatus.FINISHED: frozenset(),
+    StepStatus.FAILED: frozenset(),
 }
 
 LIVE_RUN_STATUSES = tuple(status for status in RunStatus if not status.terminal)
@@ -153,6 +169,7 @@ _MACHINES: dict[type[StrEnum], dict[Any, frozenset[Any]]] = {
     RunStatus: RUN_TRANSITIONS,
     ToolCallStatus: TOOL_CALL_TRANSITIONS,
     ApprovalStatus: APPROVAL_TRANSITIONS,
+    StepStatus: STEP_TRANSITIONS,
 }
 
 

@@ -15,6 +15,11 @@ SQLITE_OPTIONS = {
     "timeout": 20,
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
 }
+POSTGRES_OPTIONS = {
+    "connect_timeout": 5,
+    # In milliseconds. Whoever waits for longer gives up and tries again, and does not queue up behind a migration.
+    "options": "-c lock_timeout=5000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=10000",
+}
 
 
 def flag(name: str, default: bool) -> bool:
@@ -41,6 +46,7 @@ def database(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": socket or parts.hostname or "",
         "PORT": str(parts.port or ""),
+        "OPTIONS": dict(POSTGRES_OPTIONS),
     }
 
 

@@ -33,6 +33,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "agentcore.web.middleware.OutageMiddleware",
     "supportdemo.middleware.content_security_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -72,6 +73,8 @@ CHANNEL_LAYERS = {
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
     }
 }
+# Ctrl-C ends the worker after a few seconds whether or not its runs have reached the end of a step.
+AGENTCORE = {"DRAIN_SECONDS": 3}
 # Attachments lie outside every static root; nothing serves this directory but the authorised view.
 MEDIA_ROOT = DATA_DIR / "media"
 

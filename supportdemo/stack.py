@@ -1,4 +1,4 @@
-"""What the demo consists of: a Redis, a database, a worker, a sweeper and a web server."""
+"""What the demo consists of: a Redis, a database, a worker and a web server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from .servers import RedisServer, start_redis
 
 ROOT = Path(__file__).resolve().parent.parent
 ANSWER_SECONDS = 60.0
-WORKER_CLASS = "agentcore.jobs.worker.AgentcoreWorker"
 PORTS_TRIED = 50
 
 
@@ -27,13 +26,8 @@ class CannotStart(RuntimeError):
 
 
 def worker_command() -> list[str]:
-    """The RQ worker that runs nothing but agentcore's jobs, and waits for a Redis that is away."""
-    return _manage("rqworker", "agentcore", "--verbosity", "0", "--worker-class", WORKER_CLASS)
-
-
-def sweep_command() -> list[str]:
-    """The periodic pass that finds runs without an owner."""
-    return _manage("agentcore_sweep", "--loop")
+    """The worker that drives many runs at a time, waits for a Redis that is away, and sweeps."""
+    return _manage("agentcore_worker")
 
 
 def web_command(host: str, port: int) -> list[str]:
@@ -47,7 +41,7 @@ def _manage(*words: str) -> list[str]:
 
 
 def environment(redis_url: str) -> dict[str, str]:
-    """The environment of the three programs: quiet, unbuffered, on this Redis."""
+    """The environment of the two programs: quiet, unbuffered, on this Redis."""
     return {"LOG_LEVEL": "WARNING", **os.environ, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
 
 

@@ -14,6 +14,7 @@ from django.contrib.auth.models import AbstractUser, Permission
 
 from agentcore import dispatch
 from supportdemo.servers import start_redis
+from tests.servers import settings_module
 from tests.stack import Stack
 
 
@@ -77,6 +78,16 @@ def outage_stack(transactional_db: None, tmp_path: Path, settings: LazySettings)
     with Stack(tmp_path, redis=server) as running:
         yield running
     dispatch.forget()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what is about PostgreSQL to the PostgreSQL pass."""
+    if "postgres" in settings_module(config):
+        return
+    elsewhere = [item for item in items if item.get_closest_marker("postgres")]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
 
 
 @pytest.hookimpl(wrapper=True)

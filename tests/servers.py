@@ -62,10 +62,17 @@ def settings_module(config: pytest.Config) -> str:
     return chosen or str(config.getini("DJANGO_SETTINGS_MODULE") or "")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run choose which workers its real processes are."""
+    parser.addoption("--workers", choices=("concurrent", "stock"), help="the workers that fault tests start")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     """Start the servers before pytest-django reads the settings that name them."""
     options = early_config.known_args_namespace
+    if options.workers:
+        os.environ["AGENTCORE_TEST_WORKERS"] = options.workers
     if not (options.help or options.version):
         servers = Servers()
         # atexit as well: a run that fails before its configuration is complete is never unconfigured.

@@ -24,7 +24,11 @@ from tests.testapp import world
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "AGENTCORE_STACK"
-RQ_WORKER = ["rqworker", "agentcore", "--worker-class", "agentcore.jobs.worker.AgentcoreWorker"]
+WORKERS = {
+    "concurrent": ["agentcore_worker"],
+    "stock": ["rqworker", "agentcore", "--worker-class", "agentcore.jobs.worker.AgentcoreWorker"],
+}
+WORKERS_VARIABLE = "AGENTCORE_TEST_WORKERS"
 T = TypeVar("T")
 
 
@@ -38,6 +42,11 @@ def wait_for(predicate: Callable[[], T], timeout: float, what: str, every: float
         if time.monotonic() > deadline:
             raise AssertionError(f"Waited {timeout:g} s for {what}; the last answer was {answer!r}.")
         time.sleep(every)
+
+
+def chosen_workers() -> str:
+    """The kind of worker this test run is for."""
+    return os.environ.get(WORKERS_VARIABLE) or "concurrent"
 
 
 def database_url() -> str:
@@ -163,12 +172,12 @@ class Stack:
     ) -> None:
         self.close()
 
-    def worker(self, **env: str) -> Process:
-        """An RQ worker, on the command line the documentation gives."""
-        return self.manage("worker", *RQ_WORKER, **env)
+    def worker(self, kind: str | None = None, *words: str, **env: str) -> Process:
+        """A worker of the kind the test run is for (`--workers`), on the command line the documentation gives."""
+        return self.manage("worker", *WORKERS[kind or chosen_workers()], *words, **env)
 
     def sweeper(self, **env: str) -> Process:
-        """The sweep, looping."""
+        """The sweep, looping; stock workers need it beside them, a concurrent one brings its own."""
         return self.manage("sweeper", "agentcore_sweep", "--loop", **env)
 
     def manage(self, name: str, *words: str, **env: str) -> Process:

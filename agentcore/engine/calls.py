@@ -24,7 +24,7 @@ from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
 from .ending import close_call
-from .journal import Commit, Insert
+from .entry import Commit, Insert
 from .runtime import Runtime
 
 logger = logging.getLogger("agentcore.engine")

@@ -2,7 +2,9 @@
 
 Every transaction on a run starts with one UPDATE of its row. That statement is
 fence, lock, lease renewal, cancel check and allocator of `seq` in one, the same
-on PostgreSQL and SQLite (which has no SELECT … FOR UPDATE).
+on PostgreSQL and SQLite (which has no SELECT … FOR UPDATE). A worker's serves all
+the runs of a batch: it never waits for a row, so no two batches can block each
+other, and a row that somebody holds is left for a later batch.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ from uuid import UUID
 from .. import events
 from ..clock import Later
 from ..conf import get_settings
-from ..exceptions import CancelRequested, LeaseLost
+from ..exceptions import LeaseLost
 from ..models import Run, Thread
-from ..states import LIVE_RUN_STATUSES, RunStatus, check_move
-from ..streams import dialect
+from ..states import LIVE_RUN_STATUSES, TERMINAL_RUN_STATUSES, RunStatus, check_move
+from ..streams import bulk, dialect
 from . import sql
 
 _RUN = Run._meta.db_table
@@ -28,6 +30,7 @@ _ROW = (
     f"(SELECT thread.stream_id FROM {Thread._meta.db_table} thread WHERE thread.id = {_RUN}.thread_id), number, agent"
 )
 _LIVE = ", ".join(f"'{status.value}'" for status in LIVE_RUN_STATUSES)
+_OVER = ", ".join(f"'{status.value}'" for status in TERMINAL_RUN_STATUSES)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,38 @@ class Claim(RunRow):
 
     attempt: int
 
+    @classmethod
+    def of(cls, run: Run) -> Claim:
+        """Return the claim that the next attempt at a run would be."""
+        return cls(
+            run.pk, run.thread_id, run.stream_id, run.thread.stream_id, run.number, run.agent, attempt=run.attempt + 1
+        )
+
+
+@dataclass(frozen=True)
+class Take:
+    """A claim that is still to be made, of a run whose log ended before `seen_seq` when it was read."""
+
+    claim: Claim
+    seen_seq: int
+    worker: str
+    alone: bool
+
+
+@dataclass(frozen=True)
+class Want:
+    """What one worker's write needs of its run's row: positions, and new values of columns.
+
+    With `seen_seq`, the log must still end where it did when the row was read.
+    """
+
+    claim: Claim
+    records: int
+    messages: int
+    values: Mapping[str, Any]
+    starts: bool = False
+    seen_seq: int | None = None
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -71,54 +106,131 @@ class Held(RunRow):
     now: datetime
 
 
-def take(run_id: UUID, worker: str) -> Claim | None:
-    """Claim a runnable run; None where there is nothing to do.
+def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
+    """Claim runnable runs, and allocate positions for the first entry of each; those not claimed are left out.
 
     Runnable is: pending, due and first in its thread's queue; or running with a
-    lease that ran out, unless that was one time too often (see the sweep). The
-    caller is in a transaction, and records the claim in it.
+    lease that ran out, unless that was one time too often (see the sweep); and in
+    either case not changed since it was read.
     """
+    connection = sql.connection()
     clock = sql.clock()
     ahead = (
         f"SELECT 1 FROM {_RUN} ahead WHERE ahead.thread_id = {_RUN}.thread_id AND ahead.queued "
         f"AND ahead.number < {_RUN}.number AND ahead.status IN ({_LIVE})"
     )
-    statement = (
-        f"UPDATE {_RUN} SET status = 'running', attempt = attempt + 1, worker = %s, "
-        f"lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
-        "lost_leases = lost_leases + CASE WHEN status = 'running' THEN 1 ELSE 0 END, "
-        "available_at = NULL, dispatched_at = NULL, dispatch_count = 0 "
-        "WHERE id = %s AND ("
-        f"(status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
-        f"AND NOT (queued AND EXISTS ({ahead})))"
-        f" OR (status = 'running' AND lease_expires_at < {clock} AND lost_leases + 1 < %s)) "
-        f"RETURNING {_ROW}, attempt"
-    )
+    lost = f"{_RUN}.lost_leases + CASE WHEN {_RUN}.status = 'running' AND {_RUN}.alone THEN 1 ELSE 0 END"
     settings = get_settings()
-    row = _one(statement, [worker[:100], settings.lease_seconds, sql.uuid(run_id), settings.poison_after])
-    return None if row is None else Claim(run_id, *_place(row), row[5])
+    return _allocate_all(
+        [want for _, want in takes],
+        [
+            bulk.column(connection, Run, "attempt"),
+            bulk.extra("seen_seq", "bigint"),
+            bulk.column(connection, Run, "worker"),
+            bulk.column(connection, Run, "alone"),
+        ],
+        [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone) for item, _ in takes],
+        f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
+        f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
+        "available_at = NULL, dispatched_at = NULL, dispatch_count = 0",
+        [settings.lease_seconds],
+        f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq AND ("
+        f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
+        f"AND NOT (queued AND EXISTS ({ahead}))) "
+        f"OR ({_RUN}.status = 'running' AND lease_expires_at < {clock} AND {lost} < %s))",
+        [settings.poison_after],
+    )
 
 
-def fence(claim: Claim, *, records: int, messages: int, values: Mapping[str, Any], starts: bool = False) -> Allocation:
-    """Prove the claim, renew its lease, allocate positions and set columns, in one statement.
+def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:
+    """Prove claims, renew their leases, allocate positions and set columns, in one statement for all of them.
 
-    With `starts`, a waiting cancel refuses the write. Raises `LeaseLost` where the
-    run is no longer this worker's, `CancelRequested` where only the cancel was in the way.
+    Left out is a run that is no longer its worker's, one whose `starts` a waiting
+    cancel refuses, and one whose row somebody holds at this moment; `ours` tells them apart.
     """
-    columns = dict(values)
-    target = columns.get("status", RunStatus.RUNNING)
-    check_move(RunStatus.RUNNING, target)
-    if target == RunStatus.RUNNING:
-        columns["lease_expires_at"] = Later(get_settings().lease_seconds)
-    else:
-        columns["lease_expires_at"] = None
-    where = "attempt = %s AND status = 'running'" + (" AND cancel_requested_at IS NULL" if starts else "")
-    allocation = _allocate(claim.run_id, where, [claim.attempt], records, messages, columns)
-    if allocation is None:
-        if starts and Run.objects.filter(pk=claim.run_id, attempt=claim.attempt, status=RunStatus.RUNNING).exists():
-            raise CancelRequested
-        raise LeaseLost
-    return allocation
+    connection = sql.connection()
+    for want in wants:
+        check_move(RunStatus.RUNNING, want.values.get("status", RunStatus.RUNNING))
+    names = ("status", "lost_leases", "alone", "usage", "output", "error_code", "error_message")
+    columns = [bulk.column(connection, Run, name) for name in names]
+    kept = ", ".join(
+        f"{item.name} = COALESCE({item.read(connection, 'wanted')}, {_RUN}.{item.name})" for item in columns
+    )
+    now_is = f"COALESCE(wanted.status, {_RUN}.status)"
+    return _allocate_all(
+        wants,
+        [
+            bulk.column(connection, Run, "attempt"),
+            bulk.extra("starts", "boolean"),
+            bulk.extra("seen_seq", "bigint"),
+            bulk.extra("available_in", "float"),
+            *columns,
+        ],
+        [
+            (
+                want.claim.attempt,
+                want.starts,
+                want.seen_seq,
+                want.values.get("available_in"),
+                *map(want.values.get, names),
+            )
+            for want in wants
+        ],
+        f"{kept}, lease_expires_at = CASE WHEN {now_is} = 'running' THEN {sql.later()} END, "
+        f"available_at = CASE WHEN wanted.available_in IS NOT NULL THEN {sql.later('wanted.available_in')} END, "
+        f"finished_at = CASE WHEN {now_is} IN ({_OVER}) THEN {sql.clock()} END",
+        [get_settings().lease_seconds],
+        f"{_RUN}.attempt = wanted.attempt AND {_RUN}.status = 'running' "
+        "AND NOT (wanted.starts AND cancel_requested_at IS NOT NULL) "
+        "AND (wanted.seen_seq IS NULL OR next_seq = wanted.seen_seq)",
+        [],
+    )
+
+
+def _allocate_all(
+    wants: Sequence[Want],
+    columns: Sequence[bulk.Column],
+    rows: Sequence[tuple[Any, ...]],
+    assignments: str,
+    assigned: Sequence[Any],
+    condition: str,
+    conditioned: Sequence[Any],
+) -> dict[UUID, Allocation]:
+    connection = sql.connection()
+    own = [
+        bulk.column(connection, Run, "id"),
+        bulk.extra("records", "bigint"),
+        bulk.extra("said", "integer"),
+    ]
+    lock = dialect.row_lock(connection, "run", skip_locked=True)
+    # On PostgreSQL the rows are locked first, so that one which is held is skipped; SQLite has one writer.
+    locked = f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
+    found = bulk.execute(
+        connection,
+        f"{locked}UPDATE {_RUN} SET next_seq = next_seq + wanted.records, "
+        f"next_step_order = next_step_order + wanted.said, {assignments} "
+        f"FROM wanted JOIN locked ON locked.id = wanted.id WHERE {_RUN}.id = wanted.id AND {condition} "
+        f"RETURNING {_RUN}.id, next_seq, next_step_order, cancel_requested_at, {sql.clock()}",
+        [*own, *columns],
+        [(want.claim.run_id, want.records, want.messages, *row) for want, row in zip(wants, rows, strict=True)],
+        [*assigned, *conditioned],
+    )
+    asked = {want.claim.run_id: want for want in wants}
+    allocated = {}
+    for pk, next_seq, next_step_order, cancel, now in found:
+        want = asked[dialect.id_out(pk)]
+        allocated[want.claim.run_id] = Allocation(
+            next_seq - want.records, next_step_order - want.messages, dialect.time_out(now), cancel is not None
+        )
+    return allocated
+
+
+def ours(claims: Sequence[Claim]) -> dict[UUID, bool]:
+    """Return which of the runs are still their workers', each with whether a cancel waits; nothing is locked."""
+    attempts = {claim.run_id: claim.attempt for claim in claims}
+    rows = Run.objects.filter(pk__in=list(attempts), status=RunStatus.RUNNING)
+    found = rows.values_list("pk", "attempt", "cancel_requested_at")
+    return {pk: cancel is not None for pk, attempt, cancel in found if attempts[pk] == attempt}
 
 
 def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Held | None:
@@ -143,28 +255,15 @@ def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:
 
 def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, Any]) -> Allocation:
     """Allocate positions and set columns of a run whose row is held."""
-    check_move(held.status, values.get("status", held.status))
-    allocation = _allocate(held.run_id, "status = %s", [held.status.value], records, messages, values)
-    if allocation is None:
-        raise LeaseLost
-    return allocation
-
-
-def peek(claim: Claim) -> bool:
-    """Return whether a cancel waits, without writing; raises `LeaseLost` where the run is not ours any more."""
-    ours = Run.objects.filter(pk=claim.run_id, attempt=claim.attempt, status=RunStatus.RUNNING)
-    row = ours.values_list("cancel_requested_at").first()
-    if row is None:
-        raise LeaseLost
-    return row[0] is not None
-
-
-def _allocate(
-    run_id: UUID, where: str, params: Sequence[Any], records: int, messages: int, values: Mapping[str, Any]
-) -> Allocation | None:
+    target = RunStatus(values.get("status", held.status))
+    check_move(held.status, target)
+    columns = dict(values)
+    if target is not held.status:
+        columns["lease_expires_at"] = columns["available_at"] = None
+        columns["finished_at"] = Later(0) if target.terminal else None
     assignments = ["next_seq = next_seq + %s", "next_step_order = next_step_order + %s"]
     bound: list[Any] = [records, messages]
-    for column, value in values.items():
+    for column, value in columns.items():
         if isinstance(value, Later):
             assignments.append(f"{column} = {sql.later()}")
             bound.append(value.seconds)
@@ -172,12 +271,12 @@ def _allocate(
             assignments.append(f"{column} = %s")
             bound.append(sql.value(column, value))
     row = _one(
-        f"UPDATE {_RUN} SET {', '.join(assignments)} WHERE id = %s AND {where} "
+        f"UPDATE {_RUN} SET {', '.join(assignments)} WHERE id = %s AND status = %s "
         f"RETURNING next_seq, next_step_order, cancel_requested_at, {sql.clock()}",
-        [*bound, sql.uuid(run_id), *params],
+        [*bound, sql.uuid(held.run_id), held.status.value],
     )
     if row is None:
-        return None
+        raise LeaseLost
     return Allocation(row[0] - records, row[1] - messages, dialect.time_out(row[3]), row[2] is not None)
 
 

@@ -12,7 +12,7 @@ from ..parts import ToolResultPart
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from ..tools import EffectKind
 from .claim import RunRow
-from .journal import Change, Commit, Move, Saved
+from .entry import Change, Commit, Move, Saved, combined
 from .takeover import UNVERIFIED
 
 NOT_RUN = "The run ended before this call was run."
@@ -20,25 +20,25 @@ NOT_RUN = "The run ended before this call was run."
 
 def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: str = "") -> Commit:
     """Return the entry that ends a run: a result for every open call, no open step or approval, `done` last."""
+    calls = ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position")
+    return combined(
+        [
+            _close_step(run.pk),
+            *(_close_call(run, call) for call in calls),
+            *_close_approvals(run.pk),
+            over(row, status, code=code, message=message),
+        ]
+    )
+
+
+def over(row: RunRow, status: RunStatus, *, code: str = "", message: str = "") -> Commit:
+    """Return the entry that ends a run of which nothing is open, or is closed by the same commit."""
     message = jsontext.clean_text(message)
-    entry = _close_step(run.pk)
-    for call in ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position"):
-        entry = entry.and_then(_close_call(run, call))
-    entry = entry.and_then(_close_approvals(run.pk))
     error = [events.Error(code, message)] if status is RunStatus.FAILED else []
-    return entry.and_then(
-        Commit(
-            events=[*error, events.Done(status.value)],
-            run={
-                "status": status.value,
-                "finished_at": NOW,
-                "lease_expires_at": None,
-                "available_at": None,
-                "error_code": code,
-                "error_message": message,
-            },
-            thread_events=[row.changed(status)],
-        )
+    return Commit(
+        events=[*error, events.Done(status.value)],
+        run={"status": status.value, "error_code": code, "error_message": message},
+        thread_events=[row.changed(status)],
     )
 
 
@@ -91,12 +91,10 @@ def _close_call(run: Run, call: ToolCall) -> Commit:
     return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=UNVERIFIED)
 
 
-def _close_approvals(run_id: UUID) -> Commit:
+def _close_approvals(run_id: UUID) -> list[Commit]:
     """Void what nobody has decided; the decisions taken stay as they are."""
-    entry = Commit()
-    for approval in Approval.objects.pending().filter(run_id=run_id).select_related("tool_call"):
-        entry = entry.and_then(void(approval, ApprovalStatus.CANCELED, "The run ended."))
-    return entry
+    asked = Approval.objects.pending().filter(run_id=run_id).select_related("tool_call")
+    return [void(approval, ApprovalStatus.CANCELED, "The run ended.") for approval in asked]
 
 
 def void(approval: Approval, status: ApprovalStatus, reason: str) -> Commit:
@@ -105,7 +103,7 @@ def void(approval: Approval, status: ApprovalStatus, reason: str) -> Commit:
     values = {"status": status.value, "decided_at": NOW, "reason": reason}
     return Commit(
         events=[events.ApprovalResponse(str(approval.pk), call.call_id, status.value, "", reason)],
-        moves=[Move(approval, ApprovalStatus.PENDING, values)],
+        moves=[Move(approval, ApprovalStatus(approval.status), values)],
         thread_events=[
             events.ThreadApproval(str(approval.pk), str(approval.run_id), call.call_id, call.name, status.value, "")
         ],

@@ -1,221 +1,204 @@
-"""The journal: a run's events, committed together with the rows they imply.
+"""The journal: one writer a process, which commits what all the runs it drives have to say together.
 
-One log, one writer: messages, tool calls, approvals, usage and output are
-projections, written in the transaction of the events that caused them. A
-`Commit` says all of it declaratively; a worker commits it under its claim, a
-service records it under a held row.
+Requests gather while a batch is being committed and make up the next one, so an idle
+process writes at once and a busy one writes much with few transactions. Nobody waits
+in a batch for a row that somebody else holds: such a run is left for a later one.
+A batch that fails is written again run by run, so that what is wrong with one entry
+hurts that entry only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from django.db import models, transaction
-from django.db.models import QuerySet
+from django.db import InterfaceError, OperationalError, transaction
 
-from .. import events
-from ..clock import Later
-from ..events import Event
-from ..models import Message
-from ..states import TERMINAL_RUN_STATUSES, RunStatus, check_move
-from ..streams import log
+from ..conf import get_settings
+from ..exceptions import CancelRequested, LeaseLost
+from ..failpoints import failpoint
+from ..streams.exceptions import StreamBusy
 from . import claim as claims
-from . import sql
-from .claim import Allocation, Claim, Held, RunRow
+from . import sql, write
+from .claim import Allocation, Claim, Take
+from .entry import Commit, NotClaimed
+from .write import Order
+
+logger = logging.getLogger("agentcore.engine")
+
+MOST_AT_ONCE = 200
+HELD_SECONDS = 0.01
+"""How long a run whose row somebody holds waits for the next batch."""
+AWAY = (OperationalError, InterfaceError)
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+
+Outcome = Allocation | BaseException
 
 
-@dataclass(frozen=True)
-class Saved:
-    """Stands, among a commit's events, for a message that the same commit saves."""
-
-    message: Message
-    step: int | None = None
+class Held(Exception):
+    """Somebody holds a row that this entry needs; it is written in a later batch."""
 
 
-@dataclass(frozen=True)
-class Insert:
-    """A new row; `times` are columns that take the database's time, or one after it."""
+@dataclass(eq=False)
+class Request:
+    """An entry on its way, and who waits for it."""
 
-    row: models.Model
-    times: Mapping[str, Later] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Change:
-    """An UPDATE of rows other than the run; a `Later` among the values is a time by the database's clock.
-
-    A count other than `expect` rolls the whole commit back.
-    """
-
-    rows: QuerySet[Any]
-    values: Mapping[str, Any]
-    expect: int | None = None
+    order: Order
+    answer: asyncio.Future[Allocation]
+    since: float = field(default_factory=time.monotonic)
 
 
-@dataclass(frozen=True)
-class Move:
-    """One row's way out of a status; rows that move alike are changed by one statement.
+class Journal:
+    """Commits the entries of one event loop's runs; those of one run in the order they were given."""
 
-    A row that is not in the status `source` any more rolls the whole commit back.
-    Raises `IllegalMove` where the tables of `states` have no such way.
-    """
+    def __init__(self, run: Callable[..., Awaitable[Any]]) -> None:
+        self._run = run
+        self._waiting: deque[Request] = deque()
+        self._writing: asyncio.Task[None] | None = None
 
-    row: models.Model
-    source: StrEnum
-    values: Mapping[str, Any]
+    def send(self, claim: Claim, entry: Commit, take: Take | None = None) -> asyncio.Future[Allocation]:
+        """Give an entry to commit under a worker's claim, or the claim itself together with its first entry.
 
-    def __post_init__(self) -> None:
-        check_move(self.source, self.values["status"])
+        The answer raises `LeaseLost` or `CancelRequested` (see `claim.fence`), `NotClaimed`,
+        and `Moved` where a row was not as the entry expects; nothing was written then.
+        """
+        answer: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Request(Order(claim, entry, take), answer))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_all(), name="agentcore-journal")
+        return answer
 
+    async def settled(self) -> None:
+        """Wait until everything given so far is committed or refused."""
+        while self._writing is not None and not self._writing.done():
+            await asyncio.wait([self._writing])
 
-@dataclass(frozen=True)
-class Check:
-    """How many rows must still be there when the run's row is locked; another count rolls the commit back."""
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch = self._next_batch()
+            try:
+                outcomes: Sequence[Outcome] = await self._run(commit_batch, [request.order for request in batch])
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+                outcomes = [error] * len(batch)
+            if await self._answer(batch, outcomes):
+                await asyncio.sleep(HELD_SECONDS)
 
-    rows: QuerySet[Any]
-    count: int
+    def _next_batch(self) -> list[Request]:
+        """Take the oldest requests, one a run: a second one of a run is written after the first."""
+        batch: dict[UUID, Request] = {}
+        later: list[Request] = []
+        while self._waiting and len(batch) < MOST_AT_ONCE:
+            request = self._waiting.popleft()
+            if batch.setdefault(request.order.claim.run_id, request) is not request:
+                later.append(request)
+        self._waiting.extendleft(reversed(later))
+        return list(batch.values())
 
-
-@dataclass(frozen=True)
-class Commit:
-    """What one transaction says about one run; the order of `events` is the order of the log."""
-
-    events: Sequence[Event | Saved] = ()
-    run: Mapping[str, Any] = field(default_factory=dict)
-    inserts: Sequence[Insert] = ()
-    changes: Sequence[Change] = ()
-    moves: Sequence[Move] = ()
-    checks: Sequence[Check] = ()
-    starts: bool = False
-    thread_events: Sequence[Event] = ()
-
-    def and_then(self, other: Commit) -> Commit:
-        """Return both as one commit."""
-        return Commit(
-            events=[*self.events, *other.events],
-            run={**self.run, **other.run},
-            inserts=[*self.inserts, *other.inserts],
-            changes=[*self.changes, *other.changes],
-            moves=[*self.moves, *other.moves],
-            checks=[*self.checks, *other.checks],
-            starts=self.starts or other.starts,
-            thread_events=[*self.thread_events, *other.thread_events],
-        )
-
-
-class Moved(Exception):
-    """A row is not in the state this commit starts from; nothing was written."""
-
-
-def claim(run_id: UUID, worker: str, settle: Callable[[Claim], Commit]) -> Claim | None:
-    """Claim a run and log it; `settle` says, in the same transaction, what becomes of a dead attempt's leftovers."""
-    with transaction.atomic(using=sql.alias(), durable=True):
-        taken = claims.take(run_id, worker)
-        if taken is None:
-            return None
-        started = Commit(events=[events.RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
-        _write(taken, started.and_then(settle(taken)))
-    return taken
+    async def _answer(self, batch: Sequence[Request], outcomes: Sequence[Outcome]) -> bool:
+        """Tell everybody how it went; returns whether all there is to do now is to wait for rows somebody holds."""
+        held = []
+        for request, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Held) and time.monotonic() - request.since < get_settings().lease_seconds:
+                held.append(request)
+            elif request.answer.done():
+                continue
+            elif isinstance(outcome, Held):
+                request.answer.set_exception(LeaseLost())
+            elif isinstance(outcome, BaseException):
+                request.answer.set_exception(outcome)
+            else:
+                request.answer.set_result(outcome)
+        self._waiting.extendleft(reversed(held))
+        return len(held) == len(self._waiting) > 0
 
 
-def commit(claim: Claim, entry: Commit) -> Allocation:
-    """Commit an entry under a worker's claim.
+def commit_batch(orders: Sequence[Order]) -> list[Outcome]:
+    """Commit entries of different runs together; returns for each what it was given, or why it was not written."""
+    given: dict[UUID, Allocation] = {}
+    try:
+        return _together(orders, given)
+    except StreamBusy as error:
+        free = [order for order in orders if order.claim.thread_stream_id not in error.stream_ids]
+        found = {order.claim.run_id: outcome for order, outcome in zip(free, commit_batch(free), strict=True)}
+        return [found.get(order.claim.run_id, Held()) for order in orders]
+    except AWAY as error:
+        if sql.connection().in_atomic_block:
+            raise
+        return _again(orders, given, error)
+    except Exception as error:
+        return _alone(orders) if len(orders) > 1 else [error]
 
-    Raises `LeaseLost` or `CancelRequested` (see `claim.fence`), and `Moved` where a
-    row was not as the entry expects; nothing is written then.
-    """
+
+def _alone(orders: Sequence[Order]) -> list[Outcome]:
+    return [outcome for order in orders for outcome in commit_batch([order])]
+
+
+def _together(orders: Sequence[Order], given: dict[UUID, Allocation]) -> list[Outcome]:
+    """Commit in one transaction; `given` holds what the rows gave, also where nobody knows how the COMMIT ended."""
     # Durable: inside somebody's transaction "committed before the body runs" would be untrue.
     with transaction.atomic(using=sql.alias(), durable=True):
-        return _write(claim, entry)
+        allocated = write.write(orders)
+        given.update(allocated)
+        failpoint("before_commit")
+    failpoint("after_commit")
+    left_out = [order.claim for order in orders if order.claim.run_id not in allocated]
+    still_ours = claims.ours(left_out) if left_out else {}
+    return [allocated.get(order.claim.run_id) or _why_not(order, still_ours) for order in orders]
 
 
-def record(held: Held, entry: Commit) -> Allocation:
-    """Record an entry under a held row, in the transaction that holds it."""
-    messages = _messages(entry)
-    allocation = claims.allocate(held, records=len(entry.events), messages=len(messages), values=entry.run)
-    _apply(held, allocation, entry)
-    return allocation
+def _why_not(order: Order, still_ours: dict[UUID, bool]) -> BaseException:
+    if order.take is not None:
+        return NotClaimed()
+    canceled = still_ours.get(order.claim.run_id)
+    if canceled is None:
+        return LeaseLost()
+    return CancelRequested() if canceled and order.entry.starts else Held()
 
 
-def _write(claim: Claim, entry: Commit) -> Allocation:
-    allocation = claims.fence(
-        claim,
-        records=len(entry.events),
-        messages=len(_messages(entry)),
-        values=entry.run,
-        starts=entry.starts,
-    )
-    _apply(claim, allocation, entry)
-    return allocation
+def _again(orders: Sequence[Order], given: dict[UUID, Allocation], error: Exception) -> list[Outcome]:
+    """Write a batch again while the database is away, for as long as the leases may live.
+
+    Where a COMMIT broke off, the log is read for what it was to write before it is
+    written again; and it is written again only onto the row that was read then, for
+    the lost COMMIT may still be on its way.
+    """
+    logger.warning("the database did not answer (%s); trying again", error, extra={"action": "commit_again"})
+    outcomes: dict[UUID, Outcome] = {}
+    deadline, pause = time.monotonic() + get_settings().lease_seconds, FIRST_PAUSE
+    left = list(orders)
+    while left and time.monotonic() < deadline:
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+        pause = min(pause * 2, LONGEST_PAUSE)
+        sql.connection().close()
+        try:
+            fresh = write.reread(left, given)
+            outcomes.update(fresh.written)
+            # From the third time on alone: one entry may be what the database cannot take.
+            turns = [[order] for order in fresh.left] if pause > FIRST_PAUSE * 4 else [fresh.left]
+            for turn in turns:
+                outcomes.update(_one_turn(turn, given))
+        except AWAY as fault:
+            error = fault
+        left = [order for order in orders if order.claim.run_id not in outcomes]
+    return [outcomes.get(order.claim.run_id, error) for order in orders]
 
 
-def _messages(entry: Commit) -> list[Message]:
-    return [event.message for event in entry.events if isinstance(event, Saved)]
-
-
-def _apply(row: RunRow, allocation: Allocation, entry: Commit) -> None:
-    """Write the rows of an entry in the lock order: messages, other rows, the run's log, the thread's log."""
-    for check in entry.checks:
-        if (found := check.rows.count()) != check.count:
-            raise Moved(f"{check.rows.model.__name__}: {found} rows, {check.count} expected")
-    messages = _messages(entry)
-    for offset, message in enumerate(messages):
-        message.step_order = allocation.first_step_order + offset
-        message.created_at = allocation.now
-    if messages:
-        Message.objects.bulk_create(messages)
-    _insert(entry.inserts, allocation)
-    for change in [*entry.changes, *_together(entry.moves)]:
-        _update(change, allocation)
-    log.write(row.stream_id, allocation.first_seq, _encode(entry, allocation))
-    if entry.run.get("status") in TERMINAL_RUN_STATUSES:
-        log.close(row.stream_id)
-    if entry.thread_events or messages:
-        said = [events.ThreadMessage(message.to_event()) for message in messages]
-        log.append(row.thread_stream_id, [event.encode for event in [*said, *entry.thread_events]])
-
-
-def _insert(inserts: Sequence[Insert], allocation: Allocation) -> None:
-    by_model: dict[type[models.Model], list[models.Model]] = {}
-    for insert in inserts:
-        for name, moment in insert.times.items():
-            setattr(insert.row, name, moment.after(allocation.now))
-        by_model.setdefault(type(insert.row), []).append(insert.row)
-    for model, items in by_model.items():
-        model._default_manager.bulk_create(items)
-
-
-def _together(moves: Sequence[Move]) -> list[Change]:
-    """Return the moves as updates, one for all that are alike."""
-    alike: dict[tuple[Any, ...], list[Move]] = {}
-    for move in moves:
-        alike.setdefault((type(move.row), move.source, *sorted(move.values.items())), []).append(move)
-    return [_all_at_once(same) for same in alike.values()]
-
-
-def _all_at_once(alike: Sequence[Move]) -> Change:
-    first = alike[0]
-    rows = type(first.row)._default_manager.filter(pk__in=[move.row.pk for move in alike], status=first.source.value)
-    return Change(rows, first.values, expect=len(alike))
-
-
-def _update(change: Change, allocation: Allocation) -> None:
-    values = {
-        name: value.after(allocation.now) if isinstance(value, Later) else value
-        for name, value in change.values.items()
-    }
-    count = change.rows.update(**values)
-    if change.expect is not None and count != change.expect:
-        raise Moved(f"{change.rows.model.__name__}: {count} rows changed, {change.expect} expected")
-
-
-def _encode(entry: Commit, allocation: Allocation) -> list[bytes]:
-    plain = [
-        events.Message(event.message.to_event(), event.step) if isinstance(event, Saved) else event
-        for event in entry.events
-    ]
-    return [event.encode(allocation.first_seq + offset, allocation.now) for offset, event in enumerate(plain)]
+def _one_turn(orders: Sequence[Order], given: dict[UUID, Allocation]) -> dict[UUID, Outcome]:
+    """Write once more; what is held, or away again, is left out."""
+    try:
+        found = _together(orders, given) if orders else []
+    except AWAY:
+        raise
+    except StreamBusy:
+        return {}
+    except Exception as error:
+        found = [error] if len(orders) == 1 else _alone(orders)
+    pairs = zip(orders, found, strict=True)
+    return {order.claim.run_id: outcome for order, outcome in pairs if not isinstance(outcome, Held)}

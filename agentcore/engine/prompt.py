@@ -6,19 +6,23 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from ..conf import get_settings
 from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
 from ..exceptions import RunError
-from ..models import Message, Run
+from ..models import Message, Run, Thread
 from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers.base import ModelMessage, ModelRequest
 from .runtime import Runtime
 from .snapshot import Snapshot
 
 logger = logging.getLogger("agentcore.engine")
+
+FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
 def loader_context(run: Run) -> LoaderContext:
@@ -43,52 +47,68 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
     return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)
 
 
-async def build(
-    definition: AgentDefinition, snapshot: Snapshot, context: Sequence[ContextBlock], runtime: Runtime
-) -> ModelRequest:
-    """Return the request of the next model step."""
+async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtime) -> ModelRequest:
+    """Return the request of the next model step; the snapshot holds its context and its history."""
     run = snapshot.run
     instructions = definition.instructions
     if callable(instructions):
         instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime)
-    messages = await runtime.db(history, run, definition.recent_messages)
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,
         step=snapshot.next_step,
         attempt=run.attempt,
         instructions=instructions,
-        context=tuple(context),
-        messages=messages,
-        tools=definition.tool_specs(),
-        output_schema=definition.output_schema(),
+        context=snapshot.context or (),
+        messages=shown(snapshot.history or (), run.order, definition.recent_messages),
+        tools=definition.tool_specs,
+        output_schema=definition.output_schema,
         feedback=snapshot.feedback,
     )
 
 
-def history(run: Run, recent: int) -> tuple[ModelMessage, ...]:
-    """Return the newest messages up to this run's turn, oldest first.
+def asks_the_application(definition: AgentDefinition, snapshot: Snapshot) -> bool:
+    """Whether the application's code runs before the next model call: what is staged is committed first."""
+    return callable(definition.instructions) or bool(snapshot.context is None and definition.context)
 
-    Only complete messages; no later turn; trimmed at the start of a turn, and never
-    in the run's own; and no call without its result, nor a result without its call.
-    """
+
+async def with_history(snapshot: Snapshot, recent: int, runtime: Runtime) -> Snapshot:
+    """Return the snapshot with its history; without a look at the database where nothing was said before its prompt."""
+    run = snapshot.run
+    if run.order == FIRST_TURN and run.attempt == 0 and run.retry_of_id is None and run.prompt is not None:
+        return replace(snapshot, history=(run.prompt,))
+    return replace(snapshot, history=await runtime.read(history, run, recent))
+
+
+def history(run: Run, recent: int) -> tuple[Message, ...]:
+    """Return the newest complete messages up to this run's turn, oldest first; of later turns, none."""
     readable = Message.objects.filter(thread_id=run.thread_id).complete()
-    turn = list(readable.filter(order=run.order).order_by("step_order"))
+    turn = readable.filter(order=run.order).order_by("step_order")
+    older = readable.filter(order__lt=run.order).order_by("-order", "-step_order")[: recent + 1]
+    return (*reversed(older), *turn)
+
+
+def shown(messages: Sequence[Message], order: int, recent: int) -> tuple[ModelMessage, ...]:
+    """Return what a model is shown of the messages in turn `order`: the newest, whole turns, and all of its own.
+
+    No call is shown without its result, nor a result without its call.
+    """
+    turn = [message for message in messages if message.order == order]
+    older = [message for message in messages if message.order < order]
     room = max(recent - len(turn), 0)
-    older = list(readable.filter(order__lt=run.order).order_by("-order", "-step_order")[: room + 1])
     if len(older) > room:
-        cut = older[-1].order
-        older = [message for message in older if message.order != cut]
-    return _paired([*reversed(older), *turn])
+        cut = older[len(older) - room - 1].order
+        older = [message for message in older if message.order > cut]
+    return _paired([*older, *turn])
 
 
 def _paired(messages: Sequence[Message]) -> tuple[ModelMessage, ...]:
-    """Return what a model is shown of the messages; an id of a call is one run's only."""
-    calls = {(item.run_id, part.call_id) for item in messages for part in item.parts if isinstance(part, ToolCallPart)}
-    results = {
-        (item.run_id, part.call_id) for item in messages for part in item.parts if isinstance(part, ToolResultPart)
-    }
-    both = calls & results
+    named: dict[type[Part], set[tuple[UUID | None, str]]] = {ToolCallPart: set(), ToolResultPart: set()}
+    for item in messages:
+        for part in item.parts:
+            if isinstance(part, ToolCallPart | ToolResultPart):
+                named[type(part)].add((item.run_id, part.call_id))
+    both = named[ToolCallPart] & named[ToolResultPart]  # an id of a call is one run's only
 
     def whole(message: Message, part: Part) -> bool:
         return not isinstance(part, ToolCallPart | ToolResultPart) or (message.run_id, part.call_id) in both

@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from .. import events, jsontext
 from ..conf import get_settings
 from ..exceptions import ModelRetry, ToolFailed
+from ..failpoints import afailpoint
 from ..ids import uuid7
 from ..models import Run, ToolCall
 from ..states import ToolCallStatus
 from ..tools import EffectKind, Tool
-from .journal import Commit
+from .entry import Commit
 from .runtime import Runtime
 from .takeover import UNVERIFIED
 
@@ -136,6 +137,7 @@ class RunningCall:
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
+                await afailpoint("in_tool")
                 return _succeeded(await work.invoke(body, is_async=work.tool.is_async))
         except (ToolFailed, ModelRetry) as error:
             return Outcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))

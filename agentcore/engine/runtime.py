@@ -1,24 +1,28 @@
-"""Where the engine's blocking work runs: its own database work, and the application's code."""
+"""How one process drives runs: where its blocking work runs, its journal, its heartbeat, and when it stops."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from ..definition import AgentDefinition
+from .heartbeat import Heartbeat
+from .journal import Journal
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-APP_THREADS = 8
+APP_THREADS = 32
+"""They are made when they are needed; one that a hanging tool keeps is one less for the next."""
 
 
 def this_worker() -> str:
@@ -26,43 +30,126 @@ def this_worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-@dataclass(frozen=True)
 class Runtime:
-    """How one process drives runs.
+    """What all the runs that one event loop drives have in common.
 
-    `inline` keeps the application's code on the calling thread and its database
-    connection, so that a plain Django `TestCase` sees everything; otherwise it
-    runs in threads of its own, several calls at a time. `definition` replaces the
-    registered agent for this drive. `gives_up_on` are exceptions that mean the
-    process must let go (a job's deadline): the run has not failed, others take over.
+    `alone` says that it drives one run, on the caller's database connection; otherwise
+    the engine's own work has threads and connections of its own, and suspects are not
+    taken. `inline` keeps the application's code on the caller's connection too, so
+    that a plain Django `TestCase` sees everything. `definition` replaces the
+    registered agent. `gives_up_on` are exceptions that mean the process must let go
+    (a job's deadline): the run has not failed, others take over.
     """
 
-    worker: str
-    inline: bool = False
-    definition: AgentDefinition | None = None
-    gives_up_on: tuple[type[BaseException], ...] = ()
+    def __init__(
+        self,
+        worker: str,
+        *,
+        alone: bool = True,
+        inline: bool = False,
+        definition: AgentDefinition | None = None,
+        gives_up_on: tuple[type[BaseException], ...] = (),
+    ) -> None:
+        self.worker = worker
+        self.alone = alone
+        self.inline = inline
+        self.definition = definition
+        self.gives_up_on = gives_up_on
+        self.draining = False
+        self.journal = Journal(self.db)
+        self.heartbeat = Heartbeat(self.journal, self.read)
+        self._drained = asyncio.Event()
+        self._app = _App()
+        self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
+        self._reader = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader")
 
     async def db(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run the engine's own database work: one thread, one connection a process."""
-        return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
+        """Run the engine's own writes: one thread, one connection."""
+        return await _on(self._writer, function, *args, **kwargs)
+
+    async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run the engine's own reads, which need not wait for a write under way."""
+        return await _on(self._reader, function, *args, **kwargs)
 
     async def app(self, function: Callable[[], T]) -> T:
         """Run the application's blocking code; it may use the ORM."""
         if self.inline:
             return await sync_to_async(function, thread_sensitive=True)()
-        call: Callable[[], T] = partial(_like_a_request, function)
-        return await sync_to_async(call, thread_sensitive=False, executor=_threads())()
+        return await self._app.call(function)
+
+    def drain(self) -> None:
+        """Have every run given back at its next step boundary. Call it on the event loop's thread."""
+        self.draining = True
+        self._drained.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but not beyond the moment this process is told to drain."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._drained.wait()
+        except TimeoutError:
+            return
+
+    def stuck_threads(self) -> int:
+        """Return how many threads of the application run on though nobody waits for them any more."""
+        return self._app.stuck()
+
+    async def aclose(self) -> None:
+        """Finish what is being written, and close the connections of its threads."""
+        await self.journal.settled()
+        await self.heartbeat.stop()
+        for executor in (self._writer, self._reader):
+            if executor is not None:
+                await asyncio.get_running_loop().run_in_executor(executor, connections.close_all)
+                executor.shutdown(wait=False)
+        self._app.close()
 
 
-@cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=APP_THREADS, thread_name_prefix="agentcore-app")
+async def _on(executor: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    if executor is None:
+        return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(executor, partial(function, *args, **kwargs))
 
 
-def _like_a_request(function: Callable[[], T]) -> T:
-    """Wrap a unit of work as Django wraps a request, so that no stale connection is used or kept."""
-    close_old_connections()
-    try:
-        return function()
-    finally:
+class _App:
+    """The threads of the application's blocking code."""
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+        self._left: set[_Call] = set()
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Call a function in a thread, with this task's context; whoever stops waiting leaves the thread behind."""
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(APP_THREADS, thread_name_prefix="agentcore-app")
+        call = _Call(function)
+        try:
+            return await sync_to_async(call, thread_sensitive=False, executor=self._executor)()  # type: ignore[no-any-return]
+        finally:
+            if call.runs.is_set():
+                self._left.add(call)
+
+    def stuck(self) -> int:
+        self._left = {call for call in self._left if call.runs.is_set()}
+        return len(self._left)
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+
+
+class _Call:
+    """One call of the application's, wrapped as Django wraps a request: no stale connection is used or kept."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.runs = threading.Event()
+        self._function = function
+
+    def __call__(self) -> Any:
+        self.runs.set()
         close_old_connections()
+        try:
+            return self._function()
+        finally:
+            close_old_connections()
+            self.runs.clear()

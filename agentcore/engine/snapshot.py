@@ -1,14 +1,23 @@
-"""What a run's rows say, loaded at once: all that the next decision depends on."""
+"""What a run's rows say, read once at the claim: all that the next decision depends on.
+
+The worker that holds the claim is the only one that takes steps, so it carries the
+snapshot on from step to step; it reads again where somebody else has answered a call.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from ..context import ContextBlock
-from ..models import Run, Step, ToolCall
-from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, StepKind, StepStatus, ToolCallStatus
+from ..models import Approval, Message, Run, Step, ToolCall
+from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..streams.dialect import DbNow
+from .retry import Retry
 
 OUTPUT_INVALID = "output_invalid"
 WORKER_LOST = "worker_lost"
@@ -16,17 +25,21 @@ WORKER_LOST = "worker_lost"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run between two steps."""
+    """A run between two steps; `history` is what its thread has said, once somebody has asked for it."""
 
     run: Run
-    calls: tuple[ToolCall, ...]
-    last_model_step: Step | None
-    open_step: int | None
-    failed_tries: int
-    output_faults: int
-    steps_finished: int
-    seconds_since_start: float
-    context: tuple[ContextBlock, ...] | None
+    now: datetime
+    calls: tuple[ToolCall, ...] = ()
+    approvals: Mapping[UUID, Approval] = field(default_factory=dict)
+    last_model_step: Step | None = None
+    open_step: Step | None = None
+    failed_tries: int = 0
+    output_faults: int = 0
+    steps_finished: int = 0
+    context: tuple[ContextBlock, ...] | None = None
+    history: tuple[Message, ...] | None = None
+    retry: Retry | None = None
+    read_at: float = field(default_factory=time.monotonic)
 
     @property
     def next_step(self) -> int:
@@ -49,32 +62,90 @@ class Snapshot:
         step = self.last_model_step
         return step.error_message if step and step.error_code == OUTPUT_INVALID else ""
 
+    @property
+    def lapsed(self) -> bool:
+        """Whether a worker has lost it, and nobody has it yet."""
+        expires = self.run.lease_expires_at
+        return self.run.status == RunStatus.RUNNING and expires is not None and expires < self.now
+
+    @property
+    def left_open(self) -> bool:
+        """Whether an earlier attempt ended in the middle of a step."""
+        return self.open_step is not None or any(call.status == ToolCallStatus.RUNNING for call in self.calls)
+
+    @property
+    def claimable(self) -> bool:
+        """Whether a look at its queue and its due time may find it runnable."""
+        return self.run.status == RunStatus.PENDING or self.lapsed
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it has cost a worker since its last committed step, and is to be driven alone."""
+        return self.lapsed or (self.run.status == RunStatus.PENDING and self.run.alone)
+
+    @property
+    def seconds_since_start(self) -> float:
+        """How long ago its first attempt began."""
+        before = (self.now - self.run.started_at).total_seconds() if self.run.started_at else 0.0
+        return before + time.monotonic() - self.read_at
+
+    def after_model_step(self, step: Step, calls: Sequence[ToolCall], said: Sequence[Message]) -> Snapshot:
+        """Return the snapshot after a finished model step, which has asked for `calls` and said `said`."""
+        return replace(
+            self._after(said),
+            calls=tuple(call for call in calls if call.status in OPEN_CALL_STATUSES),
+            last_model_step=step,
+            failed_tries=0,
+            output_faults=self.output_faults + (step.error_code == OUTPUT_INVALID),
+        )
+
+    def after_tool_round(self, still_open: Sequence[ToolCall], said: Sequence[Message]) -> Snapshot:
+        """Return the snapshot after a finished round of tool calls."""
+        return replace(self._after(said), calls=tuple(still_open), approvals={})
+
+    def after_failure(self, retry: Retry) -> Snapshot:
+        """Return the snapshot after a model call that failed and is to be made again."""
+        return replace(self, failed_tries=self.failed_tries + 1, retry=retry)
+
+    def _after(self, said: Sequence[Message]) -> Snapshot:
+        history = None if self.history is None else (*self.history, *said)
+        return replace(self, steps_finished=self.steps_finished + 1, history=history, retry=None)
+
 
 def load(run_id: UUID) -> Snapshot:
-    """Load a run and its steps; user code is never replayed, rows are read."""
-    run = Run.objects.select_related("user", "thread", "prompt").get(pk=run_id)
-    now = Run.objects.values_list(DbNow(), flat=True).get(pk=run_id)
+    """Read a run and its open rows; user code is never replayed. Raises `Run.DoesNotExist`."""
+    run: Any = Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).get(pk=run_id)
+    if not run.attempt:
+        return Snapshot(run, run.db_now)  # nobody has taken a step
     steps: list[Step] = list(Step.objects.filter(run=run).order_by("number", "started_at", "pk"))
     finished = [step for step in steps if step.status == StepStatus.FINISHED]
     models = [step for step in finished if step.kind == StepKind.MODEL]
+    calls = tuple(ToolCall.objects.filter(run=run, status__in=OPEN_CALL_STATUSES).order_by("step_id", "position"))
+    asked = Approval.objects.filter(tool_call__in=calls).select_related("decided_by") if calls else ()
     return Snapshot(
-        run=run,
-        calls=tuple(ToolCall.objects.filter(run=run, status__in=OPEN_CALL_STATUSES).order_by("step_id", "position")),
+        run,
+        run.db_now,
+        calls=calls,
+        approvals={approval.tool_call_id: approval for approval in sorted(asked, key=lambda item: item.pk)},
         last_model_step=models[-1] if models else None,
-        open_step=next((step.number for step in steps if step.status == StepStatus.STARTED), None),
+        open_step=next((step for step in steps if step.status == StepStatus.STARTED), None),
         failed_tries=sum(
             1
             for step in steps
             if step.status == StepStatus.FAILED
             and step.kind == StepKind.MODEL
             and step.number > len(finished)
-            and step.error_code != WORKER_LOST
+            and step.error_code not in NO_FAILURE
         ),
         output_faults=sum(1 for step in models if step.error_code == OUTPUT_INVALID),
         steps_finished=len(finished),
-        seconds_since_start=(now - run.started_at).total_seconds() if run.started_at else 0.0,
         context=_context(models),
     )
+
+
+DRAINED = "drained"
+NO_FAILURE = (WORKER_LOST, DRAINED)
+"""What a failed step's code says that is no failure of its model."""
 
 
 def _context(models: list[Step]) -> tuple[ContextBlock, ...] | None:

@@ -1,4 +1,4 @@
-"""What PostgreSQL and SQLite spell differently in the engine's own statements."""
+"""The engine's connection, and what PostgreSQL and SQLite spell differently in its own statements."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def clock() -> str:
     return dialect.clock(connection())
 
 
-def later() -> str:
-    """Return the expression for a time some seconds (one parameter) after the database's time."""
-    return dialect.later(connection())
+def later(seconds: str = "%s") -> str:
+    """Return the expression for a time some seconds (by default one parameter) after the database's time."""
+    return dialect.later(connection(), seconds)
 
 
 def uuid(value: UUID) -> Any:

@@ -1,7 +1,8 @@
-"""What a dead attempt left open, put in order by the attempt that takes over."""
+"""What an attempt that ended in the middle left open, put in order by whoever has the run then."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
 from .. import events, jsontext
@@ -9,29 +10,26 @@ from ..clock import NOW
 from ..models import Step, ToolCall
 from ..states import StepKind, StepStatus, ToolCallStatus
 from ..tools import EffectKind
-from . import journal
-from .claim import Claim
-from .journal import Change, Commit, Move
-from .snapshot import WORKER_LOST
+from .entry import Commit, Move, combined
+
+UNVERIFIED = "The call was interrupted; nobody knows yet whether it took effect. Do not repeat it."
 
 
-def claim(run_id: UUID, worker: str) -> Claim | None:
-    """Claim a run for `worker` and settle what its last attempt left; None where there is nothing to do."""
-    return journal.claim(run_id, worker, _settle)
+def left_open(run_id: UUID, attempt: int, code: str) -> Commit | None:
+    """Return the entry that settles a run's open step and running calls, read from its rows; None where none is."""
+    entries = list(_settled(run_id, attempt, code))
+    return combined(entries) if entries else None
 
 
-def _settle(claim: Claim) -> Commit:
-    entry = Commit()
-    for step in Step.objects.filter(run_id=claim.run_id, status=StepStatus.STARTED):
-        entry = entry.and_then(abandon(step, claim.attempt, WORKER_LOST))
-    for call in ToolCall.objects.filter(run_id=claim.run_id, status=ToolCallStatus.RUNNING).order_by("position"):
-        entry = entry.and_then(interrupted(call))
-    return entry
+def _settled(run_id: UUID, attempt: int, code: str) -> Iterator[Commit]:
+    for step in Step.objects.filter(run_id=run_id, status=StepStatus.STARTED):
+        yield abandon(step, attempt, code)
+    for call in ToolCall.objects.filter(run_id=run_id, status=ToolCallStatus.RUNNING).order_by("position"):
+        yield interrupted(call)
 
 
 def abandon(step: Step, attempt: int, code: str, message: str = "") -> Commit:
     """Return the entry that gives up an open step; a model step's draft is void for every reader."""
-    rows = Step.objects.filter(pk=step.pk, status=StepStatus.STARTED)
     values = {
         "status": StepStatus.FAILED.value,
         "error_code": code,
@@ -39,7 +37,7 @@ def abandon(step: Step, attempt: int, code: str, message: str = "") -> Commit:
         "finished_at": NOW,
     }
     reset = [events.StepReset(step.number, attempt, code)] if step.kind == StepKind.MODEL else []
-    return Commit(events=reset, changes=[Change(rows, values, expect=1)])
+    return Commit(events=reset, moves=[Move(step, StepStatus.STARTED, values)])
 
 
 def interrupted(call: ToolCall) -> Commit:
@@ -54,12 +52,9 @@ def interrupted(call: ToolCall) -> Commit:
 
 
 def unverified(call: ToolCall, error: str) -> Commit:
-    """Return the entry that leaves a running call to a person: it may have happened."""
+    """Return the entry that leaves an open call to a person: it may have happened."""
     unknown = ToolCallStatus.EFFECT_UNVERIFIED.value
     return Commit(
         events=[events.ToolResult(call.call_id, call.name, unknown, error=error)],
-        moves=[Move(call, ToolCallStatus.RUNNING, {"status": unknown, "error": error})],
+        moves=[Move(call, ToolCallStatus(call.status), {"status": unknown, "error": error})],
     )
-
-
-UNVERIFIED = "The call was interrupted; nobody knows yet whether it took effect. Do not repeat it."

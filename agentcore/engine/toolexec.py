@@ -4,147 +4,145 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import events
-from ..access import SYSTEM, get_policy
 from ..clock import NOW
 from ..definition import AgentDefinition
-from ..models import Approval, Run, Step, ToolCall
-from ..models.approval import approval_digest
+from ..failpoints import afailpoint
+from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, StepKind, StepStatus, ToolCallStatus
-from . import journal, takeover
-from .claim import Claim
+from ..tools import EffectKind
+from . import takeover
 from .ending import close_call
-from .journal import Change, Commit, Insert, Move
+from .entry import Change, Commit, Insert, Move, combined
+from .permission import Ruling, judge
 from .running import Outcome, Work, execute
 from .runtime import Runtime
+from .snapshot import Snapshot
+from .staging import Staged
 
 logger = logging.getLogger("agentcore.engine")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Round:
-    """The calls of one round, and the step that records it."""
+    """The calls of one round, and what has come of them so far."""
 
-    claim: Claim
     definition: AgentDefinition
-    run: Run
-    step: Step
-    calls: tuple[ToolCall, ...]
+    state: Snapshot
     runtime: Runtime
+    staged: Staged
+    step: Step
+    running: list[ToolCall] = field(default_factory=list)
+    open: list[ToolCall] = field(default_factory=list)
+    said: list[Message] = field(default_factory=list)
 
-    async def commit(self, entry: Commit) -> None:
-        """Commit under the claim."""
-        await self.runtime.db(journal.commit, self.claim, entry)
+    @property
+    def run(self) -> Run:
+        """The run they belong to."""
+        return self.state.run
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that runs them."""
+        return self.staged.claim.attempt
 
 
-async def tool_round(
-    claim: Claim, definition: AgentDefinition, run: Run, number: int, calls: Sequence[ToolCall], runtime: Runtime
-) -> None:
+async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runtime, staged: Staged) -> Snapshot:
     """Run recorded calls in parallel and commit each result; what is recorded is what runs."""
-    step = Step(run_id=run.pk, number=number, kind=StepKind.TOOLS, attempt=claim.attempt)
-    this = Round(claim, definition, run, step, tuple(calls), runtime)
-    refusals = await runtime.db(_start, this)
-    runnable = [call for call in this.calls if call.pk not in refusals]
-    running = [asyncio.create_task(_run_one(this, call)) for call in runnable]
+    number = state.next_step
+    step = Step(run_id=state.run.pk, number=number, kind=StepKind.TOOLS, attempt=staged.claim.attempt)
+    this = Round(definition, state, runtime, staged, step, open=list(state.blocked))
+    await staged.commit(await _start(this))
+    await afailpoint("after_tool_start")
+    tasks = [asyncio.create_task(_run_one(this, call)) for call in this.running]
     try:
-        for task in asyncio.as_completed(running):
+        for task in asyncio.as_completed(tasks):
             await task
     finally:
-        for one in running:
+        for one in tasks:
             one.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-    finished = Change(
-        Step.objects.filter(pk=step.pk, status=StepStatus.STARTED),
-        {"status": StepStatus.FINISHED.value, "finished_at": NOW},
-        expect=1,
+        await asyncio.gather(*tasks, return_exceptions=True)
+    finished = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value, "finished_at": NOW})
+    staged.add(Commit(events=[events.StepFinished(number)], moves=[finished], run={"lost_leases": 0}))
+    return state.after_tool_round(this.open, this.said)
+
+
+async def _start(this: Round) -> Commit:
+    """Return the entry that starts the round: approvals consumed, calls running, and results for what may not run."""
+    calls = this.state.runnable
+    known = this.state.approvals
+    # The policy is asked about approvals only, and it may read the database.
+    rulings = (
+        await this.runtime.read(judge, calls, this.definition, known) if known else judge(calls, this.definition, known)
     )
-    await this.commit(Commit(events=[events.StepFinished(number)], changes=[finished], run={"lost_leases": 0}))
-
-
-def _start(this: Round) -> set[object]:
-    """Commit the start of the round: approvals consumed, calls running; return the calls that may not run."""
-    asked = list(Approval.objects.filter(tool_call__in=this.calls).select_related("decided_by"))
-    gated = {approval.tool_call_id for approval in asked}
-    approved = {item.tool_call_id: item for item in asked if item.status == ApprovalStatus.APPROVED}
-    entry = Commit(
-        events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.claim.attempt)],
+    started = Commit(
+        events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.attempt)],
         inserts=[Insert(this.step, {"started_at": NOW})],
         starts=True,
     )
-    refused: set[object] = set()
-    for call in this.calls:
-        approval = approved.get(call.pk)
-        fault = _may_not_run(this, call, approval, gated=call.pk in gated)
-        if fault:
-            refused.add(call.pk)
-            entry = entry.and_then(close_call(this.run, call, ToolCallStatus.FAILED, error=fault))
-            continue
-        entry = entry.and_then(_begin(this, call, approval))
-    journal.commit(this.claim, entry)
-    return refused
+    entries = [started]
+    for call, ruling in zip(calls, rulings, strict=True):
+        entries.append(_begin(this, call, ruling))
+    return combined(entries)
 
 
-def _begin(this: Round, call: ToolCall, approval: Approval | None) -> Commit:
-    started = {
+def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
+    if ruling.fault and call.tries and call.effect != EffectKind.PURE:
+        doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.UNVERIFIED}")
+        call.status = ToolCallStatus.EFFECT_UNVERIFIED
+        this.open.append(call)
+        return doubtful
+    if ruling.fault:
+        refused = close_call(this.run, call, ToolCallStatus.FAILED, error=ruling.fault)
+        this.said.extend(refused.messages)
+        return refused
+    if ruling.asks_again is not None:
+        call.status = ToolCallStatus.WAITING
+        this.open.append(call)
+        return ruling.asks_again
+    values = {
         "status": ToolCallStatus.RUNNING.value,
-        "attempt": this.claim.attempt,
+        "attempt": this.attempt,
         "tries": call.tries + 1,
         "started_at": NOW,
     }
-    begins = Move(call, ToolCallStatus.PENDING, started)
-    changes = []
-    if approval and call.tries == 0:
-        # Consumed in the transaction that sets the call running: an approval never serves twice.
-        unused = Approval.objects.filter(pk=approval.pk, status=ApprovalStatus.APPROVED, consumed_at=None)
-        changes.append(Change(unused, {"consumed_at": NOW}, expect=1))
-    call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.claim.attempt
+    begins = Move(call, ToolCallStatus.PENDING, values)
+    changes = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
+    call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.attempt
+    this.running.append(call)
     return Commit(changes=changes, moves=[begins])
 
 
-def _may_not_run(this: Round, call: ToolCall, approval: Approval | None, *, gated: bool) -> str:
-    """Return why a call may not run after all, or nothing.
-
-    The digest is computed again over the bytes about to run, with the tool as it is
-    declared now: changed arguments or a changed tool void the approval. So does a
-    decider who has lost the permission since.
-    """
-    tool = this.definition.tools.get(call.name)
-    if tool is None:
-        return f"The tool {call.name} is not there any more."
-    if not gated:
-        return "" if tool.needs_approval is not True else "This tool needs an approval, and there is none."
-    if approval is None:
-        return "This call was not approved."
-    fresh = approval_digest(
-        run_id=call.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=tool.schema_digest,
-        arguments=approval.arguments,
-    )
-    if fresh != approval.digest or call.arguments != approval.effective_arguments:
-        return "The call is not the one that was approved. Ask again."
-    by = approval.decided_by
-    allowed = approval.decided_by_name == repr(SYSTEM) if by is None else get_policy().may_decide(by, approval)
-    if not allowed:
-        return "Whoever approved this call may not do so any more. Ask again."
-    return ""
+def _consume(approval: Approval) -> Change:
+    """Consumed in the transaction that sets the call running: an approval never serves twice."""
+    unused = Approval.objects.filter(pk=approval.pk, status=ApprovalStatus.APPROVED, consumed_at=None)
+    return Change(unused, {"consumed_at": NOW}, expect=1)
 
 
 async def _run_one(this: Round, call: ToolCall) -> None:
-    """Run one call to its result and commit it."""
+    """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
     tool = this.definition.tools[call.name]
-    outcome = await execute(Work(this.run, call, tool, this.runtime, this.commit))
+    outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit))
+    await afailpoint("after_tool_return")
     logger.info(
         "tool %s %s",
         call.name,
         outcome.status.value,
-        extra={"run_id": str(this.run.pk), "attempt": this.claim.attempt, "action": "tool_finished"},
+        extra={"run_id": str(this.run.pk), "attempt": this.attempt, "action": "tool_finished"},
     )
-    await this.commit(_result(this.run, call, outcome))
+    result = _result(this.run, call, outcome)
+    this.said.extend(result.messages)
+    this.running.remove(call)
+    if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
+        call.status = outcome.status
+        this.open.append(call)
+    if this.running:
+        await this.staged.commit(result)
+        await afailpoint("after_result_commit")
+    else:
+        this.staged.add(result, point="after_result_commit")
 
 
 def _result(run: Run, call: ToolCall, outcome: Outcome) -> Commit:

@@ -1,33 +1,31 @@
-"""One model step: open it, stream it into the log, and commit what came of it as one entry."""
+"""One model step: open it, stream it into the log, and stage what came of it as one entry."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import events, jsontext
 from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
-from ..exceptions import CancelRequested, LimitReached, ModelError, RunError
-from ..models import Step
+from ..exceptions import LimitReached, ModelError
+from ..failpoints import afailpoint
+from ..models import Message, Step
 from ..models.message import compose
 from ..parts import Part, ToolCallPart
-from ..providers.base import AgentModel, ModelEvent, ModelRequest
+from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..usage import Usage
-from . import calls, ending, journal, prompt, retry, takeover
-from .claim import Allocation, Claim
+from . import calls, ending, prompt, retry, takeover
 from .draft import Draft
-from .journal import Change, Commit, Insert, Saved
-from .output import check_output
-from .retry import Retry
+from .entry import Commit, Insert, Move, Saved, combined
+from .output import Verdict, check_output
 from .runtime import Runtime
 from .snapshot import OUTPUT_INVALID, Snapshot
+from .staging import Staged
+from .stream import Deadline, read_model
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -36,217 +34,166 @@ logger = logging.getLogger("agentcore.engine")
 class Turn:
     """What one model step needs; `draft` is what it has said, also for whoever breaks it off."""
 
-    claim: Claim
     definition: AgentDefinition
-    snapshot: Snapshot
+    state: Snapshot
     runtime: Runtime
+    staged: Staged
     draft: Draft
 
-    @property
-    def number(self) -> int:
-        """The step's number."""
-        return self.snapshot.next_step
 
-    async def commit(self, entry: Commit) -> Allocation:
-        """Commit under the claim."""
-        return await self.runtime.db(journal.commit, self.claim, entry)
+async def model_step(turn: Turn) -> Snapshot | None:
+    """Run one model step and stage its end; returns how the run stands then, None where it has ended.
 
-    async def flush(self) -> None:
-        """Commit what has been said so far; raises `CancelRequested` where the row says that nobody wants more."""
-        allocation = await self.commit(Commit(events=self.draft.take()))
-        if allocation.cancel_requested:
-            raise CancelRequested
-
-
-async def model_step(turn: Turn) -> Retry | None:
-    """Run one model step to its commit; returns a delay where the provider failed and is to be asked again."""
-    context = turn.snapshot.context
-    if context is None:
-        context = await prompt.load_context(turn.definition, turn.snapshot.run, turn.runtime)
-    request = await prompt.build(turn.definition, turn.snapshot, context, turn.runtime)
+    Where the provider failed and is to be asked again, the snapshot says when.
+    """
+    state, staged = turn.state, turn.staged
+    if prompt.asks_the_application(turn.definition, state):
+        await staged.commit()
+    if state.context is None:
+        context = await prompt.load_context(turn.definition, state.run, turn.runtime)
+        state = replace(state, context=context)
+        turn = replace(turn, state=state)
+    request = await prompt.build(turn.definition, state, turn.runtime)
     model = turn.definition.choose_model()
-    step = await _open(turn, model, context)
-    seconds, reached = _time_left(turn)
+    step = _opened(turn, model)
+    await staged.commit(_start(turn, step))
+    await afailpoint("after_model_start")
     try:
-        async with asyncio.timeout(seconds):
-            await _stream(turn, model, request)
-    except TimeoutError as error:
-        if not isinstance(reached, ModelError):
-            raise reached from error
-        return await _failed(turn, step, reached)
+        await read_model(model, request, turn.draft, staged, _deadline(turn))
     except ModelError as error:
         return await _failed(turn, step, error)
-    await turn.commit(await _finished(turn, step))
-    return None
+    return await _finished(turn, step)
 
 
-def _time_left(turn: Turn) -> tuple[float, RunError]:
+def _deadline(turn: Turn) -> Deadline:
     """Return how long this step may take, and what it means when it takes longer."""
     seconds = get_settings().step_seconds
     most = turn.definition.limits.max_seconds
-    left = seconds if most is None else max(most - turn.snapshot.seconds_since_start, 0.0)
+    left = seconds if most is None else max(most - turn.state.seconds_since_start, 0.0)
     if most is not None and left < seconds:
-        return left, LimitReached(f"The run has taken its {most:g} seconds.", code="limit_time")
-    return seconds, ModelError(f"The model did not end its step within {seconds:g} seconds.", code="timeout")
+        return Deadline(left, LimitReached(f"The run has taken its {most:g} seconds.", code="limit_time"))
+    late = ModelError(f"The model did not end its step within {seconds:g} seconds.", code="timeout")
+    return Deadline(seconds, late)
 
 
-async def _open(turn: Turn, model: AgentModel, context: tuple[ContextBlock, ...]) -> Step:
-    first = turn.snapshot.last_model_step is None
-    step = Step(
-        run_id=turn.claim.run_id,
-        number=turn.number,
+def _opened(turn: Turn, model: AgentModel) -> Step:
+    """Return the step's row; the first one of a run keeps the context blocks for all of them."""
+    return Step(
+        run_id=turn.state.run.pk,
+        number=turn.state.next_step,
         kind=StepKind.MODEL,
-        attempt=turn.claim.attempt,
+        attempt=turn.staged.claim.attempt,
         model=model.name[:120],
         provider=model.provider[:60],
-        context=[block.to_json() for block in context] if first else [],
+        context=[block.to_json() for block in _first_context(turn.state) or ()],
     )
-    shown = [{"name": block.name, "text": block.text[:300], "chars": len(block.text)} for block in context]
+
+
+def _first_context(state: Snapshot) -> tuple[ContextBlock, ...] | None:
+    return state.context if state.last_model_step is None else None
+
+
+def _start(turn: Turn, step: Step) -> Commit:
+    blocks = _first_context(turn.state)
+    shown = [{"name": block.name, "text": block.text[:300], "chars": len(block.text)} for block in blocks or ()]
     started = events.StepStarted(
-        turn.number, StepKind.MODEL.value, turn.claim.attempt, model.name, model.provider, shown if first else None
+        step.number, step.kind, step.attempt, step.model, step.provider, None if blocks is None else shown
     )
-    await turn.commit(Commit(events=[started], inserts=[Insert(step, {"started_at": NOW})], starts=True))
-    return step
+    return Commit(events=[started], inserts=[Insert(step, {"started_at": NOW})], starts=True)
 
 
-async def _stream(turn: Turn, model: AgentModel, request: ModelRequest) -> None:
-    """Read the model's events and commit deltas when they are due; a silent model is a timeout."""
-    draft = turn.draft
-    received: asyncio.Queue[ModelEvent | BaseException | None] = asyncio.Queue(maxsize=100)
-    reader = asyncio.create_task(_read(model.stream(request), received))
-    try:
-        while True:
-            try:
-                async with asyncio.timeout(draft.seconds_until_due()):
-                    item = await received.get()
-            except TimeoutError:
-                await turn.flush()
-                continue
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            draft.add(item)
-            if draft.seconds_until_due() == 0.0:
-                await turn.flush()
-    finally:
-        reader.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reader
-
-
-async def _read(stream: AsyncIterator[ModelEvent], received: asyncio.Queue[ModelEvent | BaseException | None]) -> None:
-    """Pump a model's events into a queue, so that a delta can be flushed while the model is silent."""
-    limit = get_settings().model_timeout
-    try:
-        async with contextlib.aclosing(stream) as closing:  # type: ignore[type-var]
-            while True:
-                async with asyncio.timeout(limit):
-                    event = await anext(closing, None)
-                await received.put(event)
-                if event is None:
-                    return
-    except TimeoutError:
-        await received.put(ModelError(f"The model was silent for {limit:g} seconds.", code="timeout"))
-    except ModelError as error:
-        await received.put(error)
-    except (Exception, asyncio.CancelledError) as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise  # broken off by this step; otherwise the adapter was cancelled by its own library
-        logger.exception("the model adapter raised")
-        wrapped = ModelError(f"The model adapter raised {type(error).__name__}.", code="model_failed", retryable=False)
-        wrapped.__cause__ = error
-        await received.put(wrapped)
-    except BaseException as error:
-        await received.put(error)  # the step raises it: it must not wait for a reader that is gone
-
-
-async def _failed(turn: Turn, step: Step, error: ModelError) -> Retry | None:
+async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
     """Give the step up: try again, or end the run with the provider's own code and what was said."""
-    delay = retry.after(error, turn.snapshot.failed_tries)
+    again = retry.after(error, turn.state.failed_tries)
     logger.warning(
         "model call failed: %s",
         error.run_code,
-        extra={"run_id": str(turn.claim.run_id), "attempt": turn.claim.attempt, "action": "model_failed"},
+        extra={"run_id": str(turn.state.run.pk), "attempt": step.attempt, "action": "model_failed"},
     )
-    given_up = takeover.abandon(step, turn.claim.attempt, error.run_code, error.message)
-    if delay:
-        await turn.commit(given_up.and_then(used(turn.snapshot, turn.draft)))
-        return delay
-    kept = keep_draft(turn.snapshot, turn.draft, MessageStatus.FAILED)
-    row, run = turn.claim, turn.snapshot.run
-    over = await turn.runtime.db(ending.end, row, run, RunStatus.FAILED, code=error.run_code, message=error.message)
-    closed = Commit(changes=given_up.changes)
-    await turn.commit(kept.and_then(closed).and_then(over))
+    given_up = takeover.abandon(step, step.attempt, error.run_code, error.message)
+    if again is not None:
+        await turn.staged.commit(given_up, used(turn.state, turn.draft))
+        return turn.state.after_failure(again)
+    kept = keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
+    over = ending.over(turn.staged.claim, RunStatus.FAILED, code=error.run_code, message=error.message)
+    await turn.staged.commit(kept, Commit(moves=given_up.moves), over)
     return None
 
 
-async def _finished(turn: Turn, step: Step) -> Commit:
-    """Return the entry of a finished step; without calls, it is the end of the run."""
-    snapshot, run, draft = turn.snapshot, turn.snapshot.run, turn.draft
-    planned = await calls.plan(turn.definition, run, step, draft.calls, turn.runtime)
+async def _finished(turn: Turn, step: Step) -> Snapshot | None:
+    """Stage the entry of a finished step; without calls, it is the end of the run, and is committed."""
+    state, draft, staged = turn.state, turn.draft, turn.staged
+    planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime)
     asked: list[Part] = [ToolCallPart(item.call.call_id, item.call.name, item.call.arguments_json) for item in planned]
     verdict = check_output(turn.definition, draft.outputs, has_calls=bool(planned))
-    finish = {
+    entry = combined(
+        [
+            Commit(events=[*draft.take(), events.StepFinished(step.number, draft.finish_reason or None)]),
+            _close(step, draft, verdict),
+            used(state, draft),
+            _said(state, [*draft.parts, *asked], step.number, MessageStatus.COMPLETE),
+            *([calls.record(planned, step.number)] if planned else []),
+        ]
+    )
+    said = entry.messages
+    if planned or (verdict.fault and state.output_faults < get_settings().output_retries):
+        staged.add(entry, point="after_model_commit")
+        still_open = [item.call for item in planned if not item.fault]
+        return state.after_model_step(step, still_open, said)
+    await afailpoint("before_finish")
+    await staged.commit(entry, _over(turn, verdict))
+    return None
+
+
+def _close(step: Step, draft: Draft, verdict: Verdict) -> Commit:
+    step.error_code, step.error_message = (OUTPUT_INVALID, verdict.fault) if verdict.fault else ("", "")
+    values = {
         "status": StepStatus.FINISHED.value,
         "finished_at": NOW,
         "finish_reason": jsontext.clean_text(draft.finish_reason)[:30],
         "usage": draft.usage.to_json(),
-        "error_code": OUTPUT_INVALID if verdict.fault else "",
-        "error_message": verdict.fault,
+        "error_code": step.error_code,
+        "error_message": step.error_message,
     }
-    opened = Step.objects.filter(pk=step.pk, status=StepStatus.STARTED)
-    entry = Commit(
-        events=[*draft.take(), events.StepFinished(step.number, draft.finish_reason or None)],
-        run={"lost_leases": 0},
-        changes=[Change(opened, finish, expect=1)],
-    )
-    entry = entry.and_then(used(snapshot, draft)).and_then(
-        _said(snapshot, [*draft.parts, *asked], step.number, MessageStatus.COMPLETE)
-    )
-    if planned:
-        return entry.and_then(calls.record(planned, step.number))
+    return Commit(run={"lost_leases": 0}, moves=[Move(step, StepStatus.STARTED, values)])
+
+
+def _over(turn: Turn, verdict: Verdict) -> Commit:
+    """Return the end of a run whose last step asked for no tool."""
+    row = turn.staged.claim
     if verdict.fault:
-        if snapshot.output_faults < get_settings().output_retries:
-            return entry
-        message = f"The structured output was still not valid after {snapshot.output_faults + 1} tries."
-        over = await turn.runtime.db(
-            ending.end, turn.claim, run, RunStatus.FAILED, code=OUTPUT_INVALID, message=message
-        )
-        return entry.and_then(over)
-    if verdict.value is not None:
-        entry = entry.and_then(Commit(events=[events.Output(verdict.value)], run={"output": verdict.value}))
-    over = await turn.runtime.db(ending.end, turn.claim, run, RunStatus.SUCCEEDED)
-    return entry.and_then(over)
+        message = f"The structured output was still not valid after {turn.state.output_faults + 1} tries."
+        return ending.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message)
+    over = ending.over(row, RunStatus.SUCCEEDED)
+    if verdict.value is None:
+        return over
+    return Commit(events=[events.Output(verdict.value)], run={"output": verdict.value}).and_then(over)
 
 
-def keep_draft(snapshot: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
+def keep_draft(state: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
     """Return the entry that keeps what a broken-off step has said; it is never shown to a model."""
-    said = _said(snapshot, draft.parts, draft.step, status)
-    return Commit(events=draft.take()).and_then(used(snapshot, draft)).and_then(said)
+    said = _said(state, draft.parts, draft.step, status)
+    return Commit(events=draft.take()).and_then(used(state, draft), said)
 
 
-def used(snapshot: Snapshot, draft: Draft) -> Commit:
+def used(state: Snapshot, draft: Draft) -> Commit:
     """Return the entry that adds a step's tokens to the run's, however the step ended."""
     if draft.usage == Usage():
         return Commit()
-    return Commit(
-        events=[events.UsageAdded(draft.step, draft.usage.to_json())],
-        run={"usage": (snapshot.run.used + draft.usage).to_json()},
-    )
+    state.run.usage = (state.run.used + draft.usage).to_json()
+    return Commit(events=[events.UsageAdded(draft.step, draft.usage.to_json())], run={"usage": state.run.usage})
 
 
-def _said(snapshot: Snapshot, content: list[Part], step: int, status: MessageStatus) -> Commit:
+def _said(state: Snapshot, content: list[Part], step: int, status: MessageStatus) -> Commit:
     if not content:
         return Commit()
-    message = compose(
-        thread_id=snapshot.run.thread_id,
-        run_id=snapshot.run.pk,
-        order=snapshot.run.order,
+    message: Message = compose(
+        thread_id=state.run.thread_id,
+        run_id=state.run.pk,
+        order=state.run.order,
         step_order=0,
         author_kind="agent",
-        author_name=snapshot.run.agent,
+        author_name=state.run.agent,
         content=tuple(content),
         status=status,
     )

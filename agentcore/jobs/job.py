@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from rq.exceptions import InvalidJobOperation
 from rq.job import Job
+from rq.serializers import JSONSerializer
 
 from ..dispatch import JOB
 
@@ -23,10 +25,23 @@ class AgentcoreJob(Job):
     @property
     def func(self) -> Callable[..., Any]:
         """The function to run; raises `InvalidJobOperation` for one that is not allowed."""
-        if self.func_name not in ALLOWED_FUNCTIONS or self.instance is not None:
-            raise InvalidJobOperation(f"The function {self.func_name!r} is not agentcore's; the job is refused.")
+        self._refuse_others()
         function: Callable[..., Any] = super().func
         return function
+
+    @property
+    def run_id(self) -> UUID:
+        """The run to look at; raises `InvalidJobOperation` for a job that is not agentcore's."""
+        self._refuse_others()
+        try:
+            (value,) = self.args
+            return UUID(value)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InvalidJobOperation(f"The job {self.id!r} names no run; it is refused.") from error
+
+    def _refuse_others(self) -> None:
+        if self.func_name not in ALLOWED_FUNCTIONS or self.instance is not None:
+            raise InvalidJobOperation(f"The function {self.func_name!r} is not agentcore's; the job is refused.")
 
     @property
     def success_callback(self) -> None:
@@ -45,3 +60,13 @@ class AgentcoreJob(Job):
 
     def send_webhooks(self, *args: Any, **kwargs: Any) -> None:
         """Send none: the worker calls no address that a job names."""
+
+
+def only_ours(options: dict[str, Any]) -> dict[str, Any]:
+    """Return a worker's options with JSON and a job class of ours, whatever its command line says.
+
+    The command line always gives both, and its defaults are for a worker that runs anything.
+    """
+    given = options.get("job_class")
+    ours = isinstance(given, type) and issubclass(given, AgentcoreJob)
+    return {**options, "serializer": JSONSerializer, "job_class": given if ours else AgentcoreJob}

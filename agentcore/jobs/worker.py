@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
+from contextlib import suppress
 from typing import Any
 
 import redis
+from django.db import connections
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
-from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from .job import AgentcoreJob
+from .alone import DRAIN
+from .job import only_ours
 
 logger = logging.getLogger("agentcore.jobs")
 
@@ -32,11 +36,7 @@ class AgentcoreWorker(Worker):
     max_connection_wait_time = 2.0
 
     def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
-        # The command line always gives both, and its defaults are for a worker that runs anything.
-        kwargs["serializer"] = JSONSerializer
-        if not _is_ours(kwargs.get("job_class")):
-            kwargs["job_class"] = AgentcoreJob
-        super().__init__(queues, *args, **kwargs)
+        super().__init__(queues, *args, **only_ours(kwargs))
         for queue in self.queues:
             # Upkeep of a queue reads jobs through the queue, not through the worker.
             queue.job_class, queue.serializer = self.job_class, self.serializer
@@ -75,6 +75,19 @@ class AgentcoreWorker(Worker):
             else:
                 return
 
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """Fork without an open database connection: closed by the horse, the parent's would be closed too."""
+        connections.close_all()
+        super().fork_work_horse(job, queue)
 
-def _is_ours(job_class: object) -> bool:
-    return isinstance(job_class, type) and issubclass(job_class, AgentcoreJob)
+    def setup_work_horse_signals(self) -> None:
+        """Have SIGTERM drain the run instead of killing the horse."""
+        super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        DRAIN.install()
+
+    def handle_warm_shutdown_request(self) -> None:
+        """Pass a request to stop on to the horse: its run is given back at its next step boundary."""
+        super().handle_warm_shutdown_request()  # type: ignore[no-untyped-call]
+        if self.horse_pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.horse_pid, signal.SIGTERM)

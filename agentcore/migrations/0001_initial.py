@@ -38,6 +38,19 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='SweepLease',
+            fields=[
+                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ('holder', models.CharField(blank=True, max_length=100, verbose_name='holder')),
+                ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='expires at')),
+            ],
+            options={
+                'verbose_name': 'sweep lease',
+                'verbose_name_plural': 'sweep leases',
+                'constraints': [models.CheckConstraint(condition=models.Q(('pk', 1)), name='agentcore_sweep_lease_only')],
+            },
+        ),
+        migrations.CreateModel(
             name='Run',
             fields=[
                 ('id', models.UUIDField(default=agentcore.ids.uuid7, editable=False, primary_key=True, serialize=False)),
@@ -53,6 +66,7 @@ class Migration(migrations.Migration):
                 ('worker', models.CharField(blank=True, max_length=100, verbose_name='worker')),
                 ('lease_expires_at', models.DateTimeField(blank=True, null=True, verbose_name='lease expires at')),
                 ('lost_leases', models.PositiveSmallIntegerField(default=0, verbose_name='lost leases')),
+                ('alone', models.BooleanField(default=False, verbose_name='driven alone')),
                 ('poisoned_at', models.DateTimeField(blank=True, null=True, verbose_name='poisoned at')),
                 ('available_at', models.DateTimeField(blank=True, null=True, verbose_name='available at')),
                 ('dispatched_at', models.DateTimeField(blank=True, null=True, verbose_name='dispatched at')),

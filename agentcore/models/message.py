@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -78,7 +79,7 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.author_kind} {self.order}.{self.step_order}"
 
-    @property
+    @cached_property
     def parts(self) -> tuple[parts.Part, ...]:
         """The typed content."""
         return parts.from_json(self.content)

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -78,7 +78,8 @@ class RunQuerySet(models.QuerySet["Run"]):
         lost = Q(status=RunStatus.RUNNING, lease_expires_at__lt=now)
         waiting = Q(status=RunStatus.WAITING, poisoned_at=None) & ~Exists(_calls_in(ToolCallStatus.WAITING))
         doubted = Exists(_calls_in(ToolCallStatus.EFFECT_UNVERIFIED))
-        return self.filter(((pending | lost) & _unhinted(now)) | (waiting & (~doubted | Exists(_last_event(now)))))
+        unhinted = _unhinted(now) | (lost & _HINT_IS_STALE)
+        return self.filter(((pending | lost) & unhinted) | (waiting & (~doubted | Exists(_last_event(now)))))
 
     def ahead_of(self, run: Run) -> RunQuerySet:
         """Return the live runs that `run` waits for in its thread's queue, first one first."""
@@ -108,6 +109,10 @@ def _last_event(now: datetime) -> models.QuerySet[Record]:
     """Return the last event of a run's log, if it is older than an approval may get."""
     deadline = now - timedelta(days=get_settings().approval_days)
     return Record.objects.filter(stream=OuterRef("stream"), seq=OuterRef("next_seq") - 1, created_at__lt=deadline)
+
+
+# A hint that went out before the lease ran out told nobody that it would.
+_HINT_IS_STALE = Q(dispatched_at__lt=F("lease_expires_at"))
 
 
 def _unhinted(now: datetime) -> Q:
@@ -163,6 +168,8 @@ class Run(models.Model):
     worker = models.CharField(_("worker"), max_length=100, blank=True)
     lease_expires_at = models.DateTimeField(_("lease expires at"), null=True, blank=True)
     lost_leases = models.PositiveSmallIntegerField(_("lost leases"), default=0)
+    # Whether its worker drives nothing else; and, of a run nobody drives, that its next worker must not either.
+    alone = models.BooleanField(_("driven alone"), default=False)
     poisoned_at = models.DateTimeField(_("poisoned at"), null=True, blank=True)
     available_at = models.DateTimeField(_("available at"), null=True, blank=True)
     dispatched_at = models.DateTimeField(_("dispatched at"), null=True, blank=True)
@@ -225,6 +232,11 @@ class Run(models.Model):
     def terminal(self) -> bool:
         """Whether the run has ended."""
         return RunStatus(self.status).terminal
+
+    @property
+    def hint_is_stale(self) -> bool:
+        """Whether the last hint went out before the run's lease ran out, and so was not about that."""
+        return bool(self.dispatched_at and self.lease_expires_at and self.dispatched_at < self.lease_expires_at)
 
     @property
     def used(self) -> Usage:

@@ -14,9 +14,9 @@ from .. import events, jsontext, registry
 from ..access import SYSTEM, get_policy, require
 from ..clock import NOW
 from ..engine import claim as claims
-from ..engine import ending, journal
+from ..engine import ending, write
 from ..engine.claim import Held
-from ..engine.journal import Commit, Move
+from ..engine.entry import Commit, Move, Moved
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -33,6 +33,7 @@ from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from . import runs, threads
 from .twins import twin
+from .units import unit
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000
@@ -67,6 +68,7 @@ def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str
     return decide([Decision(_pk(approval), "deny", digest, reason)], user=user)[0]
 
 
+@unit
 def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     """Take all the decisions, or none of them.
 
@@ -101,6 +103,7 @@ def pending(*, user: Any) -> Any:
     return Approval.objects.visible_to(user).pending().select_related("tool_call", "run").order_by("requested_at", "pk")
 
 
+@unit
 def expire(approval_id: UUID) -> bool:
     """Close an approval whose time has passed; the model is told. Returns whether this call did it."""
     approval = Approval.objects.filter(pk=approval_id).first()
@@ -155,13 +158,13 @@ def record(held: Held, entry: Commit, *, decided: int) -> None:
         entry = entry.and_then(
             Commit(
                 events=[events.RunResumed()],
-                run={"status": RunStatus.PENDING.value, "available_at": None},
+                run={"status": RunStatus.PENDING.value},
                 thread_events=[held.changed(RunStatus.PENDING)],
             )
         )
     try:
-        journal.record(held, entry)
-    except journal.Moved as error:
+        write.record(held, entry)
+    except Moved as error:
         raise AlreadyDecided from error
     if goes_on:
         runs.hint(held.run_id)

@@ -10,7 +10,8 @@ from .. import events
 from ..access import SYSTEM, require
 from ..definition import AgentDefinition
 from ..engine import claim as claims
-from ..engine import journal
+from ..engine import write
+from ..engine.entry import Commit
 from ..exceptions import NotFound
 from ..models import Message, Run, Thread
 from ..states import RunStatus
@@ -60,5 +61,5 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
         retry_of=str(run.retry_of_id) if run.retry_of_id else None,
     )
     said = [events.ThreadMessage(prompt.to_event())] if prompt else []
-    journal.record(held, journal.Commit(events=[created], thread_events=[*said, held.changed(RunStatus.PENDING)]))
+    write.record(held, Commit(events=[created], thread_events=[*said, held.changed(RunStatus.PENDING)]))
     runs.hint(run.pk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -15,13 +16,26 @@ from ..engine.loop import Outcome, advance
 from ..engine.runtime import Runtime, this_worker
 from ..models import Run
 from ..providers.base import AgentModel
-from . import runs
+from ..states import RunStatus
+from . import runs, versions
 
 
 async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
     """Drive a run until it ends, waits or is given back; then let the next of its thread go on."""
-    outcome = await advance(run_id, runtime or Runtime(this_worker()))
-    await sync_to_async(_pass_on, thread_sensitive=True)(run_id, outcome)
+    if runtime is None:
+        runtime = Runtime(this_worker())
+        try:
+            return await adrive(run_id, runtime)
+        finally:
+            await runtime.aclose()
+    try:
+        outcome = await advance(run_id, runtime)
+    except asyncio.CancelledError:
+        # It was given back in the middle of a step, if it was ours.
+        await asyncio.shield(runtime.read(_pass_on, run_id, Outcome.RELEASED))
+        raise
+    if outcome in _OWED:
+        await runtime.read(_pass_on, run_id, outcome)
     return outcome
 
 
@@ -77,13 +91,22 @@ async def _execute(
         definition = replace(definition, context=tuple(context))
     if recent_messages is not None:
         definition = replace(definition, recent_messages=recent_messages)
-    await adrive(found.pk, Runtime(this_worker(), definition=definition))
+    runtime = Runtime(this_worker(), definition=definition)
+    try:
+        await adrive(found.pk, runtime)
+    finally:
+        await runtime.aclose()
     return await runs.aget(found.pk, user=user)
 
 
+_OWED = (Outcome.ENDED, Outcome.RELEASED, Outcome.OTHER_VERSION)
+
+
 def _pass_on(run_id: UUID, outcome: Outcome) -> None:
-    """Send the hint that what was let go is owed: to the next run of the thread, or to this one again."""
+    """Do what is owed for a run that was let go: a hint for the next run of the thread, or for this one again."""
     if outcome is Outcome.ENDED:
         runs.dispatch_next(Run.objects.values_list("thread_id", flat=True).get(pk=run_id))
-    if outcome is Outcome.RELEASED and Run.objects.filter(pk=run_id, available_at=None).exists():
+    elif outcome is Outcome.OTHER_VERSION:
+        versions.defer(run_id)
+    elif Run.objects.filter(pk=run_id, status=RunStatus.PENDING, available_at=None).exists():
         runs.hint(run_id)

@@ -20,6 +20,7 @@ from ..streams import log
 from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
+from .units import unit
 
 MAX_TEXT = 200_000
 Content = str | Sequence[Part | dict[str, Any]]
@@ -44,6 +45,7 @@ def as_parts(content: Content) -> tuple[Part, ...]:
     return found
 
 
+@unit
 def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: str = "user", name: str = "") -> Message:
     """Save a message as the thread's next turn, without starting a run."""
     if author not in dict(AUTHORS):

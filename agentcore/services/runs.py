@@ -12,9 +12,9 @@ from .. import dispatch, events, jsontext
 from ..access import SYSTEM, get_policy
 from ..clock import NOW
 from ..engine import claim as claims
-from ..engine import ending, journal
+from ..engine import ending, write
 from ..engine.claim import Held
-from ..engine.journal import Commit
+from ..engine.entry import Commit
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
@@ -22,12 +22,14 @@ from ..states import RunStatus
 from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
+from .units import unit
 
 LONGEST_REASON = 500
 LONGEST_KIND = 64
 LONGEST_ID = 255
 
 
+@unit
 def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
     """Cancel a run: at once where no worker drives it, else as soon as its worker sees it; a no-op on an ended run."""
     found = get(_pk(run), user=user)
@@ -56,13 +58,14 @@ def end_held(held: Held, reason: str) -> None:
     reason = jsontext.clean_text(reason)[:LONGEST_REASON]
     asked = Commit(run={"cancel_requested_at": NOW, "cancel_reason": reason})
     if held.status is RunStatus.RUNNING:
-        journal.record(held, asked)
+        write.record(held, asked)
         return
     run = Run.objects.get(pk=held.run_id)
     over = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=reason)
-    journal.record(held, asked.and_then(over))
+    write.record(held, asked.and_then(over))
 
 
+@unit
 def resume(run: Run | UUID | str, *, user: Any) -> Run:
     """Let a poisoned run, one that has cost several workers, try again; raises `Conflict` for any other."""
     found = get(_pk(run), user=user)
@@ -74,10 +77,8 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
         if held is None:  # it has been parked since this transaction looked for it
             raise Conflict
         fresh = {"status": RunStatus.PENDING.value, "poisoned_at": None, "lost_leases": 0}
-        resumed = journal.Commit(
-            events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)]
-        )
-        journal.record(held, resumed)
+        resumed = Commit(events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)])
+        write.record(held, resumed)
         hint(found.pk)
     return get(found.pk, user=user)
 
@@ -115,12 +116,15 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
 
 
 def dispatch_next(thread: Thread | UUID) -> None:
-    """Send a hint for the run that is now first in a thread's queue, if there is one."""
+    """Send a hint for the run that is now first in a thread's queue, if there is one.
+
+    Runs that wait for no other have had a hint of their own.
+    """
     thread_id = thread.pk if isinstance(thread, Thread) else thread
     now = Run.objects.filter(thread_id=thread_id).live().values_list(DbNow(), flat=True).first()
     if now is None:
         return
-    for run_id in Run.objects.filter(thread_id=thread_id).ready(now).values_list("pk", flat=True):
+    for run_id in Run.objects.filter(thread_id=thread_id, queued=True).ready(now).values_list("pk", flat=True):
         hint(run_id)
 
 

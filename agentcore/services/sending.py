@@ -23,6 +23,7 @@ from ..states import RunStatus, ToolCallStatus
 from . import creating, messages, runs
 from .messages import Content
 from .twins import twin
+from .units import unit
 
 LONGEST_KEY = 200
 # Each time somebody else's run came first: so many senders at once would have to be faster.
@@ -68,6 +69,7 @@ class Started:
     created: bool
 
 
+@unit
 def start_once(
     definition: AgentDefinition,
     thread: Thread | UUID | str,
@@ -95,6 +97,7 @@ def start_once(
     raise Conflict("Other messages keep coming in this thread. Send this one again.")
 
 
+@unit
 def retry(run: Run | UUID | str, *, user: Any) -> Run:
     """Start a new run, on the agent's current version, for the prompt of one that failed or was canceled.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
@@ -17,8 +17,9 @@ from .. import dispatch, events
 from ..clock import NOW
 from ..conf import get_settings
 from ..engine import claim as claims
-from ..engine import ending, journal
-from ..models import Approval, Run
+from ..engine import ending, write
+from ..engine.entry import Commit
+from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
 from . import approvals, runs
@@ -30,6 +31,11 @@ NOBODY_ANSWERED = (
     "A call of this run may have taken effect, and nobody said in time whether it did. Find out and answer it; "
     "then the run can be retried."
 )
+
+# How many missed passes end a sweeper's turn, and how soon after a lease has lapsed it is looked at.
+MISSED_PASSES = 3
+AFTER_A_LAPSE = 0.05
+SHORTEST = 1 / 8  # of an interval
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,41 @@ def sweep() -> SweepReport:
     return report
 
 
+def interval() -> float:
+    """Return how many seconds lie between two passes."""
+    return get_settings().sweep_seconds
+
+
+def sweep_in_turn(holder: str) -> SweepReport | None:
+    """Run one pass if it is `holder`'s turn; None where another sweeper, who lives, has the lease.
+
+    The lease saves work and is no lock: two passes at once do what one does.
+    """
+    if not SweepLease.objects.take(holder[:100], interval() * MISSED_PASSES):
+        return None
+    return sweep()
+
+
+def hand_over(holder: str) -> None:
+    """Let another sweeper take its turn at once, as a sweeper that ends does."""
+    SweepLease.objects.give_up(holder[:100])
+
+
+def seconds_until_next() -> float:
+    """Return how long to wait for the next pass: an interval, less where a lease runs out meanwhile.
+
+    A living worker renews long before, so what is about to run out has most likely lost its worker.
+    """
+    now = _db_now()
+    soon = Run.objects.filter(
+        status=RunStatus.RUNNING, lease_expires_at__gte=now, lease_expires_at__lt=now + timedelta(seconds=interval())
+    )
+    lapse = soon.order_by("lease_expires_at").values_list("lease_expires_at", flat=True).first()
+    if lapse is None:
+        return interval()
+    return max((lapse - now).total_seconds() + AFTER_A_LAPSE, interval() * SHORTEST)
+
+
 def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
     """Deal with one row, and count under the name of what was done to it; one that defies it is logged."""
     try:
@@ -85,7 +126,7 @@ def _settle(run: Run) -> str:
     """Give one orphan an owner or an end; returns what was done, under its name in the report."""
     if run.status == RunStatus.WAITING:
         return _resume_or_end(run.pk)
-    if run.status == RunStatus.RUNNING and run.lost_leases + 1 >= get_settings().poison_after:
+    if run.status == RunStatus.RUNNING and run.lost_leases + run.alone >= get_settings().poison_after:
         return "poisoned" if _park(run.pk) else ""
     return "hinted" if _hint(run) else ""
 
@@ -100,9 +141,10 @@ def _db_now() -> datetime:
 def _hint(run: Run) -> int:
     """Send one hint for an orphan, unless another sweep has just done so."""
     # The count, not the time: SQLite keeps times as text, of more than one precision.
-    claimed = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count).update(
-        dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1
-    )
+    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count)
+    # What was sent before this lease ran out was about something else, and is no reason to be patient from now on.
+    afresh = run.hint_is_stale and run.dispatch_count > 1
+    claimed = mine.update(dispatched_at=DbNow(), dispatch_count=1 if afresh else F("dispatch_count") + 1)
     if claimed and not dispatch.enqueue(run.pk):
         # Nothing is outstanding, so the next pass may try again at once.
         Run.objects.filter(pk=run.pk).update(dispatched_at=None, dispatch_count=0)
@@ -117,15 +159,15 @@ def _park(run_id: UUID) -> int:
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
             return 0
-        entry = journal.Commit(
+        entry = Commit(
             events=[events.RunWaiting([WaitingReason.POISONED.value])],
-            run={"status": RunStatus.WAITING.value, "lease_expires_at": None, "poisoned_at": NOW},
+            run={"status": RunStatus.WAITING.value, "poisoned_at": NOW},
             thread_events=[held.changed(RunStatus.WAITING)],
         )
         if run.cancel_requested_at is not None:
             # No worker lived long enough to see the cancel, and no person owes it an answer.
             entry = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
-        journal.record(held, entry)
+        write.record(held, entry)
     logger.error(
         "parked: %s lost leases", get_settings().poison_after, extra={"run_id": str(run_id), "action": "parked"}
     )
@@ -141,15 +183,15 @@ def _resume_or_end(run_id: UUID) -> str:
             return ""
         if run.tool_calls.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
             over = ending.end(held, run, RunStatus.FAILED, code="effect_unverified", message=NOBODY_ANSWERED)
-            journal.record(held, over)
+            write.record(held, over)
             done = "ended"
         else:
-            entry = journal.Commit(
+            entry = Commit(
                 events=[events.RunResumed()],
                 run={"status": RunStatus.PENDING.value},
                 thread_events=[held.changed(RunStatus.PENDING)],
             )
-            journal.record(held, entry)
+            write.record(held, entry)
             runs.hint(run_id)
             done = "resumed"
     if done == "ended":

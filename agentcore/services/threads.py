@@ -16,10 +16,12 @@ from ..ids import uuid7
 from ..models import Thread
 from ..streams import log
 from .twins import twin
+from .units import unit
 
 LONGEST_TITLE = 200
 
 
+@unit
 def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = None) -> Thread:
     """Create a thread owned by `user`; SYSTEM creates one without an owner."""
     require(user)

@@ -12,19 +12,21 @@ from ..access import SYSTEM, get_policy
 from ..engine import claim as claims
 from ..engine import ending
 from ..engine.claim import Held
-from ..engine.journal import Commit, Move
+from ..engine.entry import Commit, Move
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..streams import log
 from . import approvals, runs
 from .twins import twin
+from .units import unit
 
 Answer = Literal["happened", "run_again", "give_up"]
 ANSWERS: tuple[Answer, ...] = ("happened", "run_again", "give_up")
 AFTER_THE_END: tuple[Answer, ...] = ("happened", "give_up")
 
 
+@unit
 def resolve(
     run: Run | UUID | str, call_id: str, answer: Answer, *, user: Any, result: Any = None, reason: str = ""
 ) -> ToolCall:

@@ -13,7 +13,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from ..clock import offset
 from .models import Stream
 
-__all__ = ["DbNow", "clock", "id_in", "id_out", "later", "time_out"]
+__all__ = ["DbNow", "clock", "id_in", "id_out", "later", "row_lock", "time_out"]
 
 # As long as Python writes a time, so that the two compare as text.
 _FORMAT = "'%%Y-%%m-%%d %%H:%%M:%%f000'"
@@ -27,11 +27,11 @@ def clock(connection: BaseDatabaseWrapper) -> str:
     return f"(clock_timestamp() + interval '{ahead:f} seconds')" if ahead else "clock_timestamp()"
 
 
-def later(connection: BaseDatabaseWrapper) -> str:
-    """Return the expression for a time some seconds (one parameter) after the database's time."""
+def later(connection: BaseDatabaseWrapper, seconds: str = "%s") -> str:
+    """Return the expression for a time some seconds (an expression; by default a parameter) after the database's."""
     if connection.vendor == "sqlite":
-        return f"{clock(connection)[:-1]}, %s || ' seconds')"
-    return f"{clock(connection)} + %s * interval '1 second'"
+        return f"{clock(connection)[:-1]}, ({seconds}) || ' seconds')"
+    return f"{clock(connection)} + {seconds} * interval '1 second'"
 
 
 class DbNow(Func):
@@ -44,6 +44,16 @@ class DbNow(Func):
     ) -> tuple[str, tuple[str | int, ...]]:
         """Return the expression of `clock`."""
         return clock(connection), ()
+
+
+def row_lock(connection: BaseDatabaseWrapper, table: str, *, skip_locked: bool = False) -> str:
+    """Return the clause that locks the rows of `table` as an UPDATE would; SQLite has one writer, and needs none.
+
+    Not FOR UPDATE: that would also wait for whoever inserts a row that refers to one of these.
+    """
+    if connection.vendor != "postgresql":
+        return ""
+    return f" FOR NO KEY UPDATE OF {table}" + (" SKIP LOCKED" if skip_locked else "")
 
 
 def id_in(connection: BaseDatabaseWrapper, value: UUID) -> Any:

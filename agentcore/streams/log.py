@@ -15,18 +15,17 @@ from uuid import UUID
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import dialect, hints
-from .exceptions import StreamClosed, StreamMissing
+from . import bulk, dialect, hints
+from .exceptions import StreamBusy, StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
 
-__all__ = ["Append", "Encoder", "Entry", "append", "close", "create", "read", "read_batch", "write", "write_many"]
+__all__ = ["Append", "Encoder", "Entry", "Own", "append", "close", "create", "read", "read_batch", "store", "write"]
 
 Encoder = Callable[[int, datetime], bytes]
 """Given a position and the database's time, return the bytes to store."""
 
 _RECORDS = Record._meta.db_table
 _STREAMS = Stream._meta.db_table
-_ROWS_PER_INSERT = 200  # four variables a row, and SQLite's oldest limit is 999
 _STREAMS_PER_SELECT = 100  # SQLite takes 500 terms in a compound SELECT
 
 
@@ -48,6 +47,14 @@ class Append:
     payloads: Sequence[bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Records for a stream that allocates its positions itself."""
+
+    stream_id: UUID
+    encoders: Sequence[Encoder]
+
+
 def create(name: str, sequencer: str = Sequencer.OWN, content_type: str = "application/json") -> Stream:
     """Create an empty stream."""
     return Stream.objects.using(_alias()).create(name=name, sequencer=sequencer, content_type=content_type)
@@ -58,17 +65,7 @@ def write(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
 
     The caller holds the row that allocates; the log only guards uniqueness.
     """
-    write_many([Append(stream_id, first_seq, payloads)])
-
-
-def write_many(appends: Sequence[Append]) -> None:
-    """Store the appends of many streams with one statement; see `write`."""
-    alias = _alias()
-    if not connections[alias].in_atomic_block:
-        raise transaction.TransactionManagementError("log.write needs the transaction that allocated the positions")
-    _insert(connections[alias], appends)
-    for item in appends:
-        _announce(alias, item)
+    store([Append(stream_id, first_seq, payloads)])
 
 
 def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
@@ -76,27 +73,48 @@ def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
 
     Joins an open transaction, else opens one.
     """
+    with transaction.atomic(using=_alias()):
+        return store([], [Own(stream_id, encoders)])[stream_id]
+
+
+def store(appends: Sequence[Append], own: Sequence[Own] = (), *, skip_locked: bool = False) -> dict[UUID, int]:
+    """Store the records of many streams with one statement, in the caller's transaction.
+
+    Returns the first position given to each stream that allocates its own. With
+    `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
+    """
     alias = _alias()
+    connection = connections[alias]
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
+    allocated = _allocate(connection, own, skip_locked=skip_locked) if own else {}
+    encoded = [
+        Append(item.stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(item.encoders)])
+        for item in own
+        for first, now in [allocated[item.stream_id]]
+    ]
+    written = [item for item in (*appends, *encoded) if item.payloads]
+    if written:
+        _insert(connection, written)
+        # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
+        transaction.on_commit(lambda: _announce(written), using=alias, robust=True)
+    return {stream_id: first for stream_id, (first, _) in allocated.items()}
+
+
+def close(*stream_ids: UUID) -> None:
+    """Close streams for good; closing one twice is no error."""
+    alias = _alias()
+    connection = connections[alias]
     with transaction.atomic(using=alias):
-        connection = connections[alias]
-        first_seq, now = _allocate(connection, stream_id, len(encoders))
-        payloads = [encode(first_seq + offset, now) for offset, encode in enumerate(encoders)]
-        item = Append(stream_id, first_seq, payloads)
-        _insert(connection, [item])
-        _announce(alias, item)
-    return first_seq
-
-
-def close(stream_id: UUID) -> None:
-    """Close a stream for good; closing it twice is no error."""
-    alias = _alias()
-    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {dialect.clock(connections[alias])}) WHERE id = %s",
-            [dialect.id_in(connections[alias], stream_id)],
+        closed = bulk.execute(
+            connection,
+            f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {dialect.clock(connection)}) FROM wanted "
+            f"WHERE {_STREAMS}.id = wanted.id RETURNING {_STREAMS}.id",
+            [bulk.column(connection, Stream, "id")],
+            [(stream_id,) for stream_id in stream_ids],
         )
-        if not cursor.rowcount:
-            raise StreamMissing(str(stream_id))
+    if len(closed) != len(stream_ids):
+        raise StreamMissing("There is no such stream to close.")
 
 
 def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
@@ -119,44 +137,59 @@ def _alias() -> str:
     return router.db_for_write(Stream)
 
 
-def _allocate(connection: BaseDatabaseWrapper, stream_id: UUID, count: int) -> tuple[int, datetime]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"UPDATE {_STREAMS} SET next_seq = next_seq + %s WHERE id = %s AND sequencer = %s AND closed_at IS NULL "
-            f"RETURNING next_seq, {dialect.clock(connection)}",
-            [count, dialect.id_in(connection, stream_id), Sequencer.OWN.value],
-        )
-        rows = cursor.fetchall()
-    if not rows:
-        raise _refusal(connection.alias, stream_id)
-    next_seq, now = rows[0]
-    return next_seq - count, dialect.time_out(now)
+def _allocate(
+    connection: BaseDatabaseWrapper, own: Sequence[Own], *, skip_locked: bool
+) -> dict[UUID, tuple[int, datetime]]:
+    """Lock the streams in the order of their ids, and give each as many positions as it has records."""
+    columns = [bulk.column(connection, Stream, "id"), bulk.extra("records", "bigint")]
+    counts = {item.stream_id: len(item.encoders) for item in own}
+    if len(counts) != len(own):
+        raise ValueError("a stream is named twice")
+    rows = bulk.execute(
+        connection,
+        f", locked AS (SELECT stream.id, wanted.records FROM {_STREAMS} stream JOIN wanted ON wanted.id = stream.id "
+        "WHERE stream.sequencer = %s AND stream.closed_at IS NULL ORDER BY stream.id"
+        f"{dialect.row_lock(connection, 'stream', skip_locked=skip_locked)}) "
+        f"UPDATE {_STREAMS} SET next_seq = next_seq + locked.records FROM locked WHERE {_STREAMS}.id = locked.id "
+        f"RETURNING {_STREAMS}.id, next_seq, {dialect.clock(connection)}",
+        columns,
+        sorted(counts.items()),
+        [Sequencer.OWN.value],
+    )
+    found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in rows}
+    missing = [stream_id for stream_id in counts if stream_id not in found]
+    if missing:
+        raise _refusal(connection.alias, missing)
+    return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
 
 
-def _refusal(alias: str, stream_id: UUID) -> StreamClosed | StreamMissing:
-    stream = Stream.objects.using(alias).filter(pk=stream_id).first()
-    if stream is None:
-        return StreamMissing(f"There is no stream {stream_id}.")
-    if stream.sequencer != Sequencer.OWN:
-        return StreamMissing(f"The positions of stream {stream_id} are allocated by its writer.")
-    return StreamClosed(f"Stream {stream_id} is closed.")
+def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
+    known = Stream.objects.using(alias).in_bulk(missing)
+    for stream_id in missing:
+        stream = known.get(stream_id)
+        if stream is None:
+            return StreamMissing(f"There is no stream {stream_id}.")
+        if stream.sequencer != Sequencer.OWN:
+            return StreamMissing(f"The positions of stream {stream_id} are allocated by its writer.")
+        if stream.closed_at is not None:
+            return StreamClosed(f"Stream {stream_id} is closed.")
+    return StreamBusy(missing)
 
 
 def _insert(connection: BaseDatabaseWrapper, appends: Iterable[Append]) -> None:
+    columns = [bulk.column(connection, Record, name) for name in ("stream", "seq", "append_seq", "data")]
+    names = ", ".join(item.name for item in columns)
     rows = [
-        (dialect.id_in(connection, item.stream_id), item.first_seq + offset, item.first_seq, payload)
+        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
         for item in appends
         for offset, payload in enumerate(item.payloads)
     ]
-    row = f"(%s, %s, %s, %s, {dialect.clock(connection)})"
-    with connection.cursor() as cursor:
-        for start in range(0, len(rows), _ROWS_PER_INSERT):
-            chunk = rows[start : start + _ROWS_PER_INSERT]
-            cursor.execute(
-                f"INSERT INTO {_RECORDS} (stream_id, seq, append_seq, data, created_at) "
-                f"VALUES {', '.join([row] * len(chunk))}",
-                [value for values in chunk for value in values],
-            )
+    bulk.execute(
+        connection,
+        f"INSERT INTO {_RECORDS} ({names}, created_at) SELECT {names}, {dialect.clock(connection)} FROM wanted",
+        columns,
+        rows,
+    )
 
 
 def _select(
@@ -180,9 +213,6 @@ def _select(
             found[stream_id].append(Entry(stream_id, seq, bytes(data)))
 
 
-def _announce(alias: str, item: Append) -> None:
-    if item.payloads:
-        # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-        transaction.on_commit(
-            lambda: hints.publish(item.stream_id, item.first_seq, item.payloads), using=alias, robust=True
-        )
+def _announce(written: Sequence[Append]) -> None:
+    for item in written:
+        hints.publish(item.stream_id, item.first_seq, item.payloads)

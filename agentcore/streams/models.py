@@ -46,9 +46,15 @@ class Record(models.Model):
     """One entry of a stream: the bytes every transport sends as they are."""
 
     pk = models.CompositePrimaryKey("stream_id", "seq")
-    # No index of its own: the primary key begins with it.
+    # No index of its own: the primary key begins with it. No constraint either: only the log writes here, under
+    # the stream's row or the row that sequences it, and a check for every delta would cost more than its insert.
     stream = models.ForeignKey(
-        Stream, on_delete=models.CASCADE, db_index=False, related_name="records", verbose_name=_("stream")
+        Stream,
+        on_delete=models.CASCADE,
+        db_constraint=False,
+        db_index=False,
+        related_name="records",
+        verbose_name=_("stream"),
     )
     seq = models.BigIntegerField(_("position"))
     append_seq = models.BigIntegerField(_("first position of its append"))

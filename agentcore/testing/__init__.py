@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from .checker import Evidence, History, Violation, check_invariants
 from .clock import FakeClock, fake_clock
+from .http_model import HttpModel
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
 from .proxy import FaultProxy
 from .run import run_until_idle
 
-__all__ = ["Call", "FakeClock", "FaultProxy", "ScriptedModel", "Turn", "UnexpectedCall", "fake_clock", "run_until_idle"]
+__all__ = [
+    "Call",
+    "Evidence",
+    "FakeClock",
+    "FaultProxy",
+    "History",
+    "HttpModel",
+    "ScriptedModel",
+    "Turn",
+    "UnexpectedCall",
+    "Violation",
+    "check_invariants",
+    "fake_clock",
+    "run_until_idle",
+]

@@ -15,6 +15,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, UnknownAgent
 from ..ids import uuid7
+from ..outage import is_outage
 
 logger = logging.getLogger("agentcore.web")
 
@@ -28,7 +29,13 @@ _TITLES = {
     409: "Conflict",
     413: "The request is too large",
     500: "Something went wrong",
+    503: "Not available now",
 }
+
+RETRY_AFTER = 2  # seconds; what is away for longer is asked for again
+UNAVAILABLE = (
+    "The database does not answer now. Send the same again in a moment: with the same key, nothing happens twice."
+)
 
 
 # What the framework itself refuses: a missing CSRF token, a body that is not JSON.
@@ -90,10 +97,19 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(Exception)
     def defect(request: HttpRequest, error: Exception) -> HttpResponse:
+        if is_outage(error):
+            return unavailable(error)
         detail = (
             "Something went wrong here. Try again; if it lasts, give the id of this problem to whoever runs the site."
         )
         return problem(500, "internal_error", detail, error=error)
+
+
+def unavailable(error: Exception) -> HttpResponse:
+    """Return the answer to a request that the database could not serve: the same one may be sent again."""
+    response = problem(503, "unavailable", UNAVAILABLE, error=error)
+    response["Retry-After"] = str(RETRY_AFTER)
+    return response
 
 
 def urls_of(api: NinjaAPI) -> list[URLPattern]:

@@ -1,8 +1,10 @@
-"""Keep an uploaded file: check it, read it, store bytes and row."""
+"""Keep an uploaded file: check it, read it, store bytes and row; and give back those bytes or none."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 from typing import Any
 
 from django.core.files.base import ContentFile
@@ -12,9 +14,11 @@ from supportdemo.cases.models import Case
 from supportdemo.problems import Problem
 
 from .extract import extract
-from .models import Attachment
+from .models import Attachment, random_name
 from .names import clean_name
 from .sniff import MAX_BYTES, sniff
+
+logger = logging.getLogger("supportdemo.files")
 
 MAX_FILES = 20
 
@@ -40,10 +44,50 @@ def store(case: Case, owner: Any, upload: UploadedFile) -> Attachment:
         status=found.status,
         error=found.error,
     )
-    attachment.file.save(name, ContentFile(data), save=False)
+    _keep(attachment, data)
     try:
         attachment.save(force_insert=True)
     except BaseException:
         attachment.file.delete(save=False)
         raise
     return attachment
+
+
+def read(attachment: Attachment) -> bytes:
+    """Return exactly what was uploaded; raises `Problem` where the store has lost it, or has something else."""
+    try:
+        with attachment.file.open("rb") as file:
+            data: bytes = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        _log("file_missing", attachment)
+        raise Problem(410, "file_missing", "The file is not in the store any more. Ask for it to be sent again.") from (
+            error
+        )
+    except OSError as error:
+        _log("file_unreadable", attachment)
+        raise _unavailable() from error
+    if hashlib.sha256(data).hexdigest() != attachment.sha256:
+        _log("file_damaged", attachment)
+        raise Problem(410, "file_damaged", "The stored file is not the one that was sent. Ask for it to be sent again.")
+    return data
+
+
+def _keep(attachment: Attachment, data: bytes) -> None:
+    """Store the bytes under a name of their own; a store that takes no more keeps no part of them."""
+    storage, name = attachment.file.storage, random_name(attachment, "")
+    try:
+        attachment.file.name = storage.save(name, ContentFile(data))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            storage.delete(name)
+        _log("file_not_stored", attachment)
+        raise _unavailable() from error
+
+
+def _unavailable() -> Problem:
+    detail = "Files cannot be stored or read now. Nothing was kept; try again in a minute."
+    return Problem(503, "file_store", detail, retry_after=60)
+
+
+def _log(action: str, attachment: Attachment) -> None:
+    logger.error("%s: attachment %s", action, attachment.pk, extra={"action": action}, exc_info=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -14,7 +15,7 @@ from supportdemo.cases.access import case_to_write
 from supportdemo.problems import Problem, json_view
 
 from .models import Attachment
-from .store import store
+from .store import read, store
 
 UPLOADS = RateLimit("upload", times=20, seconds=60)
 
@@ -37,8 +38,12 @@ def upload(request: HttpRequest, case_id: UUID) -> HttpResponseBase:
 def download(request: HttpRequest, attachment_id: UUID) -> HttpResponseBase:
     """Send a file to somebody who may open its case: as a download, never as a page of this site."""
     attachment = get_object_or_404(Attachment.objects.visible_to(request.user), pk=attachment_id)
+    try:
+        data = read(attachment)
+    except Problem as problem:
+        return problem.response()
     response = FileResponse(
-        attachment.file.open("rb"),
+        BytesIO(data),
         as_attachment=True,
         filename=attachment.original_name,
         content_type=attachment.media_type,

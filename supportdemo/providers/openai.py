@@ -28,6 +28,8 @@ from .openai_wire import OUTPUT_TOOL, Body, body_of, finish_reason, model_error,
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
+CUT_OFF = {"length", "content_filter"}
+"""Ends after which the arguments of a call may be only half of what was meant, or not meant at all."""
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -91,13 +93,17 @@ class OpenAIModel:
             base_url=self._base_url,
             max_retries=0,
             timeout=openai.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            # The request holds the key and the conversation: they go to the address that was configured, or nowhere.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         ) as client:
             turn = _Turn()
             async with aclosing(self._turn(client, body, turn)) as events:
                 async for event in events:
                     yield event
-            # Cut off at the token limit, the arguments are only half of what was meant.
-            if turn.requests and turn.finish != "length":
+            if turn.finish in CUT_OFF:
+                yield StepFinished(finish_reason(turn.finish))
+                return
+            if turn.requests:
                 for call in turn.requests:
                     yield CallRequested(call.call_id or f"call_{uuid4().hex[:16]}", call.name, call.arguments or "{}")
                 yield StepFinished("tool_calls")
@@ -127,6 +133,7 @@ class OpenAIModel:
                 **optional,
             )
             async with stream:
+                _check_type(stream.response.headers.get("content-type", ""))
                 async for chunk in stream:
                     if chunk.usage:
                         yield UsageReported(usage_of(chunk.usage))
@@ -141,6 +148,15 @@ class OpenAIModel:
         if not turn.finish:
             # The connection was closed politely, but before the model had finished.
             raise ModelError("The model provider's answer broke off.", code="network")
+
+
+def _check_type(content_type: str) -> None:
+    """Raise `ModelError` for an answer that is no stream, such as the page of a proxy that asks for a login."""
+    if content_type.partition(";")[0].strip().lower() != "text/event-stream":
+        raise ModelError(
+            f"The model provider answered with {content_type[:60] or 'nothing one could read'}, not with a stream.",
+            code="provider_error",
+        )
 
 
 def _delta(delta: Any, turn: _Turn) -> list[ModelEvent]:

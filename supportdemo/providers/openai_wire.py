@@ -146,7 +146,7 @@ def _code(status: int, named: set[str], message: str) -> str:
         return "timeout"
     if status in (503, 529) or "overloaded_error" in named:
         return "overloaded"
-    return "invalid_request" if 400 <= status < 500 else "provider_error"
+    return "invalid_request" if 300 <= status < 500 else "provider_error"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

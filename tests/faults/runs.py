@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from agentcore import SYSTEM
@@ -9,6 +11,22 @@ from agentcore.models import Run
 from tests.testapp import agents
 
 LONG = 40  # seconds; a loaded machine starts a worker slowly
+
+
+def settings_of_process(**values: Any) -> dict[str, str]:
+    """The environment that changes agentcore's settings for one process."""
+    return {"AGENTCORE_TEST_SETTINGS": json.dumps(values)}
+
+
+def failpoints(directory: Path, **actions: str) -> dict[str, str]:
+    """The environment that makes processes meet failpoints; each fires once in all that share the directory."""
+    spec = ";".join(f"{name}={action}" for name, action in actions.items())
+    return {"AGENTCORE_FAILPOINTS": spec, "AGENTCORE_FAILPOINT_DIR": str(directory)}
+
+
+def driver_of(run: Run) -> int:
+    """The pid of the process that drives a run, or drove it last."""
+    return int(Run.objects.get(pk=run.pk).worker.rpartition(":")[2])
 
 
 def send(agent: Any, thread: Any, text: str = "go") -> Run:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from agentcore import Checkable, ToolContext, tool
+from asgiref.sync import sync_to_async
+
+from agentcore import SYSTEM, Checkable, ToolContext, tool
 from agentcore.providers.base import StepFinished, TextDelta, UsageReported
+from agentcore.services import events
 from agentcore.testing import Turn
 from agentcore.usage import Usage
 from tests.integration.room import (
@@ -107,6 +111,12 @@ def make_waiting_for_gated():
     return room, room.play()
 
 
+def spoken(run_id: Any) -> list[str]:
+    """The deltas that are in a run's log."""
+    found = events.read(run_id, user=SYSTEM).events
+    return [event["text"] for event in found if event["type"] == "text.delta"]
+
+
 class DiesMidText:
     """Dies after half a sentence, as often as it is told to."""
 
@@ -119,6 +129,8 @@ class DiesMidText:
     async def stream(self, request):
         self.calls += 1
         yield TextDelta(f"Attempt {self.calls} ")
+        while f"Attempt {self.calls} " not in await sync_to_async(spoken)(request.run_id):  # noqa: ASYNC110 - what it waits for is a commit
+            await asyncio.sleep(0.01)
         if self.deaths:
             self.deaths -= 1
             raise Died

@@ -8,15 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
 from django.db.models import F
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent
+from agentcore.engine import snapshot, takeover
+from agentcore.engine.claim import Allocation, Claim, Take
+from agentcore.engine.entry import Commit, NotClaimed
+from agentcore.engine.journal import commit_batch
 from agentcore.engine.runtime import Runtime
+from agentcore.engine.write import Order
+from agentcore.events import RunStarted
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
+from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, run_until_idle
 from agentcore.tools import Tool
 
@@ -87,6 +95,25 @@ def lapse(run: Run) -> None:
     """Let the lease run out, and the grace of every hint: what time does to a run whose worker is gone."""
     Run.objects.filter(pk=run.pk, status="running").update(lease_expires_at=timezone.now() - AGO)
     Run.objects.filter(pk=run.pk, dispatched_at__isnull=False).update(dispatched_at=F("dispatched_at") - AGO)
+
+
+def claim(run_id: UUID, worker: str = "worker") -> Claim | None:
+    """Claim a run as a worker does, and do no more; None where it cannot be claimed."""
+    state = snapshot.load(run_id)
+    taken = Claim.of(state.run)
+    started = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
+    left = takeover.left_open(run_id, taken.attempt, snapshot.WORKER_LOST) if state.lapsed else None
+    entry = started.and_then(left) if left else started
+    order = Order(taken, entry, Take(taken, state.run.next_seq, worker, alone=True))
+    return None if isinstance(commit_batch([order])[0], NotClaimed) else taken
+
+
+def commit(claim: Claim, entry: Commit) -> Allocation:
+    """Commit an entry under a claim, or raise why it was refused."""
+    (outcome,) = commit_batch([Order(claim, entry)])
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def die_driving(run: Run) -> None:

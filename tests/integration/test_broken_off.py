@@ -11,7 +11,9 @@ import pytest
 from django.db import connections, transaction
 
 from agentcore import SYSTEM, Checkable, Limits, ToolContext, registry, tool
-from agentcore.engine import ending, journal, watch
+from agentcore.engine import claim as claims
+from agentcore.engine import ending, write
+from agentcore.engine.entry import Moved
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
 from agentcore.models import Approval, Message
@@ -87,25 +89,26 @@ def test_a_cancel_that_meets_the_steps_commit_keeps_its_text_and_tokens_once(mon
 
     model = HoldsItsEnd()
     run = make(model, [look]).send()
-    seen, committed, real_peek, real_commit = threading.Event(), threading.Event(), watch.peek, journal.commit
+    seen, committed, real_ours, real_write = threading.Event(), threading.Event(), claims.ours, write.write
 
-    def peek(claim):
+    def ours(watched):
         if seen.is_set() and not committed.is_set():
             race(lambda: runs.cancel(run.pk, user=SYSTEM))
             model.go_on.set()
             time.sleep(0.3)  # the step's commit queues up behind this look
-        return real_peek(claim)
+        return real_ours(watched)
 
-    def commit(claim, entry):
-        done = real_commit(claim, entry)
-        if any(event.type == "text.delta" for event in entry.events if hasattr(event, "type")):
-            seen.set()
-        if entry.inserts and any(insert.row.__class__.__name__ == "ToolCall" for insert in entry.inserts):
-            committed.set()
+    def commit(orders):
+        done = real_write(orders)
+        for order in orders:
+            if any(event.type == "text.delta" for event in order.entry.events if hasattr(event, "type")):
+                seen.set()
+            if any(insert.row.__class__.__name__ == "ToolCall" for insert in order.entry.inserts):
+                committed.set()
         return done
 
-    monkeypatch.setattr(watch, "peek", peek)
-    monkeypatch.setattr(journal, "commit", commit)
+    monkeypatch.setattr(claims, "ours", ours)
+    monkeypatch.setattr(write, "write", commit)
     drive(run)
     assert fresh(run).status == "canceled"
     assert Message.objects.filter(run=run, author_kind="agent").count() == 1
@@ -272,14 +275,14 @@ class Deadline(Exception):
 
 def test_a_jobs_own_deadline_is_no_failure_of_the_run(monkeypatch):
     run = make([Turn(text="ok")]).send()
-    real = journal.commit
+    real = write.write
 
-    def commit(claim, entry):
-        if any(getattr(event, "type", "") == "step.finished" for event in entry.events):
+    def commit(orders):
+        if any(getattr(event, "type", "") == "step.finished" for order in orders for event in order.entry.events):
             raise Deadline
-        return real(claim, entry)
+        return real(orders)
 
-    monkeypatch.setattr(journal, "commit", commit)
+    monkeypatch.setattr(write, "write", commit)
     (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker", gives_up_on=(Deadline,))))
     assert isinstance(outcome, Deadline)
     assert fresh(run).status == "running" and types(run)[-1] != "done"
@@ -292,22 +295,22 @@ def test_only_a_transaction_around_the_drive_is_called_one(monkeypatch):
     def refuse(*args):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(journal, "claim", refuse)
+    monkeypatch.setattr(write, "write", refuse)
     (refusal,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
     assert type(refusal) is RuntimeError and "something else" in str(refusal)
 
 
 def test_an_end_that_never_fits_its_rows_is_left_to_the_next_worker(monkeypatch):
     run = make([Turn(text="ok")], limits=Limits(max_steps=0)).send()
-    tries, real = [], journal.commit
+    tries, real = [], write.write
 
-    def commit(claim, entry):
-        if entry.run.get("status") == "failed":
+    def commit(orders):
+        if any(order.entry.run.get("status") == "failed" for order in orders):
             tries.append(1)
-            raise journal.Moved("never")
-        return real(claim, entry)
+            raise Moved("never")
+        return real(orders)
 
-    monkeypatch.setattr(journal, "commit", commit)
+    monkeypatch.setattr(write, "write", commit)
     (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
     assert outcome == "lost" and 1 < len(tries) < 100
     assert fresh(run).status == "running" and types(run)[-1] != "done"

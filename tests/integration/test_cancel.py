@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM, ToolContext, registry, tool
-from agentcore.engine import ending, suspend, takeover
+from agentcore import SYSTEM, ToolContext, failpoints, registry, tool
+from agentcore.engine import ending
 from agentcore.exceptions import Conflict, ModelError
 from agentcore.models import Message, Run, ToolCall
 from agentcore.providers.base import StepFinished, TextDelta, UsageReported
 from agentcore.services import execution, runs, sending
 from agentcore.testing import Turn, run_until_idle
 from agentcore.usage import Usage
-from tests.integration.room import assert_ended_once, driven, fresh, log, make, race, types
+from tests.integration.room import assert_ended_once, claim, driven, fresh, log, make, race, types
 from tests.stack import wait_for
 
 PROMPTLY = 1.5  # seconds: "about a second", on a machine that is busy with other tests
@@ -244,30 +244,20 @@ def test_a_run_whose_call_may_have_happened_is_not_retried():
 
 @pytest.mark.django_db
 @pytest.mark.covers("promise:P8")
-def test_a_cancel_at_the_moment_of_suspending_ends_the_run_instead_of_leaving_it_waiting(monkeypatch):
-    really = suspend.suspend
-
-    def after_a_cancel(claim: Any, blocked: Any) -> None:
-        runs.cancel(claim.run_id, user=SYSTEM, reason="Just now.")
-        really(claim, blocked)
-
-    monkeypatch.setattr(suspend, "suspend", after_a_cancel)
-    run = make([Turn(calls=[("pay", {"cents": 1})])], [pay]).play()
+def test_a_cancel_at_the_moment_of_suspending_ends_the_run_instead_of_leaving_it_waiting():
+    run = make([Turn(calls=[("pay", {"cents": 1})])], [pay]).send()
+    with failpoints.armed(before_suspend=lambda: runs.acancel(run.pk, user=SYSTEM, reason="Just now.")):
+        run_until_idle(run)
     assert_ended_once(run, "canceled")
     assert "run.waiting" not in types(run)
 
 
 @pytest.mark.django_db
 @pytest.mark.covers("promise:P8")
-def test_a_cancel_at_the_moment_of_giving_the_run_back_ends_it(monkeypatch):
-    really = suspend.release
-
-    def after_a_cancel(claim: Any, *args: Any) -> None:
-        runs.cancel(claim.run_id, user=SYSTEM)
-        really(claim, *args)
-
-    monkeypatch.setattr(suspend, "release", after_a_cancel)
-    run = make([Turn(error=ModelError("slow down", code="rate_limited", retry_after=60))]).play()
+def test_a_cancel_at_the_moment_of_giving_the_run_back_ends_it():
+    run = make([Turn(error=ModelError("slow down", code="rate_limited", retry_after=60))]).send()
+    with failpoints.armed(before_release=lambda: runs.acancel(run.pk, user=SYSTEM)):
+        run_until_idle(run)
     assert_ended_once(run, "canceled")
 
 
@@ -279,8 +269,7 @@ def test_no_step_starts_once_a_cancel_is_committed(when):
     run = room.send()
     SEEN.__init__()  # type: ignore[misc]
     if when == "before the model":
-        claim = takeover.claim(run.pk, "gone")
-        assert claim is not None
+        assert claim(run.pk, "gone") is not None
         runs.cancel(run, user=SYSTEM)
         assert fresh(run).status == "running"
         Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z")

@@ -28,7 +28,7 @@ SQLITE = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     },
 }
-POSTGRES = {"ENGINE": "django.db.backends.postgresql"}
+POSTGRES = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"options": "-c lock_timeout=5000"}}
 WRONG: dict[type, list[Any]] = {str: [None, [], 1, ""], bool: [None, [], "yes", 1, 0]}
 
 
@@ -123,6 +123,10 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": None}}},
     ],
     "agentcore.W010": [{"AGENTCORE": {"JOB_TIMEOUT": 540}}, {"AGENTCORE": {"TOOL_TIMEOUT": 400}}],
+    "agentcore.W011": [
+        {"DATABASES": {"default": {"ENGINE": "django.db.backends.postgresql"}}},
+        {"DATABASES": {"default": {**POSTGRES, "OPTIONS": {"options": "-c statement_timeout=5000"}}}},
+    ],
 }
 # What looks like it and is fine.
 FINE: list[dict[str, Any]] = [

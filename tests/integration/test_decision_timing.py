@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import SYSTEM, registry
-from agentcore.engine import suspend
+from agentcore import SYSTEM, failpoints, registry
 from agentcore.exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -193,47 +192,35 @@ def test_a_decision_on_a_running_run_is_recorded_and_the_run_never_waits(operato
 
 @pytest.mark.covers("promise:P1")
 @pytest.mark.parametrize("decide", [approvals.approve, approvals.deny])
-def test_a_decision_just_before_the_run_suspends_keeps_it_running(monkeypatch, decide):
-    really = suspend.suspend
-
-    def after_a_decision(claim: Any, blocked: Any) -> None:
-        row = Approval.objects.get(run_id=claim.run_id)
+def test_a_decision_just_before_the_run_suspends_keeps_it_running(decide):
+    def decide_it() -> None:
+        row = Approval.objects.get()
         decide(row, user=SYSTEM, digest=row.digest)
-        really(claim, blocked)
 
-    monkeypatch.setattr(suspend, "suspend", after_a_decision)
-    _, run = asking()
+    with failpoints.armed(before_suspend=sync_to_async(decide_it)):
+        _, run = asking()
     assert_ended_once(run, "succeeded")
     assert "run.waiting" not in types(run) and len(PAID) == (decide is approvals.approve)
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("promise:P1")
-def test_a_decision_at_the_very_moment_of_suspending_is_never_lost(monkeypatch):
+def test_a_decision_at_the_very_moment_of_suspending_is_never_lost():
     """Both arrive at the run's row together: whoever is second must see what the first has done."""
-    suspending: list[threading.Barrier] = []
-    really = suspend.suspend
-
-    def late(claim, blocked):
-        if suspending:
-            suspending.pop().wait(20)
-        really(claim, blocked)
-
-    monkeypatch.setattr(suspend, "suspend", late)
     ended = {"waited": 0, "went on": 0}
     for _ in range(20 if connection.vendor == "postgresql" else 8):
         with registry.isolated():
             room = make([Turn(calls=[("pay", {"cents": 1})]), Turn(text="Done.")], [pay])
             run = room.send()
             moment = threading.Barrier(2)
-            suspending.append(moment)
 
             def approve(run=run, moment=moment) -> None:
                 moment.wait(20)
                 row = only_approval(run)
                 approvals.approve(row, user=SYSTEM, digest=row.digest)
 
-            driven, decided = race(partial(execution.drive, run.pk), approve)
+            with failpoints.armed(before_suspend=partial(moment.wait, 20)):
+                driven, decided = race(partial(execution.drive, run.pk), approve)
             assert decided is None and not isinstance(driven, BaseException), (driven, decided)
             status = fresh(run).status
             assert status in ("pending", "succeeded"), f"{status} after {driven}: the wake-up is lost"

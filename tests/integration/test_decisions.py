@@ -161,7 +161,7 @@ def test_arguments_changed_after_the_decision_never_run(operator, where):
 
 
 @pytest.mark.covers("fault:A18", "threat:T9")
-def test_a_tool_declared_otherwise_since_the_decision_does_not_run(operator):
+def test_a_tool_declared_otherwise_since_the_decision_is_asked_for_again(operator):
     room, run = asking()
     approval = only_approval(run)
     approvals.approve(approval, user=operator, digest=approval.digest)
@@ -172,8 +172,13 @@ def test_a_tool_declared_otherwise_since_the_decision_does_not_run(operator):
         PAID.append((ctx.call_id, cents))
 
     room.agent.definition.tools["pay"] = pay_in_euros
+    assert drive_to_the_end(run).status == "waiting"
+    assert PAID == [] and fresh(approval).status == "canceled" and fresh(approval).consumed_at is None
+    again = only_approval(run)
+    assert again.digest != approval.digest and again.arguments_json["currency"] == "EUR"
+    approvals.approve(again, user=operator, digest=again.digest)
     assert drive_to_the_end(run).status == "succeeded"
-    assert PAID == [] and result_of(room).status == "failed"
+    assert [cents for _, cents in PAID] == [1]
 
 
 @pytest.mark.covers("fault:A12", "threat:T11")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentcore import SYSTEM, registry, tool
-from agentcore.engine.prompt import history
+from agentcore.engine import prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
 from agentcore.services import messages, runs
@@ -149,6 +149,6 @@ def test_the_open_call_of_a_parallel_run_is_not_shown_even_under_the_same_id():
             ],
         }
     )
-    said = history(fresh(other), 100)
+    said = prompt.shown(prompt.history(fresh(other), 100), other.order, 100)
     calls = [part.name for message in said for part in message.parts if part.type == "tool-call"]
     assert calls == ["look"]

@@ -214,7 +214,7 @@ def test_an_external_stream_is_written_at_the_positions_its_writer_holds(
 ) -> None:
     first, second = (log.create(f"run:{uuid4()}", "external") for _ in range(2))
     with transaction.atomic():
-        log.write_many([log.Append(first.pk, 0, [b"a", b"b"]), log.Append(second.pk, 5, [b"c"])])
+        log.store([log.Append(first.pk, 0, [b"a", b"b"]), log.Append(second.pk, 5, [b"c"])])
         log.write(first.pk, 2, [b"d"])
         assert hinted == []
     assert [(entry.seq, entry.data) for entry in log.read(first.pk)] == [(0, b"a"), (1, b"b"), (2, b"d")]

@@ -6,7 +6,6 @@ import pytest
 
 from agentcore import SYSTEM, registry
 from agentcore.conf import get_settings
-from agentcore.engine import takeover
 from agentcore.exceptions import Conflict
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import approvals, execution, runs
@@ -15,6 +14,7 @@ from agentcore.testing import Turn
 from tests.integration.doomed import TOOLS, WORLD, DiesMidText
 from tests.integration.room import (
     assert_ended_once,
+    claim,
     die_driving,
     drive_to_the_end,
     fresh,
@@ -40,7 +40,7 @@ def test_a_run_that_costs_worker_after_worker_is_parked_until_a_person_resumes_i
     run = room.send()
     for _ in range(poison_after):
         die_driving(run)
-    assert takeover.claim(run.pk, "one more") is None
+    assert claim(run.pk, "one more") is None
     assert sweep().poisoned == 1
     run.refresh_from_db()
     assert run.status == "waiting" and run.waiting_reasons() == ["poisoned"]

@@ -36,7 +36,7 @@ def test_work_horses_end_with_the_stack_even_when_their_parent_is_gone(
     with Stack(tmp_path) as stack:
         stack.hold_tools()
         send(agents.worker_bee, make_thread("worker_bee"))
-        worker = stack.worker()
+        worker = stack.worker("stock")
         wait_for(stack.effects, LONG, "the tool's effect")
         horses = worker.children()
         assert horses

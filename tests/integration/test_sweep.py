@@ -61,7 +61,8 @@ STATES: dict[str, list[dict[str, Any]]] = {
     "status": [{"status": "pending"}, {"status": "running"}, {"status": "waiting"}, {"status": "succeeded"}],
     "lease": [{"lease": -600}, {"lease": 600}],
     "due": [{"available_at": None}, {"available_at": -600}, {"available_at": 600}],
-    "hint": [{"sent": None}, {"sent": -0.1}, {"sent": -600}],
+    # Ahead of now: just sent, however slow the machine is.
+    "hint": [{"sent": None}, {"sent": 30}, {"sent": -600}],
     "hints": [{"dispatch_count": 0}, {"dispatch_count": 3}, {"dispatch_count": 99}],
     "lost": [{"lost_leases": 0}, {"lost_leases": 2}, {"lost_leases": 7}],
     "call": [{"call": None}, {"call": "waiting"}, {"call": "expired"}, {"call": "effect_unverified"}],

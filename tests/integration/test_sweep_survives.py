@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from agentcore import SYSTEM, dispatch, registry, tool
+from agentcore.jobs import sweeper
 from agentcore.management.commands import agentcore_sweep
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import sweep as service
@@ -85,8 +86,8 @@ def test_the_loop_goes_on_after_a_pass_that_broke_off(monkeypatch, settings, cap
             stops[signal.SIGTERM](signal.SIGTERM, None)
         raise KeyError("what nobody thought of")
 
-    monkeypatch.setattr(agentcore_sweep, "sweep", broken)
-    monkeypatch.setattr(agentcore_sweep, "close_old_connections", lambda: None)
+    monkeypatch.setattr(service, "sweep", broken)
+    monkeypatch.setattr(sweeper.connections, "close_all", lambda: None)
     call_command("agentcore_sweep", "--loop")
     assert len(passes) == 3 and caplog.text.count("a pass was broken off") == 3
 

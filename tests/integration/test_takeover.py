@@ -12,8 +12,7 @@ from django.db import connections
 from agentcore import SYSTEM, ToolContext, registry, tool
 from agentcore.clock import NOW
 from agentcore.conf import get_settings
-from agentcore.engine import journal, takeover
-from agentcore.engine.journal import Change, Commit, Insert
+from agentcore.engine.entry import Change, Commit, Insert
 from agentcore.events import TextDelta as TextLogged
 from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
 from agentcore.models import Message, Run, Step, ToolCall
@@ -21,6 +20,7 @@ from agentcore.providers.base import TextDelta
 from agentcore.services import approvals, execution, unverified
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn
+from tests.integration import room as scene
 from tests.integration.doomed import TOOLS, WORLD, DiesMidText, interrupted, make_waiting_for_gated
 from tests.integration.room import (
     assert_ended_once,
@@ -215,11 +215,11 @@ def counts() -> tuple[int, ...]:
 def test_the_next_commit_of_a_worker_whose_run_is_taken_writes_nothing(then):
     room = make([Turn(text="Hello")], TOOLS)
     run = room.send()
-    stale = takeover.claim(run.pk, "stale")
+    stale = scene.claim(run.pk, "stale")
     assert stale is not None
     lapse(run)
     if then == "taken":
-        assert takeover.claim(run.pk, "fresh") is not None
+        assert scene.claim(run.pk, "fresh") is not None
     elif then == "ended":
         drive_to_the_end(run)
     else:
@@ -235,7 +235,7 @@ def test_the_next_commit_of_a_worker_whose_run_is_taken_writes_nothing(then):
     )
     for commit in (entry, Commit(), Commit(starts=True)):
         with pytest.raises(LeaseLost):
-            journal.commit(stale, commit)
+            scene.commit(stale, commit)
     assert (log(run), counts(), list(Run.objects.filter(pk=run.pk).values())) == before
     assert not Message.objects.filter(text="changed").exists()
 
@@ -275,8 +275,8 @@ def test_a_worker_that_wakes_up_after_the_take_over_drops_the_run_and_its_result
 
 def test_a_lease_that_ran_out_unnoticed_is_renewed_by_the_next_commit():
     run = make([Turn(text="Hello")]).send()
-    claim = takeover.claim(run.pk, "slow")
-    assert claim is not None
+    slow = scene.claim(run.pk, "slow")
+    assert slow is not None
     lapse(run)
-    journal.commit(claim, Commit())
-    assert takeover.claim(run.pk, "other") is None
+    scene.commit(slow, Commit())
+    assert scene.claim(run.pk, "other") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,8 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 # Short, so that a test of take-over or of a lost hint takes seconds.
 AGENTCORE = {"LEASE_SECONDS": 2, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "POLL_SECONDS": 1, "FAILPOINTS": True}
+# A test may set more for one process that it starts.
+AGENTCORE |= json.loads(os.environ.get("AGENTCORE_TEST_SETTINGS") or "{}")
 
 LOGGING = {
     "version": 1,

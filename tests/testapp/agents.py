@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
+from tests.testapp.hazards import blocker, killer, leaker, waiter, walker
 from tests.testapp.scripts import AsksOnce, Echo, Slow
+
+__all__ = ["blocker", "killer", "leaker", "waiter", "walker"]
 
 INSTRUCTIONS = "Do what the test asks."
 
@@ -48,3 +51,6 @@ careful_bee = Agent(
 gated = Agent(
     name="gated", version="1", model=AsksOnce("gated_append"), instructions=INSTRUCTIONS, tools=[gated_append]
 )
+endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
+side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")
+silent = Agent(name="silent", version="1", model=Slow(pieces=2, pause=100), instructions=INSTRUCTIONS)

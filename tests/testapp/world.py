@@ -30,6 +30,11 @@ def append(run_id: object, call_id: str, attempt: int) -> None:
         os.close(handle)
 
 
+def log() -> Path:
+    """The file of this process's stack."""
+    return Path(os.environ[LOG_VARIABLE])
+
+
 def effects(log: Path) -> list[Effect]:
     """What happened so far, in order."""
     if not log.exists():
@@ -40,7 +45,12 @@ def effects(log: Path) -> list[Effect]:
 
 def wait_while_held() -> None:
     """Stay inside the tool for as long as the file named by WORLD_HOLD exists."""
-    hold = os.environ.get(HOLD_VARIABLE)
     deadline = time.monotonic() + HOLD_SECONDS
-    while hold and Path(hold).exists() and time.monotonic() < deadline:
+    while held() and time.monotonic() < deadline:
         time.sleep(0.02)
+
+
+def held() -> bool:
+    """Whether the test holds tools inside their bodies."""
+    hold = os.environ.get(HOLD_VARIABLE)
+    return bool(hold) and Path(str(hold)).exists()

@@ -38,7 +38,7 @@ def test_a_declared_agent_is_found_by_its_name() -> None:
     agent = declare(tools=[look], version="2")
     assert registry.get("looker") is agent.definition
     assert "looker" in registry.names()
-    (spec,) = agent.definition.tool_specs()
+    (spec,) = agent.definition.tool_specs
     assert (spec.name, spec.description, spec.parameters["required"]) == ("look", "Look.", ["at"])
 
 

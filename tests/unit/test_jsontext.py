@@ -157,3 +157,18 @@ def test_the_pages_script_shows_the_same_characters_as_escapes(tmp_path: Path) -
     # What one of the two Unicode versions does not know yet proves nothing.
     differ = {char: shown[ord(char)] for char in known if shown[ord(char)] not in (None, jsontext.visible(char))}
     assert differ == {}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": 1, "a": 2}', '[{"b": {"a": 1, "a": 1}}]', "NaN", '{"a": -Infinity}', "1e400", "[" * 20_000, "", "{"]
+)
+def test_text_that_two_readers_may_read_in_two_ways_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        jsontext.parse(text)
+
+
+def test_plain_text_is_parsed() -> None:
+    assert jsontext.parse('{"a": [1, 2.5, null, true], "b": {"a": "x"}}') == {
+        "a": [1, 2.5, None, True],
+        "b": {"a": "x"},
+    }

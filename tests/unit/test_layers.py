@@ -81,6 +81,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+@pytest.mark.covers("dj:TX-1")
 def test_the_house_keeps_its_floors() -> None:
     assert [str(violation) for violation in check(ROOT)] == []
 
@@ -89,6 +90,7 @@ def test_a_tidy_tree_is_accepted(house: Path) -> None:
     assert check(house) == []
 
 
+@pytest.mark.covers("dj:TX-1")
 @pytest.mark.parametrize("rule, file, code", FORBIDDEN.values(), ids=FORBIDDEN.keys())
 def test_a_forbidden_line_is_refused(house: Path, rule: str, file: str, code: str) -> None:
     write(house / file, code)

@@ -69,8 +69,11 @@ def test_a_run_has_ended_exactly_when_nothing_can_follow() -> None:
     assert not set(states.LIVE_RUN_STATUSES) & set(states.TERMINAL_RUN_STATUSES)
 
 
-def test_a_decision_is_taken_once() -> None:
-    assert [status for status, targets in APPROVAL_TRANSITIONS.items() if targets] == [ApprovalStatus.PENDING]
+def test_a_decision_is_taken_once_and_can_only_be_voided() -> None:
+    assert {status: targets for status, targets in APPROVAL_TRANSITIONS.items() if targets} == {
+        ApprovalStatus.PENDING: set(ApprovalStatus) - {ApprovalStatus.PENDING},
+        ApprovalStatus.APPROVED: {ApprovalStatus.CANCELED},
+    }
 
 
 def test_a_call_that_may_have_happened_never_runs_again_on_its_own() -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import threading
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import Error as DatabaseError
-from django.db import close_old_connections
 
-from ...conf import get_settings
+from ...engine.runtime import this_worker
+from ...jobs.sweeper import Sweeper
+from ...models import SweepLease
 from ...services.sweep import sweep
-
-logger = logging.getLogger("agentcore.sweep")
 
 
 class Command(BaseCommand):
@@ -26,19 +22,13 @@ class Command(BaseCommand):
         parser.add_argument("--loop", action="store_true", help="keep sweeping until SIGTERM or Ctrl-C")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep; when looping, whatever goes wrong is logged, and the next pass tries again."""
+        """Sweep once, whoever else does; or, looping, whenever no other sweeper does."""
         if not options["loop"]:
             self.stdout.write(str(sweep()))
+            if holder := SweepLease.objects.held_by():
+                self.stdout.write(f"{holder} sweeps every few seconds.")
             return
-        stop = threading.Event()
+        sweeper = Sweeper(this_worker())
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        while not stop.is_set():
-            close_old_connections()
-            try:
-                sweep()
-            except DatabaseError:
-                logger.warning("the database did not answer; sweeping again soon", exc_info=True)
-            except Exception:
-                logger.exception("a pass was broken off; sweeping again soon", extra={"action": "sweep_failed"})
-            stop.wait(get_settings().sweep_seconds)
+            signal.signal(number, sweeper.stop)
+        sweeper.loop()

@@ -1,4 +1,4 @@
-"""Start the whole demo: Redis, database, worker, sweeper and web server, until Ctrl-C."""
+"""Start the whole demo: Redis, database, worker and web server, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from supportdemo.stack import (
     choose_port,
     environment,
     redis_for_demo,
-    sweep_command,
     wait_until_it_answers,
     web_command,
     worker_command,
@@ -73,8 +72,7 @@ class Command(BaseCommand):
             supervisor = Supervisor(self.output)
             supervisor.add("web", web_command(host, port), env, ROOT)
             supervisor.add("worker", worker_command(), env, ROOT)
-            supervisor.add("sweep", sweep_command(), env, ROOT)
-            self._say("Starting   web server, worker and sweeper …")
+            self._say("Starting   web server and worker …")
             problems: list[str] = []
             ended = supervisor.run(
                 lambda: self._watch(supervisor, address(host, port), server, problems),

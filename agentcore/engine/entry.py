@@ -1,0 +1,129 @@
+"""What one transaction says about one run, as a declaration: its events, and the rows they imply.
+
+One log, one writer: messages, tool calls, approvals, usage and output are
+projections, written in the transaction of the events that caused them. Nothing
+here touches the database; `write` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from django.db import models
+from django.db.models import QuerySet
+
+from ..clock import Later
+from ..events import Event
+from ..models import Message
+from ..states import check_move
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Stands, among a commit's events, for a message that the same commit saves."""
+
+    message: Message
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Insert:
+    """A new row; `times` are columns that take the database's time, or one after it."""
+
+    row: models.Model
+    times: Mapping[str, Later] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """An UPDATE of rows other than the run; a `Later` among the values is a time by the database's clock.
+
+    A count other than `expect` rolls the whole commit back.
+    """
+
+    rows: QuerySet[Any]
+    values: Mapping[str, Any]
+    expect: int | None = None
+
+
+@dataclass(frozen=True)
+class Move:
+    """One row's way out of a status, with what else changes then.
+
+    A row that is not in the status `source` any more rolls the whole commit back.
+    Raises `IllegalMove` where the tables of `states` have no such way.
+    """
+
+    row: models.Model
+    source: StrEnum
+    values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_move(self.source, self.values["status"])
+
+
+@dataclass(frozen=True)
+class Check:
+    """How many rows must still be there when the run's row is locked; another count rolls the commit back."""
+
+    rows: QuerySet[Any]
+    count: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one transaction says about one run; the order of `events` is the order of the log.
+
+    `run` holds columns of the run. Its lease, its end and when it is due follow from
+    the status it is given and are not named; `available_in` (seconds) delays a
+    pending one. With `starts`, a waiting cancel refuses the commit.
+    """
+
+    events: Sequence[Event | Saved] = ()
+    run: Mapping[str, Any] = field(default_factory=dict)
+    inserts: Sequence[Insert] = ()
+    changes: Sequence[Change] = ()
+    moves: Sequence[Move] = ()
+    checks: Sequence[Check] = ()
+    starts: bool = False
+    thread_events: Sequence[Event] = ()
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages it saves, in order."""
+        return [event.message for event in self.events if isinstance(event, Saved)]
+
+    def and_then(self, *others: Commit) -> Commit:
+        """Return all of them as one commit, in this order."""
+        return combined((self, *others))
+
+
+def combined(commits: Iterable[Commit]) -> Commit:
+    """Return one commit that says what all of them say, one after the other."""
+    parts = list(commits)
+    if len(parts) == 1:
+        return parts[0]
+    run: dict[str, Any] = {}
+    for part in parts:
+        run.update(part.run)
+    return Commit(
+        events=[item for part in parts for item in part.events],
+        run=run,
+        inserts=[item for part in parts for item in part.inserts],
+        changes=[item for part in parts for item in part.changes],
+        moves=[item for part in parts for item in part.moves],
+        checks=[item for part in parts for item in part.checks],
+        starts=any(part.starts for part in parts),
+        thread_events=[item for part in parts for item in part.thread_events],
+    )
+
+
+class Moved(Exception):
+    """A row is not in the state this commit starts from; nothing was written."""
+
+
+class NotClaimed(Exception):
+    """The run is not as it was read, or nobody may claim it now; nothing was written."""

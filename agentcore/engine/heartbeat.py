@@ -1,0 +1,153 @@
+"""The heartbeat of a process: renews the claims of all its runs together, and notices a cancel or a take-over."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+
+from ..conf import get_settings
+from ..exceptions import CancelRequested, LeaseLost
+from . import claim as claims
+from .claim import Allocation, Claim
+from .entry import Commit
+from .journal import Journal
+
+logger = logging.getLogger("agentcore.engine")
+
+
+class Watch:
+    """One claim under watch, from its first commit on: its work is cancelled (`reason` says why) when its row says so.
+
+    `renewed` is when the lease was last known to be renewed, by this process's own
+    clock: a worker that cannot write stops before anybody may take over.
+    """
+
+    def __init__(self, heartbeat: Heartbeat, claim: Claim) -> None:
+        self.claim = claim
+        self.reason: BaseException | None = None
+        self.renewed = self.looked = time.monotonic()
+        self._heartbeat = heartbeat
+        self._work: asyncio.Task[object] | None = None
+
+    def __enter__(self) -> Watch:
+        self._work = asyncio.current_task()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._heartbeat.remove(self)
+
+    def stop(self) -> None:
+        """Interrupt the work no more; the lease is still renewed."""
+        self._work = None
+
+    def committed(self, since: float, allocation: Allocation) -> None:
+        """Note that a commit sent at `since` renewed the lease, and what the row said of a cancel."""
+        self.renewed = max(self.renewed, since)
+        self.looked = time.monotonic()
+        self._heartbeat.add(self)
+        if allocation.cancel_requested:
+            self.interrupt(CancelRequested())
+
+    def interrupt(self, reason: BaseException) -> None:
+        """Cancel the work, for the first reason there is."""
+        if self.reason is None and self._work is not None:
+            self.reason = reason
+            self._work.cancel()
+
+
+class Heartbeat:
+    """Looks at all watched claims every half second or so, and renews those not written to for a third of a lease."""
+
+    def __init__(self, journal: Journal, read: Callable[..., Awaitable[Any]]) -> None:
+        self._journal = journal
+        self._read = read
+        self._watches: dict[UUID, Watch] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._renewals: set[asyncio.Task[None]] = set()
+
+    def watch(self, claim: Claim) -> Watch:
+        """Return a watch over the claim that the work inside its block is about to make."""
+        return Watch(self, claim)
+
+    def add(self, watch: Watch) -> None:
+        """Begin to look after a claim."""
+        self._watches[watch.claim.run_id] = watch
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._beat(), name="agentcore-heartbeat")
+
+    def remove(self, watch: Watch) -> None:
+        """Look after a claim no more."""
+        if self._watches.get(watch.claim.run_id) is watch:
+            del self._watches[watch.claim.run_id]
+
+    async def stop(self) -> None:
+        """Stop for good."""
+        tasks = [task for task in (self._task, *self._renewals) if task is not None]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _beat(self) -> None:
+        while self._watches:
+            settings = get_settings()
+            await asyncio.sleep(settings.cancel_poll_seconds)
+            now = time.monotonic()
+            for watch in list(self._watches.values()):
+                if now - watch.renewed > settings.lease_seconds:
+                    watch.interrupt(LeaseLost())
+                elif now - watch.renewed > settings.lease_seconds / 3:
+                    self._renew(watch)
+            stale = [item for item in self._watches.values() if now - item.looked > settings.cancel_poll_seconds / 2]
+            try:
+                await self._look(stale)
+            except Exception as error:
+                # Without this eye the work must not go on: its lease may be lost, and nobody would notice.
+                for watch in stale:
+                    watch.interrupt(error)
+
+    def _renew(self, watch: Watch) -> None:
+        # In tasks, so that the journal writes them all at once, and a look need not wait for them.
+        task = asyncio.create_task(self._renew_one(watch))
+        self._renewals.add(task)
+        task.add_done_callback(self._renewals.discard)
+
+    async def _renew_one(self, watch: Watch) -> None:
+        began = time.monotonic()
+        try:
+            watch.committed(began, await self._journal.send(watch.claim, Commit()))
+        except asyncio.CancelledError:
+            raise
+        except DatabaseError:
+            logger.warning("the database did not answer a heartbeat", extra=_about(watch.claim))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, without its lease the work must not go on
+            watch.interrupt(error)
+
+    async def _look(self, watches: list[Watch]) -> None:
+        if not watches:
+            return
+        try:
+            ours = await self._read(claims.ours, [watch.claim for watch in watches])
+        except DatabaseError:
+            logger.warning("the database did not answer a look at cancels", extra={"action": "heartbeat"})
+            return
+        for watch in watches:
+            cancel = ours.get(watch.claim.run_id)
+            if cancel is not False and self._watches.get(watch.claim.run_id) is watch:
+                watch.interrupt(LeaseLost() if cancel is None else CancelRequested())
+
+
+def _about(claim: Claim) -> dict[str, Any]:
+    return {"run_id": str(claim.run_id), "attempt": claim.attempt, "action": "heartbeat"}

@@ -1,0 +1,102 @@
+"""Whether a recorded call may run now: an approval binds exact bytes, the tool as it was declared, and its decider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from .. import jsontext
+from ..access import SYSTEM, get_policy
+from ..definition import AgentDefinition
+from ..exceptions import ModelRetry
+from ..models import Approval, ToolCall
+from ..models.approval import approval_digest
+from ..states import ApprovalStatus, ToolCallStatus
+from ..tools import Tool
+from . import ending
+from .calls import request_approval
+from .entry import Commit, Move
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A call runs (with the approval it consumes, if it needed one), is asked for again, or fails with `fault`."""
+
+    approval: Approval | None = None
+    asks_again: Commit | None = None
+    fault: str = ""
+
+
+def judge(calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]) -> list[Ruling]:
+    """Rule on every call of a round; asks the access policy, which may use the database."""
+    return [_judge(call, definition.tools.get(call.name), approvals.get(call.pk)) for call in calls]
+
+
+def _judge(call: ToolCall, tool: Tool | None, approval: Approval | None) -> Ruling:
+    if tool is None:
+        return Ruling(fault=f"The tool {call.name} is not there any more.")
+    if approval is None:
+        needs = tool.needs_approval is True
+        return Ruling(fault="This tool needs an approval, and there is none.") if needs else Ruling()
+    if approval.status != ApprovalStatus.APPROVED:
+        return Ruling(fault="This call was not approved.")
+    if not _binds(approval, call, call.schema_digest):
+        return Ruling(fault="The call is not the one that was approved. Ask again.")
+    if not _may_decide(approval):
+        return Ruling(fault="Whoever approved this call may not do so any more. Ask again.")
+    if tool.schema_digest != call.schema_digest:
+        return _ask_again(call, tool, approval)
+    return Ruling(approval)
+
+
+def _binds(approval: Approval, call: ToolCall, schema_digest: str) -> bool:
+    """Compute the digest again, over the bytes about to run."""
+    fresh = approval_digest(
+        run_id=call.run_id,
+        call_id=call.call_id,
+        tool=call.name,
+        schema_digest=schema_digest,
+        arguments=approval.arguments,
+    )
+    return fresh == approval.digest and call.arguments == approval.effective_arguments
+
+
+def _may_decide(approval: Approval) -> bool:
+    """Whether its decider still may: a permission lost since voids it."""
+    by = approval.decided_by
+    return approval.decided_by_name == repr(SYSTEM) if by is None else get_policy().may_decide(by, approval)
+
+
+def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
+    """Void an approval of a tool that is declared otherwise now, and ask for one of the call as it would run.
+
+    One that has been used was for an attempt that was interrupted, and cannot be taken back: a person says what
+    became of that attempt first.
+    """
+    if approval.consumed_at is not None:
+        return Ruling(fault=f"The tool {call.name} has changed since it was interrupted.")
+    try:
+        arguments = jsontext.canonical(tool.validate(call.arguments_json))
+    except (ModelRetry, ValidationError):
+        return Ruling(fault="The tool does not take these arguments any more. Ask again.")
+    reason = f"The tool {call.name} has changed since."
+    voided = ending.void(approval, ApprovalStatus.CANCELED, reason)
+    call.arguments, call.schema_digest = arguments, tool.schema_digest
+    call.digest = approval_digest(
+        run_id=call.run_id,
+        call_id=call.call_id,
+        tool=call.name,
+        schema_digest=tool.schema_digest,
+        arguments=arguments,
+    )
+    values = {
+        "status": ToolCallStatus.WAITING.value,
+        "arguments": call.arguments,
+        "schema_digest": call.schema_digest,
+        "digest": call.digest,
+    }
+    waits = Commit(moves=[Move(call, ToolCallStatus.PENDING, values)])
+    return Ruling(asks_again=voided.and_then(waits, request_approval(call)))

@@ -1,0 +1,138 @@
+"""A model's stream on its way into the log: deltas go out while it speaks, and silence or length break it off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from types import TracebackType
+
+from ..conf import get_settings
+from ..exceptions import ModelError, RunError
+from ..failpoints import afailpoint
+from ..providers.base import AgentModel, ModelRequest
+from .claim import Allocation
+from .draft import Draft
+from .entry import Commit
+from .staging import Staged
+
+logger = logging.getLogger("agentcore.engine")
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """How long a step may take, and what it means when it takes longer."""
+
+    seconds: float
+    reached: RunError
+
+
+async def read_model(
+    model: AgentModel, request: ModelRequest, draft: Draft, staged: Staged, deadline: Deadline
+) -> None:
+    """Read a model's events into a draft and send its deltas when they are due; what is left at the end stays in it.
+
+    Raises the `ModelError` of a model that fails, is silent too long or says what no
+    model may, and the deadline's own error.
+    """
+    outgoing = _Outgoing(draft, staged)
+    try:
+        with _Patience(deadline) as patience:
+            async with patience.limit, contextlib.aclosing(model.stream(request)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    patience.heard()
+                    draft.add(event)
+                    outgoing.review()
+                    await afailpoint("mid_stream")
+    except TimeoutError as error:
+        if not patience.limit.expired():
+            raise _wrapped(error) from error
+        raise patience.reason from error
+    except ModelError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # this step is broken off; otherwise the adapter was cancelled by its own library
+        raise _wrapped(error) from error
+    finally:
+        outgoing.stop()
+
+
+def _wrapped(error: BaseException) -> ModelError:
+    logger.error("the model adapter raised", exc_info=error)
+    return ModelError(f"The model adapter raised {type(error).__name__}.", code="model_failed", retryable=False)
+
+
+class _Patience:
+    """Breaks a stream off when it is silent, or altogether, for too long; one timer, however many events there are."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.limit = asyncio.timeout(deadline.seconds)
+        self.reason: RunError = deadline.reached
+        self._silence = get_settings().model_timeout
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> _Patience:
+        self._timer = self._loop.call_later(self._silence, self._look)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def heard(self) -> None:
+        """Note that the model has said something."""
+        self._last = self._loop.time()
+
+    def _look(self) -> None:
+        left = self._last + self._silence - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+            return
+        self.reason = ModelError(f"The model was silent for {self._silence:g} seconds.", code="timeout")
+        self.limit.reschedule(self._loop.time())
+
+
+class _Outgoing:
+    """Sends what a draft has said: one entry on its way at most, while the rest gathers behind it."""
+
+    def __init__(self, draft: Draft, staged: Staged) -> None:
+        self._draft = draft
+        self._staged = staged
+        self._sent: asyncio.Future[Allocation] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def review(self) -> None:
+        """Send what is due, or look again when it will be."""
+        if self._sent is not None or self._stopped:
+            return
+        seconds = self._draft.seconds_until_due()
+        if seconds == 0.0:
+            self._sent = self._staged.send(Commit(events=self._draft.take()))
+            self._sent.add_done_callback(self._arrived)
+        elif seconds is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._timed)
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _timed(self) -> None:
+        self._timer = None
+        self.review()
+
+    def _arrived(self, answer: asyncio.Future[Allocation]) -> None:
+        self._sent = None
+        if answer.cancelled() or answer.exception() is not None:
+            self._staged.failed(answer)
+        else:
+            self.review()

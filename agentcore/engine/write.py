@@ -1,0 +1,263 @@
+"""Write what entries say, in set-based statements: one for all the runs of a batch, however many there are.
+
+The rows are taken in one order everywhere: runs by id, then messages, steps, tool
+calls and approvals, then the logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.db import models
+from django.db.models import NOT_PROVIDED
+from django.db.models.expressions import DatabaseDefault
+
+from .. import events
+from ..clock import Later
+from ..models import Approval, Message, Run, Step, ToolCall
+from ..states import TERMINAL_RUN_STATUSES
+from ..streams import bulk, log
+from ..streams.log import Append, Own
+from . import claim as claims
+from . import sql
+from .claim import Allocation, Claim, Held, RunRow, Take, Want
+from .entry import Change, Commit, Insert, Move, Moved, Saved
+
+_ORDER = (Message, Step, ToolCall, Approval)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An entry whose run's row is locked, and the positions it was given."""
+
+    row: RunRow
+    entry: Commit
+    allocation: Allocation
+
+
+@dataclass(frozen=True)
+class Order:
+    """A worker's entry that is still to be written; with `take`, the claim is made by the same statement."""
+
+    claim: Claim
+    entry: Commit
+    take: Take | None = None
+    seen_seq: int | None = None
+
+    @property
+    def want(self) -> Want:
+        """What it needs of its run's row."""
+        entry = self.entry
+        return Want(self.claim, len(entry.events), len(entry.messages), entry.run, entry.starts, self.seen_seq)
+
+
+def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
+    """Write the entries of several runs under their claims, in the caller's transaction; one entry a run.
+
+    A run that gets no allocation is left out of the result, and nothing was written for it.
+    Raises `Moved` where a row was not as its entry expects, and `StreamBusy`.
+    """
+    allocated: dict[UUID, Allocation] = {}
+    taking = [(order.take, order.want) for order in orders if order.take is not None]
+    if taking:
+        allocated.update(claims.take(taking))
+    proving = [order.want for order in orders if order.take is None]
+    if proving:
+        allocated.update(claims.fence(proving))
+    _apply(
+        [
+            Written(order.claim, order.entry, allocated[order.claim.run_id])
+            for order in orders
+            if order.claim.run_id in allocated
+        ],
+        skip_locked=True,
+    )
+    return allocated
+
+
+@dataclass(frozen=True)
+class Reread:
+    """Of a batch whose COMMIT broke off: what was written after all, and what is to be written again."""
+
+    written: Mapping[UUID, Allocation]
+    left: Sequence[Order]
+
+
+def reread(orders: Sequence[Order], given: Mapping[UUID, Allocation]) -> Reread:
+    """Read from the rows which entries were written, by the positions they were given.
+
+    What is left may be written onto the row as it was read, and onto no other.
+    """
+    rows = {run.pk: run for run in Run.objects.filter(pk__in=[order.claim.run_id for order in orders])}
+    written: dict[UUID, Allocation] = {}
+    left: list[Order] = []
+    for order in orders:
+        allocation, run = given.get(order.claim.run_id), rows.get(order.claim.run_id)
+        if allocation is not None and run is not None and _is_written(order, allocation, run):
+            written[order.claim.run_id] = allocation
+        else:
+            left.append(replace(order, seen_seq=run.next_seq if run is not None else None))
+    return Reread(written, left)
+
+
+def _is_written(order: Order, allocation: Allocation, run: Run) -> bool:
+    if order.take is not None:
+        return run.attempt == order.claim.attempt and run.worker == order.take.worker[:100]
+    payloads = _encode(Written(order.claim, order.entry, allocation))
+    # An entry without events says nothing that may not be said twice.
+    stored = log.read(order.claim.stream_id, allocation.first_seq - 1, 1) if payloads else []
+    return [item.data for item in stored] == payloads[:1] != []
+
+
+def record(held: Held, entry: Commit) -> Allocation:
+    """Record an entry under a held row, in the transaction that holds it."""
+    allocation = claims.allocate(
+        held, records=len(entry.events), messages=len(entry.messages), values=_with_due(entry.run)
+    )
+    _apply([Written(held, entry, allocation)])
+    return allocation
+
+
+def _with_due(values: Mapping[str, Any]) -> dict[str, Any]:
+    columns = dict(values)
+    if (seconds := columns.pop("available_in", None)) is not None:
+        columns["available_at"] = Later(seconds)
+    return columns
+
+
+def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> None:
+    for item in items:
+        for check in item.entry.checks:
+            if (found := check.rows.count()) != check.count:
+                raise Moved(f"{check.rows.model.__name__}: {found} rows, {check.count} expected")
+    rows = [row for item in items for row in _new_rows(item)]
+    # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
+    _move([(item, move) for item in items for move in _moves_of_stored(item)])
+    _insert(rows)
+    for item in items:
+        for change in item.entry.changes:
+            _update(change, item.allocation)
+    log.store(
+        [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
+        _thread_logs(items),
+        skip_locked=skip_locked,
+    )
+    over = [item.row.stream_id for item in items if item.entry.run.get("status") in TERMINAL_RUN_STATUSES]
+    if over:
+        log.close(*over)
+
+
+def _new_rows(item: Written) -> list[models.Model]:
+    """Return the rows to insert, with the places and times that the allocation gives."""
+    rows: list[models.Model] = []
+    for offset, message in enumerate(item.entry.messages):
+        message.step_order = item.allocation.first_step_order + offset
+        message.created_at = item.allocation.now
+        rows.append(message)
+    return [*rows, *(_timed(insert, item.allocation) for insert in item.entry.inserts)]
+
+
+def _moves_of_stored(item: Written) -> list[Move]:
+    """Return the moves of rows that are stored already; a new row is inserted as its moves leave it."""
+    new = {insert.row.pk for insert in item.entry.inserts}
+    for move in item.entry.moves:
+        if move.row.pk in new:
+            for name, value in move.values.items():
+                setattr(move.row, name, _at(value, item.allocation))
+    return [move for move in item.entry.moves if move.row.pk not in new]
+
+
+def _timed(insert: Insert, allocation: Allocation) -> models.Model:
+    for name, moment in insert.times.items():
+        setattr(insert.row, name, moment.after(allocation.now))
+    for name in _times_of_the_database(type(insert.row)):
+        if isinstance(getattr(insert.row, name), DatabaseDefault):
+            setattr(insert.row, name, allocation.now)
+    return insert.row
+
+
+@cache
+def _times_of_the_database(model: type[models.Model]) -> tuple[str, ...]:
+    """Return the columns whose default is the database's time, the only default of the database's there is."""
+    return tuple(field.attname for field in model._meta.concrete_fields if field.db_default is not NOT_PROVIDED)
+
+
+def _insert(rows: Iterable[models.Model]) -> None:
+    by_model: dict[type[models.Model], list[models.Model]] = {}
+    for row in rows:
+        by_model.setdefault(type(row), []).append(row)
+    connection = sql.connection()
+    for model in sorted(by_model, key=_ORDER.index):
+        fields = model._meta.concrete_fields
+        bulk.insert(
+            connection,
+            model._meta.db_table,
+            [bulk.column(connection, model, field.name) for field in fields],
+            [[getattr(row, field.attname) for field in fields] for row in by_model[model]],
+        )
+
+
+def _move(moves: Sequence[tuple[Written, Move]]) -> None:
+    """Make the moves, those of one model and the same columns with one statement; raises `Moved`."""
+    alike: dict[tuple[type[models.Model], tuple[str, ...]], list[tuple[Written, Move]]] = {}
+    for item, move in moves:
+        alike.setdefault((type(move.row), tuple(move.values)), []).append((item, move))
+    for (model, names), same in sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0])):
+        _move_alike(model, names, same)
+
+
+def _move_alike(model: type[models.Model], names: Sequence[str], moves: Sequence[tuple[Written, Move]]) -> None:
+    connection = sql.connection()
+    table = model._meta.db_table
+    columns = [bulk.column(connection, model, name) for name in names]
+    # Named apart from the columns they go to, which the condition reads as they were.
+    wanted = [bulk.Column(f"new_{item.name}", item.array, item.cast, item.field) for item in columns]
+    pairs = zip(columns, wanted, strict=True)
+    values = ", ".join(f"{column.name} = {new.read(connection, 'wanted')}" for column, new in pairs)
+    moved = bulk.execute(
+        connection,
+        f"UPDATE {table} SET {values} FROM wanted WHERE {table}.id = wanted.id AND {table}.status = wanted.source "
+        f"RETURNING {table}.id",
+        [bulk.column(connection, model, "id"), bulk.extra("source", "text"), *wanted],
+        [
+            (move.row.pk, move.source.value, *(_at(move.values[name], item.allocation) for name in names))
+            for item, move in moves
+        ],
+    )
+    if len(moved) != len(moves):
+        raise Moved(f"{model.__name__}: {len(moved)} rows moved, {len(moves)} expected")
+
+
+def _update(change: Change, allocation: Allocation) -> None:
+    count = change.rows.update(**{name: _at(value, allocation) for name, value in change.values.items()})
+    if change.expect is not None and count != change.expect:
+        raise Moved(f"{change.rows.model.__name__}: {count} rows changed, {change.expect} expected")
+
+
+def _at(value: Any, allocation: Allocation) -> Any:
+    return value.after(allocation.now) if isinstance(value, Later) else value
+
+
+def _encode(item: Written) -> list[bytes]:
+    first, now = item.allocation.first_seq, item.allocation.now
+    return [
+        (events.Message(event.message.to_event(), event.step) if isinstance(event, Saved) else event).encode(
+            first + offset, now
+        )
+        for offset, event in enumerate(item.entry.events)
+    ]
+
+
+def _thread_logs(items: Sequence[Written]) -> list[Own]:
+    """Return what the threads' logs are to say: messages first, then what became of the runs."""
+    encoders: dict[UUID, list[log.Encoder]] = {}
+    for item in items:
+        said = [events.ThreadMessage(message.to_event()) for message in item.entry.messages]
+        news = [*said, *item.entry.thread_events]
+        if news:
+            encoders.setdefault(item.row.thread_stream_id, []).extend(event.encode for event in news)
+    return [Own(stream_id, found) for stream_id, found in encoders.items()]

@@ -1,0 +1,108 @@
+"""Driving one run alone in its process, as RQ's forked job and `agentcore_drive` do; SIGTERM drains it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from rq.timeouts import BaseTimeoutException
+
+from ..conf import get_settings
+from ..engine.loop import Outcome
+from ..engine.runtime import Runtime
+from ..services import execution
+from . import runtime as runtimes
+from .watchdog import Watchdog
+
+
+class Drain:
+    """Turns a signal into the drain of the run this process drives, also one that came too early."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._begin: Callable[[], None] | None = None
+
+    def install(self) -> None:
+        """Take SIGTERM over, for as long as this process lives."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Take SIGTERM over for a while, where this thread may."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGTERM)
+        self.install()
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._asked = False
+
+    @contextmanager
+    def calls(self, begin: Callable[[], None]) -> Iterator[None]:
+        """Have the signal call `begin` on the running loop."""
+        loop = asyncio.get_running_loop()
+
+        def from_handler() -> None:
+            loop.call_soon_threadsafe(begin)
+
+        self._begin = from_handler
+        try:
+            if self._asked:
+                begin()
+            yield
+        finally:
+            self._begin = None
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._asked = True
+        if self._begin is not None:
+            self._begin()
+
+
+DRAIN = Drain()
+
+
+def drive(run_id: UUID) -> Outcome:
+    """Drive a run as far as it goes now, on this thread and its database connection.
+
+    After SIGTERM it is given back at its next step boundary, or, when the grace of
+    `DRAIN_SECONDS` is over, where it stands. RQ's own deadline is no failure of the
+    run: it leaves here, and the run is taken over.
+    """
+    with DRAIN.installed():
+        runtime = runtimes.make(alone=True, gives_up_on=(BaseTimeoutException,))
+        return async_to_sync(_drive)(run_id, runtime)
+
+
+async def _drive(run_id: UUID, runtime: Runtime) -> Outcome:
+    settings = get_settings()
+    loop = asyncio.get_running_loop()
+    work = asyncio.ensure_future(execution.adrive(run_id, runtime))
+
+    def begin() -> None:
+        runtimes.drain(runtime)
+        loop.call_later(settings.drain_seconds, work.cancel)
+
+    dog = Watchdog(settings.watchdog_seconds, lambda: runtimes.stuck_threads(runtime), begin)
+    watching = loop.create_task(dog.watch())
+    try:
+        with DRAIN.calls(begin):
+            return await work
+    except asyncio.CancelledError:
+        if not work.cancelled():
+            raise
+        return Outcome.RELEASED
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        await runtimes.close(runtime)

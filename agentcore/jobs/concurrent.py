@@ -1,0 +1,288 @@
+"""The RQ worker that drives many runs on one event loop, and sweeps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import uuid
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+import django_rq.workers
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
+from rq.worker import BaseWorker
+
+from ..conf import get_settings
+from ..engine.loop import Outcome
+from ..engine.runtime import this_worker
+from ..failpoints import afailpoint
+from ..services import execution
+from ..streams import hints
+from . import runtime as runtimes
+from .bookkeeping import AWAY, Books
+from .commands import obey
+from .inbox import Inbox
+from .job import AgentcoreJob, only_ours
+from .redis_client import twin
+from .suspects import Suspects
+from .sweeper import Sweeper
+from .watchdog import STUCK_STATUS, Watchdog
+
+logger = logging.getLogger("agentcore.jobs")
+
+DEFAULT_CONCURRENCY = 25
+REDIS_PATIENCE = 3.0
+PAUSE_SECONDS = 1.0
+HEARTBEAT_SECONDS = 30.0
+LAST_SECONDS = 5.0
+FORCED_STATUS = 1
+
+
+class ConcurrentWorker(BaseWorker):
+    """An RQ worker of one queue that drives up to `concurrency` runs at a time, each a task of one event loop.
+
+    RQ's part of a job is a few lines in its books (see `Books`): nothing waits for
+    it, and a Redis that is away stops neither the runs nor the sweep. A job has no
+    alarm clock; the engine's own limits end a step long before RQ's deadline, at
+    which the run is given back. A first SIGTERM or SIGINT drains, a second ends.
+    """
+
+    job_class = AgentcoreJob
+
+    def __init__(self, queues: Any, *args: Any, concurrency: int = DEFAULT_CONCURRENCY, **kwargs: Any) -> None:
+        # Redis may be away when the process starts; what needs it is done when it is there.
+        super().__init__(queues, *args, **{**only_ours(kwargs), "prepare_for_work": False})
+        if len(self.queues) != 1:
+            raise ValueError("A worker of many runs listens to one queue: from several, a job can be lost.")
+        self.hostname, self.pid = socket.gethostname(), os.getpid()
+        self.name = kwargs.get("name") or f"{self.hostname}.{self.pid}.{uuid.uuid4().hex[:8]}"
+        self.concurrency = concurrency
+        self.exit_status = 0
+        (self._queue,) = self.queues
+        self._queue.job_class, self._queue.serializer = self.job_class, self.serializer
+        self._tasks: dict[asyncio.Task[None], AgentcoreJob] = {}
+        self._told_to_stop: set[str] = set()
+
+    def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
+        """Work until told to stop, or, with `burst`, until the queue is empty; returns whether anything was done."""
+        asyncio.run(self._work(burst))
+        return self.successful_job_count > 0
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    async def _work(self, burst: bool) -> None:
+        self._client = twin(self.connection, patience=REDIS_PATIENCE)
+        self._books = Books(self, self._queue, self._client)
+        self._inbox = Inbox(self._queue, self.job_class, self._client)
+        self._suspects = Suspects()
+        self._room = asyncio.Semaphore(self.concurrency)
+        self._stopping = asyncio.Event()
+        self._runtime = runtimes.make(alone=False)
+        sweeper = Sweeper(this_worker())
+        self._install_signal_handlers()
+        helpers = [asyncio.create_task(helper) for helper in self._helpers()]
+        sweeper.start()
+        try:
+            await self._admit(burst)
+            await self._finish(burst)
+        finally:
+            sweeper.stop()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await runtimes.close(self._runtime)
+            await self._leave()
+            await asyncio.to_thread(sweeper.join, LAST_SECONDS)
+            await asyncio.to_thread(hints.flush, PAUSE_SECONDS)
+
+    def _helpers(self) -> list[Coroutine[Any, Any, None]]:
+        dog = Watchdog(
+            get_settings().watchdog_seconds,
+            lambda: runtimes.stuck_threads(self._runtime),
+            self._leave_for_a_new_process,
+        )
+        return [dog.watch(), self._books.keep(), self._beat(), self._maintain(), obey(self, self._client)]
+
+    async def _admit(self, burst: bool) -> None:
+        """Take jobs and begin them, as many at a time as there is room for, until told to stop."""
+        logger.info(
+            "Listening on %s, %d runs at a time", self._queue.name, self.concurrency, extra={"action": "listening"}
+        )
+        away = False
+        while not self._stopping.is_set():
+            await self._room.acquire()
+            self._room.release()
+            try:
+                if self._inbox.suspended and await self._inbox.look_whether_suspended():
+                    await self._pause()
+                    continue
+                jobs = await self._inbox.take(self.concurrency - len(self._tasks), wait=not burst)
+                if away:
+                    away = False
+                    logger.info("Redis is back", extra={"action": "redis_back"})
+                    await self._books.introduce()
+            except AWAY as error:
+                if not away:
+                    logger.warning("Redis is away: %s", error, extra={"action": "redis_away"})
+                away = True
+                await self._pause()
+                continue
+            if self._stopping.is_set() and jobs:
+                with suppress(*AWAY):
+                    await self._inbox.give_back(jobs)
+                return
+            for job in jobs:
+                await self._begin(job)
+            if burst and not jobs:
+                if not self._tasks:
+                    return
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _begin(self, job: AgentcoreJob) -> None:
+        await self._room.acquire()
+        self._books.started(job)
+        task = asyncio.create_task(self._run(job))
+        self._tasks[task] = job
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._room.release()
+
+    # --- one job -------------------------------------------------------------------------------------------------
+
+    async def _run(self, job: AgentcoreJob) -> None:
+        try:
+            run_id = job.run_id
+            await afailpoint("job_entry")
+            async with asyncio.timeout(job.timeout or None) as deadline:
+                await self._drive(run_id)
+        except asyncio.CancelledError:
+            if job.id not in self._told_to_stop:
+                self._books.finished(job)
+                return
+            self._told_to_stop.discard(job.id)
+            await self._books.failed(job, StopRequested("Job stopped by an operator; its run goes on."), stopped=True)
+        except TimeoutError as error:
+            failure = JobTimeoutException("The run was given back at RQ's deadline.") if deadline.expired() else error
+            await self._books.failed(job, failure)
+        except Exception as error:
+            await self._books.failed(job, error)
+        else:
+            self.successful_job_count += 1
+            self._books.finished(job)
+
+    async def _drive(self, run_id: UUID) -> None:
+        outcome: str = await execution.adrive(run_id, self._runtime)
+        if outcome == runtimes.SUSPECT:
+            await self._suspects.drive(run_id)
+        elif outcome == Outcome.LOST:
+            logger.warning("a run was lost", extra={"run_id": str(run_id), "action": "lost"})
+
+    # --- stopping ------------------------------------------------------------------------------------------------
+
+    def _install_signal_handlers(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with suppress(ValueError, RuntimeError):  # not the main thread: whoever owns it has signals of its own
+                loop.add_signal_handler(number, self.shut_down)
+
+    def shut_down(self) -> None:
+        """Stop taking jobs and have every run given back at its next step boundary; the second time, end."""
+        if self._stopping.is_set():
+            logger.warning("told twice; leaving at once", extra={"action": "forced"})
+            self._suspects.kill()
+            os._exit(FORCED_STATUS)
+        logger.info("draining %d runs", len(self._tasks), extra={"action": "draining"})
+        self._stop_requested = True
+        self._stopping.set()
+        runtimes.drain(self._runtime)
+        self._suspects.drain()
+
+    def _leave_for_a_new_process(self) -> None:
+        if not self._stopping.is_set():
+            self.exit_status = STUCK_STATUS
+            self.shut_down()
+
+    async def _finish(self, burst: bool) -> None:
+        """Wait for the runs to be given back; what has not reached a step boundary in time is handed over as it is."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=None if burst and not self._stopping.is_set() else self._grace())
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_SECONDS)
+
+    def _grace(self) -> float:
+        return get_settings().drain_seconds
+
+    async def _leave(self) -> None:
+        with suppress(*AWAY):
+            await self._books.say_goodbye()
+        await self._client.aclose()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), PAUSE_SECONDS)
+
+    # --- what RQ's operators see and say -------------------------------------------------------------------------
+
+    def stop_job(self, job_id: str) -> None:
+        """Stop driving one job's run; the run itself is given back, for it is cancelled as a run."""
+        for task, job in self._tasks.items():
+            if job.id == job_id:
+                self._told_to_stop.add(job_id)
+                task.cancel()
+                return
+        logger.warning("not working on job %s", job_id, extra={"action": "command"})
+
+    def stop_all_jobs(self) -> None:
+        """Stop driving every run."""
+        for job in list(self._tasks.values()):
+            self.stop_job(job.id)
+
+    async def _beat(self) -> None:
+        """Tell RQ now and then that this worker and its jobs are alive."""
+        while True:
+            try:
+                if self.ip_address == "unknown":
+                    self.ip_address = str((await self._client.client_info())["addr"])
+                await self._books.introduce()
+            except AWAY:
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _maintain(self) -> None:
+        """Have RQ clean its registries now and then, as every worker does."""
+        while True:
+            try:
+                await asyncio.to_thread(self.run_maintenance_tasks)
+            except AWAY:
+                await asyncio.sleep(PAUSE_SECONDS)
+            except Exception:
+                logger.exception("RQ's maintenance failed", extra={"action": "maintenance"})
+                await asyncio.sleep(self.maintenance_interval)
+            else:
+                await asyncio.sleep(self.maintenance_interval)
+
+
+def build(queue: str, *, concurrency: int, name: str | None = None) -> ConcurrentWorker:
+    """Return a worker of one of the queues in `RQ_QUEUES`, with the project's exception handlers."""
+    found = django_rq.get_queue(queue, job_class=AgentcoreJob, serializer=JSONSerializer)
+    handlers = django_rq.workers.get_exception_handlers()  # type: ignore[no-untyped-call]
+    return ConcurrentWorker(
+        [found],
+        name=name,
+        connection=found.connection,
+        queue_class=type(found),
+        exception_handlers=handlers or None,
+        concurrency=concurrency,
+    )

@@ -1,0 +1,46 @@
+"""`manage.py agentcore_worker`: drive many runs at a time in this process, and sweep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ...conf import get_settings
+from ...jobs import concurrent
+from ...jobs.exits import leave
+
+
+class Command(BaseCommand):
+    """The worker to run in production; start more of them to scale out."""
+
+    help = "Drive runs, many at a time, and sweep. SIGTERM drains; a second one ends at once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take how many runs at a time, and the queue."""
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=concurrent.DEFAULT_CONCURRENCY,
+            help="How many runs at a time (default: %(default)s).",
+        )
+        parser.add_argument("--queue", default=None, help="The queue in RQ_QUEUES (default: AGENTCORE['QUEUE']).")
+        parser.add_argument(
+            "--name", default=None, help="The worker's name on RQ's pages (default: host, pid, random)."
+        )
+        parser.add_argument("--burst", action="store_true", help="End when the queue is empty.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Work until told to stop; the process ends here, whatever its threads are doing."""
+        if options["concurrency"] < 1:
+            raise CommandError("--concurrency must be at least 1.")
+        announced = get_settings().queue
+        queue = options["queue"] or announced
+        if queue not in getattr(settings, "RQ_QUEUES", {}):
+            raise CommandError(f"There is no queue {queue!r} in RQ_QUEUES.")
+        if queue != announced:
+            self.stderr.write(f"This worker listens to {queue!r}, but runs are announced on {announced!r}.")
+        worker = concurrent.build(queue, concurrency=options["concurrency"], name=options["name"])
+        worker.work(burst=options["burst"])
+        leave(worker.exit_status)

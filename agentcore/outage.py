@@ -1,0 +1,44 @@
+"""Which database errors pass by themselves, and after which of them the same transaction may simply run again."""
+
+from __future__ import annotations
+
+from django.db import InterfaceError, InternalError, OperationalError
+
+__all__ = ["is_conflict", "is_outage"]
+
+# Serialization failure, deadlock, lock not available: the server has rolled back, and says so.
+_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+# Read-only, and a session ended because its transaction stood still, as a frozen process's does.
+_INTERNAL_OUTAGES = frozenset({"25006", "25P03"})
+# SQLite's primary codes. Busy and locked: another connection was in the way.
+_SQLITE_CONFLICTS = frozenset({5, 6})
+# Also: read-only, I/O error, full, cannot open.
+_SQLITE_OUTAGES = _SQLITE_CONFLICTS | {8, 10, 13, 14}
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another transaction was in the way of this one, which wrote nothing and may run again."""
+    if not isinstance(error, OperationalError):
+        return False
+    return _state(error) in _CONFLICTS or _sqlite_code(error) in _SQLITE_CONFLICTS
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database cannot serve now, through no fault of the request: away, full, crowded or read-only."""
+    if isinstance(error, InternalError):
+        return _state(error) in _INTERNAL_OUTAGES
+    if not isinstance(error, (OperationalError, InterfaceError)):
+        return False
+    code = _sqlite_code(error)
+    return code is None or code in _SQLITE_OUTAGES
+
+
+def _state(error: BaseException) -> str | None:
+    state: str | None = getattr(error.__cause__, "sqlstate", None)
+    return state
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    """Return SQLite's primary result code; None where the error is another database's."""
+    code: int | None = getattr(error.__cause__, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF

@@ -1,0 +1,92 @@
+"""After a backup was restored: no claim of the lost time may write, and no call of it is taken to be undone."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+
+from .. import events
+from ..engine import claim as claims
+from ..engine import takeover, write
+from ..engine.entry import Commit, Move
+from ..models import Run, Step, ToolCall
+from ..states import RunStatus, StepStatus, ToolCallStatus
+from ..tools import EffectKind
+from .units import unit
+
+logger = logging.getLogger("agentcore.recovery")
+
+# More attempts than a run can have had between the backup and its loss.
+JUMP = 1000
+RESTORED = "restored"
+DOUBT = (
+    "The call was running when the backup was made that is in force now. Nobody knows whether it took effect. "
+    "Do not repeat it."
+)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was put in order."""
+
+    runs: int
+    released: int
+    doubtful_calls: int
+
+
+def after_restore() -> Recovered:
+    """Void every claim of the time that was lost, give running runs back, and leave executing calls to a person.
+
+    Run it once, before workers and web processes are started on the restored database.
+    """
+    report = Recovered(0, 0, 0)
+    for run_id in Run.objects.live().order_by("pk").values_list("pk", flat=True):
+        done = _recover(run_id)
+        report = Recovered(
+            report.runs + done.runs, report.released + done.released, report.doubtful_calls + done.doubtful_calls
+        )
+    logger.warning("recovered: %s", report, extra={"action": "recovered"})
+    return report
+
+
+@unit
+def _recover(run_id: UUID) -> Recovered:
+    with transaction.atomic():
+        held = claims.hold(run_id)
+        if held is None:
+            return Recovered(0, 0, 0)
+        run = Run.objects.get(pk=run_id)
+        # A worker that survived holds an attempt which the next claim would otherwise give out again.
+        entry = Commit(run={"attempt": run.attempt + JUMP, "dispatched_at": None, "dispatch_count": 0})
+        calls: list[ToolCall] = []
+        if held.status is RunStatus.RUNNING:
+            calls = list(run.tool_calls.filter(status=ToolCallStatus.RUNNING).order_by("position"))
+            entry = entry.and_then(_release(held, run, calls))
+        write.record(held, entry)
+    doubtful = [call for call in calls if call.effect != EffectKind.PURE]
+    return Recovered(1, held.status is RunStatus.RUNNING, len(doubtful))
+
+
+def _release(held: claims.Held, run: Run, calls: list[ToolCall]) -> Commit:
+    """Return the entry that gives a running run back; what nobody saw the end of may have happened."""
+    entry = Commit()
+    for step in Step.objects.filter(run=run, status=StepStatus.STARTED):
+        entry = entry.and_then(takeover.abandon(step, run.attempt, RESTORED))
+    for call in calls:
+        if call.effect == EffectKind.PURE:
+            again = Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})
+            entry = entry.and_then(Commit(moves=[again]))
+        else:
+            # Also an idempotent one: who knows how long its receiver remembers a key?
+            entry = entry.and_then(takeover.unverified(call, DOUBT))
+    pending = RunStatus.PENDING
+    return entry.and_then(
+        Commit(
+            events=[events.RunReleased(RESTORED, None)],
+            run={"status": pending.value, "lease_expires_at": None, "available_at": None},
+            thread_events=[held.changed(pending)],
+        )
+    )

@@ -1,0 +1,63 @@
+"""Runs whose agent this process has in another version, or not at all: left to a worker that has it, for a time."""
+
+from __future__ import annotations
+
+import logging
+import random
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+
+from ..conf import get_settings
+from ..engine import claim as claims
+from ..engine import ending, write
+from ..models import Run
+from ..states import RunStatus
+from ..streams.models import Record
+from . import runs
+
+logger = logging.getLogger("agentcore.engine")
+
+FIRST_DELAY, LONGEST_DELAY = 2.0, 60.0
+NOBODY_HAS_IT = (
+    "No worker had this version of the agent in time. Start workers of the release that the run was started on, "
+    "or retry it on the current version."
+)
+
+
+def defer(run_id: UUID) -> str:
+    """Put off a run that this process may not drive; ends it where no worker could for `VERSION_SECONDS`.
+
+    No attempt is burned, and nothing is logged. The delay grows with the time nobody
+    has had the version, which is counted from the run's last event. Returns what was
+    done: deferred, ended, or nothing.
+    """
+    with transaction.atomic():
+        held = claims.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
+        run = Run.objects.filter(pk=run_id).first() if held else None
+        if held is None or run is None:
+            return "nothing"
+        lapsed = run.lease_expires_at is not None and run.lease_expires_at < held.now
+        if held.status is RunStatus.RUNNING and not lapsed:
+            return "nothing"
+        last = Record.objects.filter(stream=run.stream_id, seq=run.next_seq - 1).values_list("created_at", flat=True)
+        waited = (held.now - (last.first() or run.created_at)).total_seconds()
+        if waited > get_settings().version_seconds:
+            code = "agent_version_missing"
+            write.record(held, ending.end(held, run, RunStatus.FAILED, code=code, message=NOBODY_HAS_IT))
+            done = "ended"
+        else:
+            delay = min(max(waited, FIRST_DELAY), LONGEST_DELAY) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+            if held.status is RunStatus.PENDING:
+                # A lapsed one has no due time: the sweep's next hint finds it.
+                Run.objects.filter(pk=run_id).update(available_at=held.now + timedelta(seconds=delay))
+            done = "deferred"
+    if done == "ended":
+        runs.dispatch_next(held.thread_id)
+    logger.info("%s: this process has no version %s of it", done, run.agent_version, extra=_about(run))
+    return done
+
+
+def _about(run: Run) -> dict[str, object]:
+    return {"run_id": str(run.pk), "attempt": run.attempt, "action": "other_version"}

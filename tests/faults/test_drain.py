@@ -1,0 +1,130 @@
+"""A worker that is told to stop hands its runs over: at once, counted as nothing, and nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentcore.models import Run
+from tests.faults.runs import LONG, assert_log_is_whole, driver_of, events, send, settings_of_process, status
+from tests.stack import Process, Stack, chosen_workers, wait_for
+from tests.testapp import agents, hazards
+
+LONG_LEASE = {"LEASE_SECONDS": 60, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "DRAIN_SECONDS": 10}
+
+
+def patient_worker(stack: Stack, **more: Any) -> Process:
+    """A worker whose runs nobody takes over within the test, unless they are handed over."""
+    return stack.worker(**settings_of_process(**{**LONG_LEASE, **more}))
+
+
+def released(run: Run) -> list[str]:
+    return [event["reason"] for event in events(run) if event["type"] == "run.released"]
+
+
+@pytest.mark.covers("fault:O1", "promise:P1")
+def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_thread: Callable[..., Any]) -> None:
+    runs = [send(hazards.walker, make_thread("walker", title=str(number))) for number in range(6)]
+    stack.sweeper()
+    workers = [patient_worker(stack), patient_worker(stack)]
+    wait_for(lambda: len(stack.effects()) >= 2, LONG, "the first steps")
+    for _ in range(3):
+        old = workers.pop(0)
+        workers.append(patient_worker(stack))
+        assert old.sigterm() == 0
+    for run in runs:
+        wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
+        assert_log_is_whole(run)
+        after = Run.objects.get(pk=run.pk)
+        assert (after.lost_leases, after.poisoned_at) == (0, None)
+    assert any("drained" in released(run) for run in runs)
+    done = [(effect.run_id, effect.call_id) for effect in stack.effects()]
+    assert len(done) == len(set(done)), "a step was repeated"
+
+
+@pytest.mark.covers("fault:O1", "promise:P1")
+def test_a_run_inside_a_step_when_the_grace_is_over_is_handed_over_as_it_stands(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(hazards.waiter, make_thread("waiter"))
+    stack.sweeper()
+    old = patient_worker(stack, DRAIN_SECONDS=1)
+    wait_for(stack.effects, LONG, "the tool")
+    new = patient_worker(stack)
+    wait_for(lambda: "istening on" in new.text, LONG, "the new worker")
+    assert old.sigterm() == 0
+    wait_for(lambda: len(stack.effects()) == 2, 5, "the new worker to take over at once")
+    stack.release_tools()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    after = Run.objects.get(pk=run.pk)
+    assert (after.attempt, after.lost_leases) == (2, 0)
+
+
+@pytest.mark.covers("fault:O1")
+def test_text_of_a_model_call_that_was_broken_off_by_the_stop_is_dropped(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(agents.slow, make_thread("slow"))
+    stack.sweeper()
+    old = patient_worker(stack, DRAIN_SECONDS=0.2)
+    wait_for(lambda: any(event["type"] == "text.delta" for event in events(run)), LONG, "the first text")
+    assert old.sigterm() == 0
+    patient_worker(stack)
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    log = events(run)
+    reset = next(index for index, event in enumerate(log) if event["type"] == "step.reset")
+    said = "".join(event["text"] for event in log[reset:] if event["type"] == "text.delta")
+    assert said.split() == [str(number) for number in range(40)]
+    assert Run.objects.get(pk=run.pk).lost_leases == 0
+
+
+@pytest.mark.covers("fault:O2", "promise:P1")
+def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    stack.sweeper()
+    old = stack.worker()
+    wait_for(stack.effects, LONG, "the tool's effect")
+    with pytest.raises(Exception, match="timed out"):
+        old.sigterm(timeout=1.5)  # the tool holds it, and there are twenty seconds of grace
+    old.sigterm(timeout=5)
+    assert not [child for child in old.children() if child == driver_of(run)]
+    stack.release_tools()
+    stack.worker()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    assert [effect.attempt for effect in stack.effects()] == [1, 2]
+
+
+@pytest.mark.covers("fault:O1")
+def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(hazards.walker, make_thread("walker"))
+    doomed = stack.worker("concurrent")
+    wait_for(stack.effects, LONG, "the first step")
+    doomed.kill9()
+    second = stack.worker("concurrent")
+    wait_for(lambda: driver_of(run) not in (doomed.pid, second.pid), LONG, "a process of its own")
+    begun = len(stack.effects())
+    wait_for(lambda: len(stack.effects()) > begun, LONG, "its next step")
+    assert second.sigterm() == 0
+    assert "drained" in released(run) and status(run) == "pending"
+    stack.worker("concurrent")
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+
+
+@pytest.mark.covers("fault:O1")
+def test_an_idle_worker_stops_at_once(stack: Stack) -> None:
+    worker = stack.worker()
+    wait_for(lambda: "istening on" in worker.text, LONG, "the worker to listen")
+    assert worker.sigterm(timeout=8) == 0
+    assert chosen_workers() in ("concurrent", "stock")

@@ -1,0 +1,202 @@
+"""What a model asks for is checked before anything waits or runs: half a call, a wrong one, or none at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentcore import Agent, registry, tool
+from agentcore.models import Approval, Run, Step, ToolCall
+from agentcore.testing import HttpModel, check_invariants
+from agentcore.testing.http_model import FunctionCall, Reply, asks, says
+from agentcore.testing.wire import DONE, chunk, fragment, sse, usage
+from tests.faults.providers import thinking
+from tests.integration.checker.crime import HAPPENED, act, gated
+from tests.integration.room import log
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    HAPPENED.clear()
+    with registry.isolated():
+        yield
+        assert check_invariants() == []
+
+
+@tool(effect="pure")
+def number_of(n: int) -> int:
+    """Say a number."""
+    return n
+
+
+def told(model: HttpModel) -> list[str]:
+    """What the model was told of its calls in the last request."""
+    return [str(result["content"]) for result in model.requests[-1].results]
+
+
+def calls(run: Run) -> list[tuple[str, str]]:
+    return list(ToolCall.objects.filter(run=run).order_by("created_at", "position").values_list("name", "status"))
+
+
+# --- M1: not JSON -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fault:M1")
+@pytest.mark.parametrize(
+    "text", ['{"text": ', "{'text': 'x'}", "text=x", '{"text": "x"} and so on', '"x', '{"text": NaN}']
+)
+def test_arguments_that_are_not_json_are_sent_back_and_the_tool_does_not_run(text: str) -> None:
+    with HttpModel(asks(FunctionCall("act", text)), asks(FunctionCall("act", {"text": "x"})), says("Done.")) as model:
+        run = thinking(model, [act]).play()
+    assert "not valid JSON" in str(model.requests[1].results[0]["content"])
+    assert (run.status, calls(run)) == ("succeeded", [("act", "failed"), ("act", "succeeded")])
+    assert len(HAPPENED) == 1
+
+
+@pytest.mark.covers("fault:M1")
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"text"'])
+def test_arguments_that_are_no_object_are_sent_back(text: str) -> None:
+    with HttpModel(asks(FunctionCall("act", text)), says("Sorry.")) as model:
+        run = thinking(model, [act]).play()
+    assert (run.status, calls(run), HAPPENED) == ("succeeded", [("act", "failed")], [])
+    assert "must be a JSON object" in told(model)[0]
+
+
+@pytest.mark.covers("fault:M1", "fault:M4")
+def test_a_model_that_never_mends_its_call_ends_at_the_limit_of_steps() -> None:
+    from agentcore.definition import Limits
+
+    with HttpModel(script=lambda seen: asks(FunctionCall("act", '{"text": '))) as model:
+        run = thinking(model, [act], limits=Limits(max_steps=5)).play()
+    assert (run.status, run.error_code, len(model.requests)) == ("failed", "limit_steps", 5)
+    assert HAPPENED == []
+
+
+# --- M2: JSON, and wrong ------------------------------------------------------------------------------------------
+
+WRONG: dict[str, Any] = {
+    "nothing": {},
+    "extra": {"text": "x", "also": 1},
+    "type": {"text": {"a": 1}},
+    "null": {"text": None},
+    "list": {"text": ["x"]},
+    "spelling": {"Text": "x"},
+    "number": {"text": 5},
+}
+
+
+@pytest.mark.covers("fault:M2", "promise:P6")
+@pytest.mark.parametrize("arguments", WRONG.values(), ids=WRONG)
+def test_wrong_arguments_are_refused_before_anybody_is_asked_to_approve_them(arguments: dict[str, Any]) -> None:
+    with HttpModel(asks(FunctionCall("gated", arguments)), says("Sorry.")) as model:
+        run = thinking(model, [gated]).play()
+    assert (run.status, calls(run)) == ("succeeded", [("gated", "failed")])
+    assert "not valid" in told(model)[0]
+    assert not Approval.objects.exists() and HAPPENED == []
+
+
+# --- M3: no such tool ---------------------------------------------------------------------------------------------
+
+
+@tool
+def forbidden() -> str:
+    """Belong to another agent."""
+    raise AssertionError("it ran")
+
+
+@pytest.mark.covers("fault:M3")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "__import__",
+        "os.system",
+        "eval",
+        "tests.integration.checker.crime.act",
+        "forbidden",
+        "Act",
+        "act ",
+        "",
+        "é" * 500,
+    ],
+)
+def test_a_tool_the_agent_does_not_have_is_unknown_whatever_its_name(name: str) -> None:
+    from tests.testapp.scripts import Echo
+
+    Agent(name="other", model=Echo(), tools=[forbidden])
+    with HttpModel(asks(FunctionCall(name, {"text": "x"})), says("Sorry.")) as model:
+        run = thinking(model, [act]).play()
+    assert run.status == "succeeded" and [status for _, status in calls(run)] == ["failed"]
+    assert "There is no tool called" in told(model)[0]
+    assert HAPPENED == []
+
+
+# --- M8: strange streams ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fault:M8")
+def test_a_stream_that_ends_without_saying_why_is_asked_for_again() -> None:
+    with HttpModel(says("Half a", finish=None), says("A whole answer.")) as model:
+        run = thinking(model).play()
+    assert run.status == "succeeded" and len(model.requests) == 2
+    assert [event["type"] for event in log(run)].count("step.reset") == 1
+
+
+@pytest.mark.covers("fault:M8")
+def test_a_stream_that_ends_twice_ends_once() -> None:
+    end = [sse(chunk({}, "stop")), sse(chunk({}, "stop")), sse(usage())]
+    with HttpModel(Reply([sse(chunk({"content": "Done."})), *end, DONE, *end, DONE])) as model:
+        run = thinking(model).play()
+    assert run.status == "succeeded" and len(model.requests) == 1
+    assert [event["type"] for event in log(run)].count("step.finished") == 1
+
+
+@pytest.mark.covers("fault:M8")
+@pytest.mark.parametrize("ids", [("same", "same"), ("", ""), ("a", "")], ids=["reused", "empty", "half"])
+def test_ids_of_calls_are_the_engines_own(ids: tuple[str, str]) -> None:
+    both = [FunctionCall("act", {"text": name}, call_id) for name, call_id in zip("ab", ids, strict=True)]
+    with HttpModel(asks(*both), asks(FunctionCall("act", {"text": "c"}, ids[0])), says("Done.")) as model:
+        run = thinking(model, [act]).play()
+    assert run.status == "succeeded" and len(HAPPENED) == 3
+    assert len({effect.call_id for effect in HAPPENED}) == 3
+    asked = [call["id"] for message in model.requests[-1].body["messages"] for call in message.get("tool_calls", ())]
+    answered = [result["tool_call_id"] for result in model.requests[-1].results]
+    assert asked == answered and set(asked) == {effect.call_id for effect in HAPPENED}
+
+
+@pytest.mark.covers("fault:M8")
+def test_two_hundred_calls_in_a_turn_each_have_their_result() -> None:
+    many = [FunctionCall("number_of", {"n": n}, f"c{n}") for n in range(200)]
+    with HttpModel(asks(*many), says("Done.")) as model:
+        run = thinking(model, [number_of]).play()
+    assert run.status == "succeeded"
+    assert calls(run) == [("number_of", "succeeded")] * 200
+    assert len(model.requests[-1].results) == 200
+
+
+# --- M9: not meant as a call --------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fault:M9")
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+@pytest.mark.parametrize("text", ['{"text": "x"', '{"text": "x"}'], ids=["half", "whole"])
+def test_a_call_that_was_cut_off_is_no_call(finish: str, text: str) -> None:
+    reply = Reply(
+        [sse(chunk({"content": "I will"})), sse(fragment(0, text, "act", "c1")), sse(chunk({}, finish)), DONE]
+    )
+    with HttpModel(reply) as model:
+        run = thinking(model, [act]).play()
+    assert (run.status, calls(run), HAPPENED) == ("succeeded", [], [])
+    assert Step.objects.get(run=run).finish_reason == finish
+
+
+@pytest.mark.covers("fault:M9")
+def test_a_refusal_is_an_answer() -> None:
+    reply = Reply([sse(chunk({"refusal": "I cannot help with that."})), sse(chunk({}, "stop")), DONE])
+    with HttpModel(reply) as model:
+        run = thinking(model, [act]).play()
+    assert run.status == "succeeded"
+    assert run.messages.get(author_kind="agent").text == "I cannot help with that."

@@ -1,0 +1,147 @@
+"""The worker process dies, freezes or stands still at the worst moment; the run goes on, and nobody else's stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from agentcore.models import Run, ToolCall
+from tests.faults.runs import (
+    LONG,
+    assert_log_is_whole,
+    driver_of,
+    events,
+    failpoints,
+    send,
+    settings_of_process,
+    status,
+)
+from tests.stack import Stack, chosen_workers, wait_for
+from tests.testapp import agents, hazards
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.covers("fault:W1", "promise:P1")
+def test_a_worker_killed_between_taking_a_hint_and_its_claim_costs_no_attempt(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(agents.echo, make_thread())
+    doomed = stack.worker(**failpoints(stack.directory, job_entry="kill"))
+    wait_for(lambda: not doomed.alive or "unexpectedly" in doomed.text, LONG, "the death")
+    assert status(run) == "pending"
+    stack.sweeper()
+    stack.worker()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    after = Run.objects.get(pk=run.pk)
+    assert (after.attempt, after.lost_leases) == (1, 0)
+
+
+@pytest.mark.covers("fault:W11", "promise:P2")
+def test_a_horse_that_outlives_its_parent_and_its_lease_is_fenced(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    doomed = stack.worker("stock")
+    wait_for(stack.effects, LONG, "the tool's effect")
+    (horse,) = doomed.children()
+    doomed.kill9_alone()
+    assert alive(horse)
+    os.kill(horse, signal.SIGSTOP)
+    stack.sweeper()
+    stack.worker()
+    wait_for(lambda: len(stack.effects()) == 2, LONG, "the take-over")
+    os.kill(horse, signal.SIGCONT)
+    stack.release_tools()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    wait_for(lambda: not alive(horse), LONG, "the horse to end")
+    assert_log_is_whole(run)
+    assert [effect.attempt for effect in stack.effects()] == [1, 2]
+    assert [event["type"] for event in events(run)].count("tool.result") == 1
+
+
+@pytest.mark.covers("fault:W14")
+@pytest.mark.parametrize("way", ["segfault", "memory", "exit"])
+def test_a_run_that_kills_every_worker_waits_for_a_person_and_takes_nobody_with_it_twice(
+    stack: Stack, make_thread: Callable[..., Any], way: str
+) -> None:
+    run = send(hazards.killer, make_thread("killer"), f"{way} now")
+    stack.sweeper()
+    first = stack.worker()
+    if chosen_workers() == "concurrent":
+        wait_for(lambda: not first.alive, LONG, "the first worker's death")
+    survivor = stack.worker()
+    wait_for(lambda: status(run) == "waiting", LONG, "the run to be parked")
+    assert Run.objects.get(pk=run.pk).poisoned_at is not None
+    assert ToolCall.objects.get(run=run).status == "running"
+    assert survivor.alive
+    other = send(agents.echo, make_thread())
+    wait_for(lambda: status(other) == "succeeded", LONG, "another run to succeed")
+    # Where runs share a process, the first death proves nothing against any of them.
+    assert len(stack.effects()) == (4 if chosen_workers() == "concurrent" else 3)
+
+
+@pytest.mark.covers("fault:W15", "promise:P1")
+def test_a_blocked_loop_ends_its_process_which_says_where_it_stood(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(hazards.blocker, make_thread("blocker"))
+    stack.sweeper()
+    quick = settings_of_process(LEASE_SECONDS=2, SWEEP_SECONDS=0.5, HINT_GRACE_SECONDS=1, WATCHDOG_SECONDS=1)
+    worker = stack.worker(**quick)
+    wait_for(lambda: "Timeout (0:00:01)!" in worker.text, LONG, "the stacks")
+    assert "in block_loop" in worker.text
+    if chosen_workers() == "concurrent":
+        wait_for(lambda: not worker.alive, LONG, "the process to end")
+        assert worker.sigterm() == 1
+        stack.worker(**quick)
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+    assert [effect.attempt for effect in stack.effects()] == [1, 2]
+
+
+@pytest.mark.covers("fault:W17")
+def test_a_parent_with_a_database_connection_of_its_own_does_not_disturb_its_horses(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    runs = [send(agents.echo, make_thread(title=str(number))) for number in range(15)]
+    worker = stack.manage("worker", "rqworker", "agentcore", "--worker-class", "tests.testapp.dirty.DirtyWorker")
+    for run in runs:
+        wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
+        assert_log_is_whole(run)
+    assert {run.attempt for run in Run.objects.all()} == {1}
+    assert worker.sigterm() == 0
+    assert "Error" not in worker.text
+
+
+@pytest.mark.covers("fault:W6", "fault:W14")
+def test_the_process_that_drives_a_suspect_does_not_outlive_its_worker(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    doomed = stack.worker("concurrent")
+    wait_for(stack.effects, LONG, "the tool's effect")
+    doomed.kill9()
+    second = stack.worker("concurrent")
+    wait_for(lambda: len(stack.effects()) == 2, LONG, "the take-over")
+    alone = driver_of(run)
+    assert alone in second.children()
+    second.kill9_alone()
+    wait_for(lambda: not alive(alone), 5, "the suspect's process to end")
+    stack.release_tools()
+    stack.worker("concurrent")
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)

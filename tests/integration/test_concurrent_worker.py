@@ -1,0 +1,333 @@
+"""The worker that drives many runs on one loop: as many as it may, with RQ's view right, whatever Redis does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from redis import Redis, SSLConnection, UnixDomainSocketConnection
+from redis import asyncio as aredis
+from redis.sentinel import Sentinel
+from rq import Queue, suspension
+from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import Worker
+
+from agentcore import dispatch
+from agentcore.jobs import concurrent
+from agentcore.jobs.concurrent import ConcurrentWorker
+from agentcore.jobs.redis_client import twin
+from agentcore.services import execution
+from supportdemo.servers import RedisServer, start_redis
+from tests.integration.rq_room import Drives, at_work, concurrent_worker, put, queue_of, until
+
+pytestmark = pytest.mark.once
+
+
+@pytest.fixture
+def server(tmp_path: Path, settings: LazySettings) -> Any:
+    """A Redis the test may stop."""
+    running = start_redis(tmp_path)
+    settings.RQ_QUEUES = {"agentcore": {"URL": running.url, "SERIALIZER": "rq.serializers.JSONSerializer"}}
+    yield running
+    dispatch.forget()
+    running.stop()
+
+
+@pytest.fixture
+def queue(server: RedisServer) -> Any:
+    """agentcore's queue in it."""
+    with Redis.from_url(server.url) as client:
+        yield queue_of(client)
+
+
+@pytest.fixture
+async def drives(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> Drives:
+    """In place of the engine, and of the sweep."""
+    settings.AGENTCORE = {**settings.AGENTCORE, "DRAIN_SECONDS": 3}
+
+    class NoSweeper:
+        def __init__(self, name: str) -> None:
+            self.start = self.stop = lambda: None
+            self.join = lambda seconds: None
+
+    found = Drives()
+    monkeypatch.setattr(execution, "adrive", found.adrive)
+    monkeypatch.setattr(concurrent, "Sweeper", NoSweeper)
+    return found
+
+
+def run_ids(jobs: list[Job]) -> list[UUID]:
+    return [UUID(job.args[0]) for job in jobs]
+
+
+async def test_as_many_runs_at_a_time_as_it_is_told_each_job_once_and_nothing_is_left(
+    queue: Queue, drives: Drives
+) -> None:
+    jobs = put(queue, 7)
+    worker = concurrent_worker(queue, concurrency=3)
+    async with at_work(worker):
+        await until(lambda: len(drives.now) == 3, "three drives")
+        await asyncio.sleep(0.2)
+        assert len(drives.begun) == 3 and len(queue.job_ids) == 4
+        drives.free.set()
+        await until(lambda: len(drives.begun) == 7, "the others")
+    assert drives.begun == run_ids(jobs) and drives.most == 3
+    assert worker.successful_job_count == 7
+    left = {key.decode() for key in queue.connection.keys()}
+    assert {key for key in left if "run-" in key} == set()
+
+
+@pytest.mark.covers("dj:RQ-1")
+async def test_rq_sees_what_is_running_and_counts_what_ended(queue: Queue, drives: Drives) -> None:
+    (job,) = put(queue)
+    async with at_work(concurrent_worker(queue)):
+        await until(lambda: job.get_status(refresh=True) == "started", "the job to be shown as started")
+        (seen,) = Worker.all(queue=queue)
+        assert seen.get_state() == "busy" and seen.get_current_job_id() == job.id
+        assert queue.started_job_registry.get_job_ids() == [job.id]
+        drives.free.set()
+        await until(lambda: not Job.exists(job.id, queue.connection), "the job to be gone")
+        (seen,) = Worker.all(queue=queue)
+        assert (seen.get_state(), seen.successful_job_count) == ("idle", 1)
+        assert queue.started_job_registry.get_job_ids() == [] and seen.get_current_executions() == []
+    assert Worker.all(queue=queue) == []
+
+
+@pytest.mark.covers("threat:T26")
+async def test_a_job_that_is_not_ours_is_recorded_as_failed_and_the_others_go_on(queue: Queue, drives: Drives) -> None:
+    forged = [
+        Job.create(name, args=args, connection=queue.connection, serializer=JSONSerializer)
+        for name, args in (("os.system", ("true",)), (dispatch.JOB, ("no id",)), (dispatch.JOB, (1, 2)))
+    ]
+    for job in forged:
+        queue.enqueue_job(job)
+    put(queue)
+    drives.free.set()
+    async with at_work(concurrent_worker(queue)):
+        await until(lambda: drives.begun, "the job behind them")
+        await until(lambda: {job.get_status(refresh=True) for job in forged} == {"failed"}, "the refusals")
+    assert set(queue.failed_job_registry.get_job_ids()) == {job.id for job in forged}
+    assert queue.connection.llen(queue.intermediate_queue_key) == 0
+
+
+async def test_a_drive_that_raises_fails_its_job_and_tells_the_projects_handlers(queue: Queue, drives: Drives) -> None:
+    told = []
+    (job,) = put(queue)
+
+    async def explode(run_id: UUID, runtime: Any = None) -> str:
+        raise ZeroDivisionError
+
+    execution.adrive = explode  # type: ignore[assignment] - put back by the fixture
+    worker = concurrent_worker(queue)
+    worker.push_exc_handler(lambda job, *info: told.append((job.id, info[0])))
+    async with at_work(worker):
+        await until(lambda: job.get_status(refresh=True) == "failed", "the failure")
+    assert told == [(job.id, ZeroDivisionError)]
+    assert "ZeroDivisionError" in (job.latest_result().exc_string or "")
+
+
+async def test_a_job_at_rqs_deadline_is_given_back(queue: Queue, drives: Drives, settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "JOB_TIMEOUT": 1}
+    (job,) = put(queue)
+    async with at_work(concurrent_worker(queue)):
+        await until(lambda: drives.interrupted == run_ids([job]), "the deadline")
+        await until(lambda: job.get_status(refresh=True) == "failed", "the record of it")
+
+
+# --- what operators say -------------------------------------------------------------------------------------------
+
+
+async def test_a_stopped_job_stops_and_no_other(queue: Queue, drives: Drives) -> None:
+    first, second = put(queue, 2)
+    async with at_work(concurrent_worker(queue)) as working:
+        await until(lambda: second.get_status(refresh=True) == "started", "both jobs")
+        send_stop_job_command(queue.connection, first.id, serializer=JSONSerializer)
+        await until(lambda: first.get_status(refresh=True) == "stopped", "the first to stop")
+        assert drives.interrupted == run_ids([first]) and drives.now == run_ids([second])
+        assert not working.done()
+        drives.free.set()
+
+
+async def test_a_killed_horse_is_every_run_of_the_worker_and_the_worker_stays(queue: Queue, drives: Drives) -> None:
+    jobs = put(queue, 3)
+    worker = concurrent_worker(queue)
+    async with at_work(worker) as working:
+        await until(lambda: jobs[-1].get_status(refresh=True) == "started", "the jobs")
+        send_kill_horse_command(queue.connection, worker.name)
+        await until(lambda: sorted(drives.interrupted) == sorted(run_ids(jobs)), "the runs to be interrupted")
+        assert not working.done()
+        drives.free.set()
+
+
+async def test_a_shutdown_command_drains(queue: Queue, drives: Drives, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(queue)
+    drained = []
+    monkeypatch.setattr(concurrent.runtimes, "drain", drained.append)
+    worker = concurrent_worker(queue)
+    async with at_work(worker) as working:
+        await until(lambda: drives.now, "the run")
+        send_shutdown_command(queue.connection, worker.name)
+        await until(lambda: drained, "the drain")
+        drives.free.set()
+        await asyncio.wait_for(working, 10)
+    assert drives.interrupted == [] and worker.exit_status == 0
+
+
+async def test_a_suspended_worker_takes_nothing_until_it_is_resumed(queue: Queue, drives: Drives) -> None:
+    drives.free.set()
+    suspension.suspend(queue.connection)
+    worker = concurrent_worker(queue)
+    async with at_work(worker):
+        await until(lambda: worker._inbox.suspended, "the suspension to be seen")
+        put(queue)
+        await asyncio.sleep(1.5)
+        assert drives.begun == []
+        suspension.resume(queue.connection)
+        await until(lambda: drives.begun, "the run")
+
+
+# --- stopping -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fault:O1")
+async def test_a_run_that_reaches_no_step_boundary_in_time_is_handed_over(
+    queue: Queue, drives: Drives, settings: LazySettings
+) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "DRAIN_SECONDS": 0.5}
+    jobs = put(queue, 2)
+    worker = concurrent_worker(queue)
+    async with at_work(worker) as working:
+        await until(lambda: len(drives.now) == 2, "the runs")
+        worker.shut_down()
+        await asyncio.sleep(0.2)
+        assert len(drives.now) == 2
+        await asyncio.wait_for(working, 5)
+    assert sorted(drives.interrupted) == sorted(run_ids(jobs)) and worker.exit_status == 0
+
+
+@pytest.mark.covers("fault:O1")
+async def test_a_job_that_came_in_the_moment_of_the_stop_stays_in_the_queue(queue: Queue, drives: Drives) -> None:
+    worker = concurrent_worker(queue)
+    async with at_work(worker):
+        await until(lambda: Worker.all(queue=queue), "the worker to be listed")
+        await asyncio.sleep(0.3)  # it waits for a job now
+        worker.shut_down()
+        sent = [uuid4() for _ in range(3)]
+        assert all(dispatch.enqueue(run_id) for run_id in sent)
+    assert drives.begun == []
+    assert run_ids(queue.jobs) == sent
+    assert queue.connection.llen(queue.intermediate_queue_key) == 0
+
+
+async def test_a_worker_that_may_not_be_trusted_any_more_leaves_with_a_status_of_its_own(
+    queue: Queue, drives: Drives, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "WATCHDOG_SECONDS": 1}
+    monkeypatch.setattr(concurrent.runtimes, "stuck_threads", lambda runtime: 1)
+    worker = concurrent_worker(queue)
+    async with at_work(worker) as working:
+        await asyncio.wait_for(working, 10)
+    assert worker.exit_status == concurrent.STUCK_STATUS
+
+
+# --- Redis comes and goes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fault:R6")
+async def test_runs_go_on_without_redis_and_new_jobs_are_taken_soon_after_it_is_back(
+    queue: Queue, drives: Drives, server: RedisServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(queue)
+    async with at_work(concurrent_worker(queue)) as working:
+        await until(lambda: drives.now, "the run")
+        with caplog.at_level(logging.WARNING, logger="agentcore.jobs"):
+            server.stop()
+            await until(lambda: "Redis is away" in caplog.text, "the outage to be noticed")
+        assert len(drives.now) == 1
+        again = start_redis(tmp_path, server.port)
+        try:
+            put(queue)
+            await until(lambda: len(drives.begun) == 2, "the next job", seconds=5)
+            (seen,) = await until(lambda: Worker.all(queue=queue), "RQ to know the worker again", seconds=5)
+            assert seen.get_state() == "busy"
+            drives.free.set()
+            await until(lambda: not drives.now, "both runs")
+            await until(lambda: {key for key in queue.connection.keys() if b"run-" in key} == set(), "the books")
+            assert not working.done()
+        finally:
+            again.stop()
+
+
+async def test_a_worker_starts_without_redis_and_stops_without_it(
+    queue: Queue, drives: Drives, server: RedisServer
+) -> None:
+    server.stop()
+    async with at_work(concurrent_worker(queue)) as working:
+        await asyncio.sleep(0.5)
+        assert not working.done()
+
+
+@pytest.mark.covers("fault:R5")
+async def test_after_flushall_a_job_that_was_running_leaves_nothing_behind(queue: Queue, drives: Drives) -> None:
+    (job,) = put(queue)
+    worker = concurrent_worker(queue)
+    async with at_work(worker):
+        await until(lambda: job.get_status(refresh=True) == "started", "the job")
+        queue.connection.flushall()
+        await worker._books.introduce()
+        assert [seen.name for seen in Worker.all(queue=queue)] == [worker.name]
+        drives.free.set()
+        await until(lambda: not drives.now, "the run")
+    assert {key for key in queue.connection.keys() if b"run-" in key} == set()
+
+
+# --- how it is made -------------------------------------------------------------------------------------------------
+
+
+def test_it_listens_to_one_queue(queue: Queue) -> None:
+    with pytest.raises(ValueError, match="one queue"):
+        ConcurrentWorker(["agentcore", "other"], connection=queue.connection)
+
+
+@pytest.mark.covers("dj:RQ-1", "fault:O5")
+def test_it_reads_json_and_only_our_jobs_whatever_it_is_given(server: RedisServer, settings: LazySettings) -> None:
+    settings.RQ_QUEUES = {"agentcore": {"URL": server.url, "SERIALIZER": "rq.serializers.DefaultSerializer"}}
+    worker = concurrent.build("agentcore", concurrency=2)
+    for reader in (worker, *worker.queues):
+        assert reader.job_class is concurrent.AgentcoreJob and reader.serializer is JSONSerializer
+    worker.connection.close()
+
+
+def test_a_concurrency_of_none_is_refused() -> None:
+    with pytest.raises(CommandError, match="at least 1"):
+        call_command("agentcore_worker", "--concurrency", "0")
+
+
+def test_its_client_has_the_address_and_the_credentials_of_the_queues() -> None:
+    plain = twin(Redis.from_url("redis://user:secret@host:1234/5"), patience=3)
+    kwargs = plain.connection_pool.connection_kwargs
+    assert {key: kwargs[key] for key in ("host", "port", "db", "username", "password", "socket_timeout")} == {
+        "host": "host", "port": 1234, "db": 5, "username": "user", "password": "secret", "socket_timeout": 3
+    }  # fmt: skip
+    secure = twin(Redis.from_url("rediss://host/0?ssl_cert_reqs=none"), patience=3).connection_pool
+    assert secure.connection_class is aredis.SSLConnection
+    assert secure.connection_kwargs["ssl_cert_reqs"] == "none"
+    local = twin(Redis.from_url("unix:///run/redis.sock"), patience=3).connection_pool
+    assert local.connection_class is aredis.UnixDomainSocketConnection
+    assert local.connection_kwargs["path"] == "/run/redis.sock"
+    assert {SSLConnection, UnixDomainSocketConnection} <= set(concurrent.twin.__globals__["TWINS"])
+
+
+def test_a_redis_behind_a_sentinel_is_refused_with_a_way_out() -> None:
+    master = Sentinel([("localhost", 1)]).master_for("mymaster")
+    with pytest.raises(ImproperlyConfigured, match=r"AgentcoreWorker"):
+        twin(master, patience=3)
