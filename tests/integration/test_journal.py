@@ -59,8 +59,9 @@ def agent() -> Iterator[Agent]:
 
 
 @pytest.fixture
-def sent(agent: Agent) -> list[Run]:
-    """Runs that wait, each in a thread of its own."""
+def sent(agent: Agent, settings: Any) -> list[Run]:
+    """Runs that wait, each in a thread of its own; no lease runs out because the machine is busy."""
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
     return [agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM) for _ in range(RUNS)]
 
 
