@@ -115,8 +115,8 @@ class Snapshot:
 def load(run_id: UUID) -> Snapshot:
     """Read a run and its open rows; user code is never replayed. Raises `Run.DoesNotExist`."""
     run: Any = Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).get(pk=run_id)
-    if not run.attempt:
-        return Snapshot(run, run.db_now)  # nobody has taken a step
+    if not run.attempt or run.terminal:
+        return Snapshot(run, run.db_now)  # nobody has taken a step, or nobody will take another
     steps: list[Step] = list(Step.objects.filter(run=run).order_by("number", "started_at", "pk"))
     finished = [step for step in steps if step.status == StepStatus.FINISHED]
     models = [step for step in finished if step.kind == StepKind.MODEL]
