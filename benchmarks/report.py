@@ -56,9 +56,12 @@ def note(about: dict[str, Any]) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return all rows as Markdown: B1 as one table, every other part with the columns it has."""
-    parts = dict.fromkeys(row.part for row in rows)
-    return "\n\n".join(_part(part, [row for row in rows if row.part == part]) for part in parts)
+    """Return all rows as Markdown: B1 as one table, every other part as tables of rows that say the same things."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        kind = "" if row.part == "B1" else next(iter(row.figures), "")
+        groups.setdefault((row.part, kind), []).append(row)
+    return "\n\n".join(_part(part, found) for (part, _), found in groups.items())
 
 
 def _part(part: str, rows: Sequence[Row]) -> str:

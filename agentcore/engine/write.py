@@ -215,7 +215,7 @@ def _move_alike(model: type[models.Model], names: Sequence[str], moves: Sequence
     table = model._meta.db_table
     columns = [bulk.column(connection, model, name) for name in names]
     # Named apart from the columns they go to, which the condition reads as they were.
-    wanted = [bulk.Column(f"new_{item.name}", item.array, item.cast, item.field) for item in columns]
+    wanted = [bulk.Column(f"new_{item.name}", item.type, item.field) for item in columns]
     pairs = zip(columns, wanted, strict=True)
     values = ", ".join(f"{column.name} = {new.read(connection, 'wanted')}" for column, new in pairs)
     moved = bulk.execute(

@@ -27,6 +27,7 @@ logger = logging.getLogger("agentcore.jobs")
 # Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
 AWAY = (redis.RedisError, OSError)
 GATHER_SECONDS = 0.05
+PAUSE_SECONDS = 1.0
 MOST_KEPT = 10_000
 
 
@@ -102,7 +103,7 @@ class Books:
             await self._news.wait()
             await asyncio.sleep(GATHER_SECONDS)
             if not await self.write():
-                await asyncio.sleep(1)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def write(self) -> bool:
         """Write everything noted so far in one exchange; returns whether Redis took it."""
@@ -164,6 +165,18 @@ class Books:
             if entry.execution is not None:
                 entry.execution.heartbeat(entry.job.started_job_registry, self.ttl, pipeline=pipeline)
         await pipeline.execute()
+
+    async def beat(self) -> None:
+        """Tell RQ now and then that this worker and its jobs are alive, for ever."""
+        while True:
+            try:
+                if self._worker.ip_address == "unknown":
+                    self._worker.ip_address = str((await self._client.client_info())["addr"])
+                await self.introduce()
+            except AWAY:
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                await asyncio.sleep(self._worker.job_monitoring_interval)
 
     async def say_goodbye(self) -> None:
         """Write what is left, and take this worker off RQ's list."""

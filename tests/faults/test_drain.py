@@ -26,14 +26,18 @@ def released(run: Run) -> list[str]:
 
 @pytest.mark.covers("fault:O1", "promise:P1")
 def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_thread: Callable[..., Any]) -> None:
+    stack.hold_tools()  # the walkers walk on until they are let go
     runs = [send(hazards.walker, make_thread("walker", title=str(number))) for number in range(6)]
     stack.sweeper()
     workers = [patient_worker(stack), patient_worker(stack)]
+    wait_for(lambda: all("istening on" in worker.text for worker in workers), LONG, "both workers")
     wait_for(lambda: len(stack.effects()) >= 2, LONG, "the first steps")
     for _ in range(3):
-        old = workers.pop(0)
-        workers.append(patient_worker(stack))
+        new = patient_worker(stack)
+        wait_for(lambda new=new: "istening on" in new.text, LONG, "the new worker")
+        old, *workers = [*workers, new]
         assert old.sigterm() == 0
+    stack.release_tools()
     for run in runs:
         wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
         assert_log_is_whole(run)
@@ -107,6 +111,7 @@ def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
 def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
+    stack.hold_tools()
     run = send(hazards.walker, make_thread("walker"))
     doomed = stack.worker("concurrent")
     wait_for(stack.effects, LONG, "the first step")
@@ -117,6 +122,7 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     wait_for(lambda: len(stack.effects()) > begun, LONG, "its next step")
     assert second.sigterm() == 0
     assert "drained" in released(run) and status(run) == "pending"
+    stack.release_tools()
     stack.worker("concurrent")
     wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
     assert_log_is_whole(run)
