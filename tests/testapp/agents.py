@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
 from tests.testapp.books import booker, checked_booker, looper
@@ -68,3 +70,9 @@ talkative = Agent(name="talkative", version="1", model=Slow(pieces=50, pause=0.0
 endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
 side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")
 silent = Agent(name="silent", version="1", model=Slow(pieces=2, pause=100), instructions=INSTRUCTIONS)
+
+# A worker of another release has this agent in another version, or (an empty one) does not have it at all.
+RELEASE_VARIABLE = "AGENT_RELEASE"
+release = os.environ.get(RELEASE_VARIABLE, "2")
+if release:
+    pinned = Agent(name="pinned", version=release, model=Echo(), instructions=INSTRUCTIONS, on_version="strict")
