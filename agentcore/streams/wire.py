@@ -13,13 +13,15 @@ from uuid import UUID
 
 from .hints import Hint
 
-__all__ = ["GROUP", "MESSAGE_BYTES", "decode", "encode", "key_of"]
+__all__ = ["GROUP", "MESSAGE_BYTES", "MESSAGE_STREAMS", "decode", "encode", "key_of"]
 
 GROUP = "agentcore.hints"
 """The group all hubs join: one message for all of them and for all streams of a batch."""
 MESSAGE_TYPE = "stream.hints"
 MESSAGE_BYTES = 1 << 17
-"""What the hints of one message take, serialized: frames beyond it are left out, streams beyond it go into the next."""
+"""What the hints of one message take at most, serialized: frames there is no room for are left out."""
+MESSAGE_STREAMS = 1000
+"""Further streams go into the next message."""
 _HEAD_BYTES = 48
 _FRAME_HEAD_BYTES = 3
 
@@ -31,9 +33,8 @@ def key_of(stream_id: UUID) -> bytes:
 
 def encode(batch: Sequence[Hint]) -> Iterator[dict[str, Any]]:
     """Return the layer's messages for hints of different streams."""
-    most = MESSAGE_BYTES // _HEAD_BYTES
-    for start in range(0, len(batch), most):
-        yield {"type": MESSAGE_TYPE, "hints": _entries(batch[start : start + most])}
+    for start in range(0, len(batch), MESSAGE_STREAMS):
+        yield {"type": MESSAGE_TYPE, "hints": _entries(batch[start : start + MESSAGE_STREAMS])}
 
 
 def decode(message: Mapping[str, Any], watched: Mapping[bytes, UUID]) -> list[Hint]:
