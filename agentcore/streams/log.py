@@ -215,5 +215,4 @@ def _select(
 
 
 def _announce(written: Sequence[Append]) -> None:
-    for item in written:
-        hints.publish(item.stream_id, item.first_seq, item.payloads)
+    hints.publish(written)
