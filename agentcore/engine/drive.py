@@ -6,8 +6,6 @@ import asyncio
 import logging
 import time
 
-from django.db import InterfaceError, OperationalError
-
 from .. import events
 from ..conf import get_settings
 from ..definition import AgentDefinition
@@ -15,6 +13,7 @@ from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
 from ..ids import uuid7
 from ..models import Run
+from ..outage import is_outage
 from ..states import MessageStatus, RunStatus
 from . import ending, limits, prompt, snapshot, suspend, takeover, toolexec, turn
 from .claim import Claim, Take
@@ -66,12 +65,8 @@ class Drive:
                     raise
                 task.uncancel()
                 reason: BaseException = self.watch.reason
-            except (CancelRequested, RunError, UserError) as error:
+            except (CancelRequested, Exception) as error:
                 reason = error
-            except Exception as error:
-                if isinstance(error, (NotClaimed, OperationalError, InterfaceError, *self.runtime.gives_up_on)):
-                    raise
-                reason = self._internal(error)
             self.watch.stop()
             return await self._stop(reason)
 
@@ -163,9 +158,17 @@ class Drive:
             await self._end(RunStatus.FAILED, MessageStatus.FAILED, reason.run_code, reason.message)
         elif isinstance(reason, UserError):
             await self._end(RunStatus.FAILED, MessageStatus.FAILED, reason.code, reason.message)
+        elif isinstance(reason, Exception) and not self._is_for_others(reason):
+            failure = self._internal(reason)
+            await self._end(RunStatus.FAILED, MessageStatus.FAILED, failure.run_code, failure.message)
         else:
             raise reason
         return Outcome.ENDED
+
+    def _is_for_others(self, error: Exception) -> bool:
+        """Whether the run has not failed: it was never claimed, the database is away, or this process must let go."""
+        outside = isinstance(error, RuntimeError) and "durable" in str(error)  # see `loop`
+        return outside or isinstance(error, (NotClaimed, *self.runtime.gives_up_on)) or is_outage(error)
 
     async def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str) -> None:
         """End the run as its rows stand now; where a decision lands at the same moment, look again."""
@@ -189,9 +192,9 @@ class Drive:
         await self.staged.settled()
         try:
             await self.staged.commit()
-        except (NotClaimed, OperationalError, InterfaceError):
-            raise
-        except Exception:
+        except Exception as error:
+            if self._is_for_others(error):
+                raise
             logger.exception("what was staged could not be committed", extra={"run_id": str(self.claim.run_id)})
             self.staged.forget()
             if not self.staged.claimed:
@@ -206,9 +209,10 @@ class Drive:
     def _internal(self, error: Exception) -> RunError:
         """Log a defect with a reference, and say no more than that to whoever sees the run."""
         reference = uuid7().hex[-8:]
-        logger.exception(
+        logger.error(
             "the engine raised; reference %s",
             reference,
+            exc_info=error,
             extra={"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "internal_error"},
         )
         failure = RunError(

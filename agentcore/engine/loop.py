@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
-
 from .. import registry
 from ..definition import AgentDefinition
 from ..exceptions import LeaseLost, UnknownAgent, UserError
 from ..models import Run
+from ..outage import is_outage
 from . import snapshot
 from .claim import Claim
 from .drive import Drive
@@ -74,7 +73,9 @@ async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime)
         outcome = await Drive(claim, state, definition, runtime).go()
     except LeaseLost:
         outcome = Outcome.LOST
-    except (OperationalError, InterfaceError):
+    except Exception as error:
+        if not is_outage(error):
+            raise
         # The database is away: the lease runs out, and whoever finds the run then takes over.
         logger.warning("dropped: the database did not answer", extra={**about, "action": "dropped"}, exc_info=True)
         outcome = Outcome.LOST
