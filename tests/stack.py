@@ -115,6 +115,10 @@ class Process:
         _signal(self.pid, signal.SIGTERM)
         return self._popen.wait(timeout)
 
+    def ask_to_finish(self) -> None:
+        """Ask it to finish, and do not wait for it."""
+        _signal(self.pid, signal.SIGTERM)
+
     def freeze(self) -> None:
         """Stop it and its children in their tracks: a zombie writer in the making."""
         for pid in (self.pid, *self.children()):

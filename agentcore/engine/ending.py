@@ -85,7 +85,9 @@ def _close_step(run_id: UUID) -> Commit:
 
 def _close_call(run: Run, call: ToolCall) -> Commit:
     """A call that may have happened stays unverified, also when its run has ended."""
-    happened = call.status == ToolCallStatus.RUNNING and call.effect != EffectKind.PURE
+    # Begun, and interrupted: to be run again it is pending, but what its first try did is not known.
+    begun = call.status in (ToolCallStatus.RUNNING, ToolCallStatus.PENDING) and call.tries > 0
+    happened = begun and call.effect != EffectKind.PURE
     if not happened and call.status != ToolCallStatus.EFFECT_UNVERIFIED:
         return close_call(run, call, ToolCallStatus.CANCELED, error=NOT_RUN)
     return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=UNVERIFIED)

@@ -13,12 +13,12 @@ from django.db import InterfaceError, OperationalError
 from .. import events, registry
 from ..conf import get_settings
 from ..definition import AgentDefinition
-from ..exceptions import CancelRequested, LeaseLost, LimitReached, RunError, UnknownAgent, UserError
+from ..exceptions import CancelRequested, LeaseLost, RunError, UnknownAgent, UserError
 from ..failpoints import afailpoint
 from ..ids import uuid7
 from ..models import Run
 from ..states import MessageStatus, RunStatus
-from . import ending, prompt, snapshot, suspend, takeover, toolexec, turn
+from . import ending, limits, prompt, snapshot, suspend, takeover, toolexec, turn
 from .claim import Claim, Take
 from .draft import Draft
 from .entry import Commit, Moved, NotClaimed
@@ -55,11 +55,8 @@ class Outcome(StrEnum):
 async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
     """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do."""
     for _ in range(MOST_LOOKS):
-        try:
-            state = await runtime.read(snapshot.load, run_id)
-        except Run.DoesNotExist:
-            return Outcome.NOTHING
-        if not state.claimable:
+        state = await runtime.together(snapshot.load_many, run_id)
+        if state is None or not state.claimable:
             return Outcome.NOTHING
         if state.suspect and not runtime.alone:
             return Outcome.SUSPECT
@@ -191,11 +188,11 @@ class _Drive:
 
     async def _one(self, state: Snapshot) -> Snapshot | Outcome:
         """Take the one step that is due; returns how the run stands then, or an outcome when the worker lets go."""
+        await limits.check(state, self.definition.limits, self.runtime)
         if state.runnable:
             return await toolexec.tool_round(self.definition, state, self.runtime, self.staged)
         if state.blocked:
             return await self._suspend(state)
-        _check_limits(state, self.definition)
         self.draft = Draft(state.next_step)
         then = await turn.model_step(Turn(self.definition, state, self.runtime, self.staged, self.draft))
         self.draft = None
@@ -294,17 +291,6 @@ class _Drive:
         )
         failure.__cause__ = error
         return failure
-
-
-def _check_limits(state: Snapshot, definition: AgentDefinition) -> None:
-    """Raise `LimitReached`, with the limit's own code, where a run has used one up."""
-    limits = definition.limits
-    if state.steps_finished >= limits.max_steps:
-        raise LimitReached(f"The run has taken its {limits.max_steps} steps.", code="limit_steps")
-    if limits.max_tokens is not None and state.run.used.total_tokens >= limits.max_tokens:
-        raise LimitReached(f"The run has used its {limits.max_tokens} tokens.", code="limit_tokens")
-    if limits.max_seconds is not None and state.seconds_since_start >= limits.max_seconds:
-        raise LimitReached(f"The run has taken its {limits.max_seconds:g} seconds.", code="limit_time")
 
 
 def _begun(claim: Claim) -> Commit:

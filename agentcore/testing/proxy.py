@@ -86,6 +86,7 @@ class FaultProxy:
         self._address = (self._parts.hostname or "127.0.0.1", port)
         self._fault = _Fault()
         self._links: set[_Link] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self._changed: asyncio.Event
@@ -177,11 +178,18 @@ class FaultProxy:
         self._ready.set()
         await self._stop.wait()
         server.close()
+        self._switch(_Fault(), lambda: None)  # whoever is held is let go
         for link in list(self._links):
             link.abort()
+        if self._serving:  # a task that is cancelled with the loop would be complained about
+            await asyncio.wait(self._serving, timeout=1)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
         link = _Link(writer)
         self._links.add(link)
         try:

@@ -1,0 +1,113 @@
+"""Agents for the soak: the prompt says what the model does, and every effect is in the world log.
+
+A prompt is a list of rounds, parted by `then`; a round is the tools that are asked
+for together, and `stream` a long answer: `pure unsafe then gated then stream`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentcore import Agent, ToolContext, tool
+from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
+from agentcore.tools import Checkable
+from tests.testapp import world
+from tests.testapp.scripts import USAGE, prompt_text, results
+
+INSTRUCTIONS = "Do what the soak asks."
+ACT_SECONDS = 0.05
+PIECES, PAUSE = 30, 0.05
+
+
+def _act(ctx: ToolContext, text: str) -> str:
+    """Act in the middle, so that there is a time before the effect and one after it."""
+    time.sleep(ACT_SECONDS)
+    world.append(ctx.run_id, ctx.call_id, ctx.attempt)
+    time.sleep(ACT_SECONDS)
+    return f"did {text}"
+
+
+def _happened(arguments: Mapping[str, Any], ctx: ToolContext) -> str | None:
+    done = any(effect.call_id == ctx.call_id for effect in world.effects(world.log()))
+    return f"did {arguments['text']}" if done else None
+
+
+@tool
+def unsafe(ctx: ToolContext, text: str) -> str:
+    """Act; nothing can tell afterwards whether an interrupted call did."""
+    return _act(ctx, text)
+
+
+@tool(effect="idempotent")
+async def idempotent(ctx: ToolContext, text: str) -> str:
+    """Act; doing it twice is as good as once."""
+    await asyncio.sleep(ACT_SECONDS)
+    world.append(ctx.run_id, ctx.call_id, ctx.attempt)
+    ctx.progress({"half": True})
+    await asyncio.sleep(ACT_SECONDS)
+    return f"did {text}"
+
+
+@tool(effect=Checkable(_happened))
+def checkable(ctx: ToolContext, text: str) -> str:
+    """Act, in a way that can be looked up."""
+    return _act(ctx, text)
+
+
+@tool(effect="pure")
+def pure(ctx: ToolContext, text: str) -> str:
+    """Look only."""
+    return _act(ctx, text)
+
+
+@tool(needs_approval=True)
+def gated(ctx: ToolContext, text: str) -> str:
+    """Act once a person has agreed."""
+    return _act(ctx, text)
+
+
+TOOLS = [unsafe, idempotent, checkable, pure, gated]
+ACTING = frozenset(item.name for item in TOOLS)
+
+
+@dataclass(frozen=True)
+class FollowsThePrompt:
+    """Asks for each round's tools, then speaks."""
+
+    name: str = "follows-the-prompt-1"
+    provider: str = "tests"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        rounds = [part.split() for part in prompt_text(request).split(" then ")]
+        answered = len(results(request))
+        for number, words in enumerate(rounds):
+            asked = [word for word in words if word in ACTING]
+            if answered >= len(asked):
+                answered -= len(asked)
+                continue
+            yield TextDelta(f"Round {number}. ")
+            for place, name in enumerate(asked):
+                yield CallRequested(f"{name}-{number}-{place}", name, {"text": f"{name} {number}"})
+            yield USAGE
+            yield StepFinished("tool_calls")
+            return
+        for piece in range(PIECES if "stream" in rounds[-1] else 3):
+            await asyncio.sleep(PAUSE if "stream" in rounds[-1] else 0)
+            yield TextDelta(f"{piece} ")
+        yield USAGE
+        yield StepFinished("stop")
+
+
+mixed = Agent(name="mixed", version="1", model=FollowsThePrompt(), instructions=INSTRUCTIONS, tools=TOOLS)
+mixed_parallel = Agent(
+    name="mixed_parallel",
+    version="1",
+    model=FollowsThePrompt(),
+    instructions=INSTRUCTIONS,
+    tools=TOOLS,
+    on_busy="parallel",
+)
