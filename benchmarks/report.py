@@ -17,6 +17,8 @@ from .figures import Row, Spread
 RESULTS = Path(__file__).resolve().parent / "results"
 B1_COLUMNS = {
     "runs/s": "runs_per_s",
+    "sends/s": "sends_per_s",
+    "jobs/s": "jobs_per_s",
     "p50 ms": "p50_ms",
     "p99 ms": "p99_ms",
     "CPU ms/run": "cpu_ms_per_run",
