@@ -83,19 +83,28 @@ class Journal:
     async def _write_all(self) -> None:
         while self._waiting:
             batch = self._next_batch()
+            if not batch:
+                return
             try:
                 outcomes: Sequence[Outcome] = await self._run(commit_batch, [request.order for request in batch])
             except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
                 outcomes = [error] * len(batch)
             if await self._answer(batch, outcomes):
                 await asyncio.sleep(HELD_SECONDS)
+            elif any(isinstance(outcome, BaseException) for outcome in outcomes):
+                await asyncio.sleep(0)  # whoever was refused may take back what follows, before it is written
 
     def _next_batch(self) -> list[Request]:
-        """Take the oldest requests, one a run: a second one of a run is written after the first."""
+        """Take the oldest requests, one a run: a second one of a run is written after the first.
+
+        One that has its answer already was taken back.
+        """
         batch: dict[UUID, Request] = {}
         later: list[Request] = []
         while self._waiting and len(batch) < MOST_AT_ONCE:
             request = self._waiting.popleft()
+            if request.answer.done():
+                continue
             if batch.setdefault(request.order.claim.run_id, request) is not request:
                 later.append(request)
         self._waiting.extendleft(reversed(later))

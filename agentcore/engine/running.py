@@ -151,7 +151,9 @@ class RunningCall:
         try:
             body = work.tool.bind(work.call.arguments_json, self)
         except ValidationError:
-            return Outcome(ToolCallStatus.FAILED, error="The tool does not take these arguments any more.")
+            fault = "The tool does not take these arguments any more."
+            # One that ran before and was interrupted may have had its effect then.
+            return _broken_off(work, fault) if work.call.tries > 1 else Outcome(ToolCallStatus.FAILED, error=fault)
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:

@@ -61,7 +61,9 @@ class Books:
         return int(self._worker.job_monitoring_interval) + 60
 
     def started(self, job: AgentcoreJob) -> None:
-        """Note that a job has been taken."""
+        """Note that a job has been taken; one whose id a retrying client has pushed twice is one job."""
+        if job.id in self._open:
+            return
         self._open[job.id] = self._new[job.id] = Entry(job)
         self._news.set()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
 
 from agentcore.models import Run
 from tests.faults.runs import LONG, assert_log_is_whole, driver_of, events, send, settings_of_process, status
-from tests.stack import Process, Stack, chosen_workers, wait_for
+from tests.stack import Process, Stack, wait_for
 from tests.testapp import agents, hazards
 
 LONG_LEASE = {"LEASE_SECONDS": 60, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "DRAIN_SECONDS": 10}
@@ -96,7 +97,7 @@ def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
     stack.sweeper()
     old = stack.worker()
     wait_for(stack.effects, LONG, "the tool's effect")
-    with pytest.raises(Exception, match="timed out"):
+    with pytest.raises(TimeoutExpired):
         old.sigterm(timeout=1.5)  # the tool holds it, and there are twenty seconds of grace
     old.sigterm(timeout=5)
     assert not [child for child in old.children() if child == driver_of(run)]
@@ -128,9 +129,25 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     assert_log_is_whole(run)
 
 
+@pytest.mark.covers("fault:O1", "dj:RQ-1")
+def test_rqs_own_worker_with_our_job_class_finishes_what_it_has_begun(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    ours = ["--job-class", "agentcore.jobs.job.AgentcoreJob", "--serializer", "rq.serializers.JSONSerializer"]
+    worker = stack.manage("worker", "rqworker", "agentcore", *ours)
+    wait_for(stack.effects, LONG, "the tool's effect")
+    with pytest.raises(TimeoutExpired):
+        worker.sigterm(timeout=1)
+    stack.release_tools()
+    wait_for(lambda: not worker.alive, LONG, "the worker to end")
+    assert status(run) == "succeeded" and Run.objects.get(pk=run.pk).attempt == 1
+    assert worker.sigterm() == 0
+
+
 @pytest.mark.covers("fault:O1")
 def test_an_idle_worker_stops_at_once(stack: Stack) -> None:
     worker = stack.worker()
     wait_for(lambda: "istening on" in worker.text, LONG, "the worker to listen")
     assert worker.sigterm(timeout=8) == 0
-    assert chosen_workers() in ("concurrent", "stock")

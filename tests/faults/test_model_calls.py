@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
 from agentcore import Agent, registry, tool
 from agentcore.definition import Limits
@@ -175,7 +176,8 @@ def test_ids_of_calls_are_the_engines_own(ids: tuple[str, str]) -> None:
 
 
 @pytest.mark.covers("fault:M8")
-def test_two_hundred_calls_in_a_turn_each_have_their_result() -> None:
+def test_two_hundred_calls_in_a_turn_each_have_their_result(settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 60}  # here bodies and commits share one thread
     many = [FunctionCall("number_of", {"n": n}, f"c{n}") for n in range(200)]
     with HttpModel(asks(*many), says("Done.")) as model:
         run = thinking(model, [number_of]).play()

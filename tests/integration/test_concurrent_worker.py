@@ -107,6 +107,18 @@ async def test_rq_sees_what_is_running_and_counts_what_ended(queue: Queue, drive
     assert Worker.all(queue=queue) == []
 
 
+@pytest.mark.covers("fault:R4")
+async def test_a_job_that_was_pushed_twice_is_looked_at_twice_and_leaves_nothing(queue: Queue, drives: Drives) -> None:
+    (job,) = put(queue)
+    queue.push_job_id(job.id)
+    async with at_work(concurrent_worker(queue)):
+        await until(lambda: len(drives.now) == 2 and job.get_status(refresh=True) == "started", "both looks")
+        drives.free.set()
+        await until(lambda: not drives.now and left_of_jobs(queue) == set(), "the end of both")
+    assert queue.started_job_registry.get_job_ids() == []
+    assert queue.connection.llen(queue.intermediate_queue_key) == 0
+
+
 @pytest.mark.covers("threat:T26")
 async def test_a_job_that_is_not_ours_is_recorded_as_failed_and_the_others_go_on(queue: Queue, drives: Drives) -> None:
     forged = [

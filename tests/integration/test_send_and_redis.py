@@ -31,7 +31,7 @@ from tests.testapp import agents
 def announced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The streams that hints were sent for."""
     seen: list[Any] = []
-    monkeypatch.setattr(hints, "publish", lambda stream_id, first_seq, payloads: seen.append(stream_id))
+    monkeypatch.setattr(hints, "publish", lambda written: seen.extend(item.stream_id for item in written))
     return seen
 
 
