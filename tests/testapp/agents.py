@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
-from tests.testapp.hazards import blocker, killer, leaker, waiter, walker
+from tests.testapp.hazards import blocker, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, Echo, Slow
 
-__all__ = ["blocker", "killer", "leaker", "mixed", "mixed_parallel", "waiter", "walker"]
+__all__ = ["blocker", "killer", "leaker", "mixed", "mixed_parallel", "spawner", "waiter", "walker"]
 
 INSTRUCTIONS = "Do what the test asks."
 
