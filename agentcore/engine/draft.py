@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from .. import events
+from .. import events, jsontext
 from ..conf import get_settings
 from ..events import Event
 from ..exceptions import ModelError
@@ -79,7 +79,7 @@ class Draft:
                 self._parts.append(SourcePart(title, url, document))
                 self._now(events.Source(self.step, title, url, document))
             case DataFound(name, value):
-                self._now(events.Data(self.step, name, value))
+                self._now(events.Data(self.step, name, jsontext.clean(value)))
             case CallRequested():
                 self.calls.append(event)
             case UsageReported(usage):

@@ -162,8 +162,10 @@ def _postgres(
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, UUID | datetime):
-        return str(value)
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):
         return value.hex()
     raise TypeError(f"{type(value).__name__} has no place in a statement")

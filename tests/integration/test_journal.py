@@ -309,6 +309,23 @@ def test_a_suspect_is_left_to_a_process_that_drives_nothing_else(sent: list[Run]
     assert (fresh(run).attempt, fresh(run).lost_leases) == (2, 0)
 
 
+def test_a_suspect_that_is_given_back_before_its_next_step_stays_one(agent: Agent) -> None:
+    run = agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM)
+    assert claim(run.pk) is not None
+    Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z", alone=False)
+
+    async def drain_at_once() -> Any:
+        runtime = Runtime("worker")
+        runtime.drain()
+        outcome = await execution.adrive(run.pk, runtime)
+        await runtime.aclose()
+        return outcome
+
+    (outcome,) = race(lambda: asyncio.run(drain_at_once()))
+    assert outcome == "released" and fresh(run).alone
+    assert drive([run]) == ["suspect"]
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_only_a_lease_lost_alone_counts(sent: list[Run], alone: bool) -> None:
     run = sent[0]

@@ -7,7 +7,7 @@ import os
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
 from tests.testapp.books import booker, checked_booker, looper
-from tests.testapp.hazards import blocker, killer, leaker, waiter, walker
+from tests.testapp.hazards import blocker, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, Echo, Slow
 
@@ -20,6 +20,7 @@ __all__ = [
     "looper",
     "mixed",
     "mixed_parallel",
+    "spawner",
     "waiter",
     "walker",
 ]

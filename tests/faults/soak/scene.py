@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 
+from agentcore import SYSTEM
 from agentcore.models import Run, Thread
 from agentcore.testing import Evidence, FaultProxy, Violation, check_invariants
 from agentcore.testing.checker import worker_is_alive
