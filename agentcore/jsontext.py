@@ -17,6 +17,7 @@ MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785: beyond it, JSON readers disagree
 TRUNCATED = "…[truncated]"
 
+_NUL = "\\u0000"
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _CANONICAL = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, sort_keys=True)
 
@@ -100,7 +101,16 @@ def canonical(value: Any) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """Return the compact UTF-8 bytes of a JSON value, cleaned."""
+    """Return the compact UTF-8 bytes of a JSON value; what no store or reader takes is cleaned first.
+
+    Its numbers are taken as they are: whoever has them from outside has cleaned them.
+    """
+    try:
+        text = _COMPACT.encode(value)
+        if _NUL not in text:
+            return text.encode()
+    except (TypeError, ValueError, RecursionError):
+        pass  # what is no JSON, not finite, a lone surrogate or nested without end
     return _COMPACT.encode(clean(value)).encode()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from .. import events
+from .. import events, jsontext
 from ..conf import get_settings
 from ..events import Event
 from ..exceptions import ModelError
@@ -33,6 +33,9 @@ _PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
     TextDelta: TextPart,
     ReasoningDelta: ReasoningPart,
 }
+
+CUT_OFF = frozenset({"length", "content_filter"})
+"""Ends after which a call may be only half of what was meant, or not meant at all: it is no call."""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Draft:
                 self._parts.append(SourcePart(title, url, document))
                 self._now(events.Source(self.step, title, url, document))
             case DataFound(name, value):
-                self._now(events.Data(self.step, name, value))
+                self._now(events.Data(self.step, name, jsontext.clean(value)))
             case CallRequested():
                 self.calls.append(event)
             case UsageReported(usage):
@@ -85,6 +88,8 @@ class Draft:
                 self.outputs.append(value)
             case StepFinished(reason):
                 self.finish_reason = reason
+                if reason in CUT_OFF:
+                    self.calls.clear()
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
 

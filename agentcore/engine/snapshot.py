@@ -115,7 +115,7 @@ class Snapshot:
 def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
     """Read runs and their open rows; user code is never replayed. A run that is gone is left out."""
     rows: Any = Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).filter(pk__in=run_ids)
-    return {run.pk: _with_rows(run) if run.attempt else Snapshot(run, run.db_now) for run in rows}
+    return {run.pk: _with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now) for run in rows}
 
 
 def load(run_id: UUID) -> Snapshot:
@@ -124,6 +124,11 @@ def load(run_id: UUID) -> Snapshot:
     if found is None:
         raise Run.DoesNotExist
     return found
+
+
+def _has_rows(run: Run) -> bool:
+    """Whether there are steps worth reading: somebody has taken one, and somebody may take another."""
+    return run.attempt > 0 and not run.terminal
 
 
 def _with_rows(run: Any) -> Snapshot:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
+from ..outage import is_outage
 from .claim import Allocation, Claim, Take
 from .entry import Commit, combined
 from .heartbeat import Watch
@@ -27,6 +29,7 @@ class Staged:
         self._entries: list[Commit] = []
         self._points: list[str] = []
         self._under_way: set[asyncio.Future[Allocation]] = set()
+        self._lost: BaseException | None = None
 
     @property
     def claim(self) -> Claim:
@@ -62,6 +65,10 @@ class Staged:
 
     def send(self, *entries: Commit) -> asyncio.Future[Allocation]:
         """Do what `commit` does without waiting; entries that are sent are written in the order of sending."""
+        if self._lost is not None:
+            refused: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
+            refused.set_exception(self._lost)
+            return refused
         began, staged = time.monotonic(), len(self._entries)
         answer = self._journal.send(self.claim, combined([*self._entries, *entries]), self._take)
         self._under_way.add(answer)
@@ -77,10 +84,16 @@ class Staged:
         return answer
 
     def failed(self, answer: asyncio.Future[Allocation]) -> None:
-        """Break the work off: an entry that nobody waits for was not written."""
+        """Break the work off: an entry that nobody waits for was not written, so nothing that follows it may be."""
         error = None if answer.cancelled() else answer.exception()
-        if error is not None:
-            self._watch.interrupt(error)
+        if error is None:
+            return
+        for later in self._under_way:
+            if not later.done():
+                later.set_exception(error)
+        if isinstance(error, LeaseLost) or is_outage(error):
+            self._lost = error
+        self._watch.interrupt(error)
 
     async def settled(self) -> None:
         """Wait until everything sent so far was committed or refused."""

@@ -14,7 +14,7 @@ from asgiref.sync import async_to_sync
 from rq.timeouts import BaseTimeoutException
 
 from ..conf import get_settings
-from ..engine.loop import Outcome
+from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..services import execution
 from .watchdog import Watchdog

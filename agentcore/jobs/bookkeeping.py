@@ -26,7 +26,8 @@ from .job import AgentcoreJob
 
 logger = logging.getLogger("agentcore.jobs")
 
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
+AWAY = (redis.RedisError, OSError)
 GATHER_SECONDS = 0.05
 PAUSE_SECONDS = 1.0
 MOST_KEPT = 10_000

@@ -14,7 +14,8 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 
 from .. import registry
 from ..context import ContextLoader
-from ..engine.loop import Outcome, advance
+from ..engine.loop import advance
+from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..models import Run
 from ..providers.base import AgentModel

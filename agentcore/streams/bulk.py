@@ -2,13 +2,15 @@
 
 PostgreSQL gets all rows as one JSON parameter, so a statement's text and its types
 stay the same however many there are; SQLite gets them as VALUES. What follows the
-table reads the same on both.
+table reads the same on both. Inside `pipelined`, PostgreSQL is not waited for
+before somebody reads what a statement returned.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +19,11 @@ from uuid import UUID
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BinaryField, Field, Model
 
-__all__ = ["Column", "column", "execute", "extra", "insert"]
+__all__ = ["Column", "Returned", "column", "execute", "extra", "insert", "pipelined", "submit"]
+
+Rows = list[tuple[Any, ...]]
+Returned = Callable[[], Rows]
+"""Reads what a statement returned, waiting for it if need be; raises what went wrong with it."""
 
 _VARIABLES = 900  # SQLite's oldest limit is 999
 
@@ -61,20 +67,45 @@ def extra(name: str, kind: str) -> Column:
     return Column(name, kind)
 
 
+@contextmanager
+def pipelined(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    """Send the statements of the block without waiting for each; at its end all of them have been carried out.
+
+    Where one fails, its error comes out at the next statement that is read, or at the end.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
+
+
 def execute(
     connection: BaseDatabaseWrapper,
     statement: str,
     columns: Sequence[Column],
     rows: Sequence[Sequence[Any]],
     params: Sequence[Any] = (),
-) -> list[tuple[Any, ...]]:
+) -> Rows:
     """Run `WITH wanted(…) AS (the rows) statement` and return what it returns; many rows may take several runs.
 
     `statement` reads the table `wanted`; its own `params` come after the rows.
     """
+    return submit(connection, statement, columns, rows, params)()
+
+
+def submit(
+    connection: BaseDatabaseWrapper,
+    statement: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Any]],
+    params: Sequence[Any] = (),
+) -> Returned:
+    """Do what `execute` does, and leave it to the caller when to look at what it returned."""
     if connection.vendor == "postgresql":
         return _postgres(connection, statement, columns, rows, params)
-    found: list[tuple[Any, ...]] = []
+    found: Rows = []
     names = ", ".join(f'"{item.name}"' for item in columns)
     places = f"({', '.join(['%s'] * len(columns))})"
     for chunk in _chunks(columns, rows):
@@ -83,7 +114,7 @@ def execute(
         with connection.cursor() as cursor:
             cursor.execute(table, [*values, *params])
             found += cursor.fetchall() if cursor.description else []
-    return found
+    return lambda: found
 
 
 def insert(
@@ -92,7 +123,7 @@ def insert(
     """Insert rows with one statement."""
     names = ", ".join(f'"{item.name}"' for item in columns)
     values = ", ".join(item.read(connection, "wanted") for item in columns)
-    execute(connection, f"INSERT INTO {table} ({names}) SELECT {values} FROM wanted", columns, rows)
+    submit(connection, f"INSERT INTO {table} ({names}) SELECT {values} FROM wanted", columns, rows)
 
 
 def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
@@ -111,7 +142,7 @@ def _postgres(
     columns: Sequence[Column],
     rows: Sequence[Sequence[Any]],
     params: Sequence[Any],
-) -> list[tuple[Any, ...]]:
+) -> Returned:
     """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
     import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 
@@ -120,14 +151,21 @@ def _postgres(
     types = ", ".join(f'"{item.name}" {item.type}' for item in columns)
     table = f"WITH wanted AS (SELECT * FROM json_to_recordset(%s::json) AS rows({types})) {statement}"
     connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        cursor.execute(table, [data, *params])
-        return cursor.fetchall() if cursor.description else []
+    with connection.wrap_database_errors:
+        cursor = psycopg.Cursor(connection.connection).execute(table, [data, *params])
+
+    def returned() -> Rows:
+        with connection.wrap_database_errors:
+            return cursor.fetchall()
+
+    return returned
 
 
 def _plain(value: Any) -> str:
-    if isinstance(value, UUID | datetime):
-        return str(value)
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):
         return value.hex()
     raise TypeError(f"{type(value).__name__} has no place in a statement")

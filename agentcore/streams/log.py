@@ -185,7 +185,7 @@ def _insert(connection: BaseDatabaseWrapper, appends: Iterable[Append]) -> None:
         for item in appends
         for offset, payload in enumerate(item.payloads)
     ]
-    bulk.execute(
+    bulk.submit(
         connection,
         f"INSERT INTO {_RECORDS} ({names}, created_at) SELECT {values}, {dialect.clock(connection)} FROM wanted",
         columns,
@@ -215,5 +215,4 @@ def _select(
 
 
 def _announce(written: Sequence[Append]) -> None:
-    for item in written:
-        hints.publish(item.stream_id, item.first_seq, item.payloads)
+    hints.publish(written)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from django.apps import AppConfig
 
 
@@ -10,3 +12,10 @@ class TestAppConfig(AppConfig):
 
     name = "tests.testapp"
     label = "testapp"
+
+    def ready(self) -> None:
+        """Take out a protection, where a negative control has asked for it."""
+        if os.environ.get("AGENTCORE_TEST_SABOTAGE"):
+            from tests.faults import sabotage
+
+            sabotage.from_environment()

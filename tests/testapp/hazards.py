@@ -6,9 +6,11 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from agentcore import Agent, Limits, ToolContext, tool
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
@@ -77,6 +79,21 @@ async def short_step(ctx: ToolContext, text: str) -> str:
     return "done"
 
 
+@tool
+def start_a_process(ctx: ToolContext, text: str) -> str:
+    """Start a long program as the documentation says, note its pid, and wait for it."""
+    command = ["setpriv", "--pdeathsig", "KILL", "--", "sleep", str(FOREVER)]
+    with subprocess.Popen(command, start_new_session=True) as program:
+        Path(os.environ[world.HOLD_VARIABLE]).with_suffix(".pid").write_text(str(program.pid))
+        try:
+            while program.poll() is None and not ctx.cancelled:
+                time.sleep(0.05)
+        finally:
+            if program.poll() is None:
+                os.killpg(program.pid, signal.SIGKILL)
+    return "ended"
+
+
 @dataclass(frozen=True)
 class AsksOften:
     """Asks for one tool, and again while the test holds tools: many short steps."""
@@ -110,3 +127,6 @@ blocker = Agent(
 leaker = Agent(name="leaker", version="1", model=AsksOnce("never_ends"), instructions=INSTRUCTIONS, tools=[never_ends])
 killer = Agent(name="killer", version="1", model=AsksOnce("die"), instructions=INSTRUCTIONS, tools=[die])
 waiter = Agent(name="waiter", version="1", model=AsksOnce("wait_there"), instructions=INSTRUCTIONS, tools=[wait_there])
+spawner = Agent(
+    name="spawner", version="1", model=AsksOnce("start_a_process"), instructions=INSTRUCTIONS, tools=[start_a_process]
+)

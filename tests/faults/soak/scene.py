@@ -88,7 +88,27 @@ class Soak:
                 client.stop()
             violations = check_invariants(evidence=self._evidence(senders, readers, ends))
         statuses = Counter(Run.objects.values_list("status", flat=True))
-        return Report(self.seed, violations, statuses, nemesis.counts, [*nemesis.happened], time.monotonic() - began)
+        traces = [self._trace(run_id) for run_id in sorted({violation.run for violation in violations} - {""})[:10]]
+        seconds = time.monotonic() - began
+        return Report(self.seed, violations, statuses, nemesis.counts, [*nemesis.happened], seconds, traces)
+
+    def _trace(self, run_id: str) -> str:
+        """What there is to read about a run: its log, its calls, and what the processes wrote of it."""
+        run = Run.objects.filter(pk=run_id).first()
+        if run is None:
+            return f"--- run {run_id} is not there"
+        found = agents.mixed.events.read(run, user=SYSTEM, limit=1000).events
+        lines = [f"--- run {run_id} of {run.agent}: {run.status}, attempt {run.attempt}, worker {run.worker}"]
+        names = ("step", "attempt", "call_id", "status", "reasons", "reason", "text")
+        lines += [
+            f"{event['ts']} {event['seq']:4} {event['type']} {' '.join(str(event.get(name, '')) for name in names)}"
+            for event in found
+        ]
+        lines += [f"{call.call_id} {call.name} {call.status} in {call.tries} tries" for call in run.tool_calls.all()]
+        lines += [str(effect) for effect in self.stack.effects() if effect.run_id == run_id]
+        for process in self.stack.processes:
+            lines += [f"{process.pid}: {line}" for line in process.text.splitlines() if run_id in line]
+        return "\n".join(lines)
 
     def _clients(self, crew: Crew, cookie: str) -> tuple[list[Sender], list[Client], list[Reader]]:
         count, seconds = round(RUNS_A_MINUTE * self.minutes), self.minutes * 60 * 0.9

@@ -1,0 +1,141 @@
+"""Takes one protection out of the engine, for tests that prove that the checker would notice.
+
+Nothing here is part of agentcore: a test calls `off`, or starts a process with the
+variable set, which the test app reads (`AGENTCORE_TEST_SABOTAGE=token_check`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+from django.db import connection
+
+from agentcore.clock import NOW
+from agentcore.engine import claim as claims
+from agentcore.engine import permission, toolexec, write
+from agentcore.engine.claim import Want
+from agentcore.engine.entry import Change
+from agentcore.engine.heartbeat import Watch
+from agentcore.exceptions import LeaseLost
+from agentcore.models import Approval, Run, Step
+from agentcore.streams import bulk, hub
+
+VARIABLE = "AGENTCORE_TEST_SABOTAGE"
+TABLE = Run._meta.db_table
+
+
+def _token_check(patches: ExitStack) -> None:
+    """A worker writes on whether the claim is still its own or not, and never looks."""
+    _drop(patches, f"{TABLE}.attempt = wanted.attempt AND ")
+    real = Watch.interrupt
+
+    def deaf(watch: Watch, reason: BaseException) -> None:
+        if not isinstance(reason, LeaseLost):
+            real(watch, reason)
+
+    patches.enter_context(mock.patch.object(Watch, "interrupt", deaf))
+
+
+def _claim_check(patches: ExitStack) -> None:
+    """A worker claims a run as it has read it, whatever has become of it since."""
+    real = claims._allocate_all
+
+    def allocate(wants: Sequence[Want], columns: Any, rows: Any, assignments: str, *rest: Any) -> Any:
+        if "lost_leases + " not in assignments:
+            return real(wants, columns, rows, assignments, *rest)
+        return real(wants, columns, rows, assignments, rest[0], "1 = 1", [])
+
+    patches.enter_context(mock.patch.object(claims, "_allocate_all", allocate))
+
+
+def _call_row(patches: ExitStack) -> None:
+    """A call's row, and its round's, are no guard: a call that runs is set running again, and so is a round."""
+    real = bulk.execute
+
+    def execute(connection: Any, statement: str, *rest: Any) -> Any:
+        table = statement.partition("UPDATE ")[2].partition(" ")[0]
+        return real(connection, statement.replace(f" AND {table}.status = wanted.source", ""), *rest)
+
+    patches.enter_context(mock.patch.object(write.bulk, "execute", execute))
+
+
+def _poll_fallback(patches: ExitStack) -> None:
+    """Whoever follows a log waits for hints, and never looks by itself."""
+
+    async def never(work: Any) -> None:
+        return None
+
+    patches.enter_context(mock.patch.object(hub._Work, "_poll", never))
+
+
+def _approval_digest(patches: ExitStack) -> None:
+    """An approval is good for whatever stands in the call's row."""
+    patches.enter_context(mock.patch.object(permission, "_binds", return_value=True))
+
+
+def _consume_once(patches: ExitStack) -> None:
+    """An approval may serve again."""
+
+    def consume(approval: Approval) -> Change:
+        return Change(Approval.objects.filter(pk=approval.pk), {"consumed_at": NOW})
+
+    patches.enter_context(mock.patch.object(toolexec, "_consume", consume))
+
+
+PROTECTIONS: dict[str, Callable[[ExitStack], None]] = {
+    "token_check": _token_check,
+    "claim_check": _claim_check,
+    "call_row": _call_row,
+    "poll_fallback": _poll_fallback,
+    "approval_digest": _approval_digest,
+    "consume_once": _consume_once,
+}
+
+
+def _drop(patches: ExitStack, condition: str) -> None:
+    """Leave a condition out of the statement that fences writes; it must be there."""
+    real = claims._allocate_all
+
+    def allocate(wants: Any, columns: Any, rows: Any, assignments: str, assigned: Any, where: str, bound: Any) -> Any:
+        return real(wants, columns, rows, assignments, assigned, where.replace(condition, ""), bound)
+
+    patches.enter_context(mock.patch.object(claims, "_allocate_all", allocate))
+
+
+@contextmanager
+def off(*names: str) -> Iterator[None]:
+    """Take protections out of this process, for as long as the block lasts."""
+    with ExitStack() as patches:
+        for name in names:
+            PROTECTIONS[name](patches)
+        yield
+
+
+@contextmanager
+def without_unique_steps() -> Iterator[None]:
+    """Let this test's database hold two open steps, or two finished ones of a number, of one run."""
+    dropped = [
+        item for item in Step._meta.constraints if item.name in ("agentcore_step_one_open", "agentcore_step_once")
+    ]
+    with connection.schema_editor() as editor:
+        for constraint in dropped:
+            editor.remove_constraint(Step, constraint)
+    try:
+        yield
+    finally:
+        Step.objects.all().delete()
+        with connection.schema_editor() as editor:
+            for constraint in dropped:
+                editor.add_constraint(Step, constraint)
+
+
+def from_environment() -> None:
+    """Take out what the environment of this process names, for good."""
+    names = os.environ.get(VARIABLE, "").split()
+    patches = ExitStack()
+    for name in names:
+        PROTECTIONS[name](patches)
