@@ -96,6 +96,7 @@ def test_a_job_with_nothing_to_do_costs_one_statement(thread: Thread) -> None:
     assert len([sql for sql in statements if not sql.startswith("PRAGMA")]) <= 1, statements
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:R7", "promise:P1")
 def test_a_failover_to_a_replica_that_missed_the_last_writes_loses_no_run(
     outage_stack: Stack, make_thread: Callable[..., Any], redis: Redis, settings: LazySettings, tmp_path: Path
