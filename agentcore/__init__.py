@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .definition import Limits as Limits
     from .exceptions import ModelRetry as ModelRetry
     from .exceptions import ToolFailed as ToolFailed
+    from .isolation import isolated as isolated
     from .services.approvals import Decision as Decision
     from .tools import Checkable as Checkable
     from .tools import ToolContext as ToolContext
@@ -31,6 +32,7 @@ _HOMES = {
     "ModelRetry": "exceptions",
     "ToolContext": "tools",
     "ToolFailed": "exceptions",
+    "isolated": "isolation",
     "tool": "tools",
 }
 

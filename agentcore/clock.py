@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from .conf import get_settings
 
@@ -25,6 +26,7 @@ class Later:
 NOW = Later(0)
 
 
+@lru_cache(maxsize=256)
 def stamp(moment: datetime) -> str:
     """Return a time as events and the API show it: ISO 8601 in UTC, to the millisecond."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,6 +13,7 @@ from .context import ContextLoader, Instructions
 from .exceptions import UserError
 from .providers.base import AgentModel, ToolSpec
 from .tools import Tool
+from .usage import Usage
 
 OnBusy = Literal["queue", "reject", "interrupt", "parallel"]
 ON_BUSY: tuple[OnBusy, ...] = ("queue", "reject", "interrupt", "parallel")
@@ -22,11 +23,22 @@ ON_VERSION: tuple[OnVersion, ...] = ("current", "strict")
 
 @dataclass(frozen=True)
 class Limits:
-    """When a run must end; each limit has its own terminal code."""
+    """When a run must end; each limit has its own terminal code.
+
+    They are counted in the rows, so they hold whichever workers drive the run. What a
+    model call used that was lost with its worker is not known; it counts as much as
+    the run's largest known one. `max_repeats` is how often the same call, with the same
+    arguments, may be asked for in a row. `price` says what tokens cost, in the money
+    of `max_cost`.
+    """
 
     max_steps: int = 20
     max_tokens: int | None = None
     max_seconds: float | None = None
+    max_calls: int | None = None
+    max_repeats: int | None = None
+    max_cost: float | None = None
+    price: Callable[[Usage], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,8 @@ def define(
         raise UserError(f"Agent {name}: on_busy must be one of {', '.join(ON_BUSY)}.")
     if on_version not in ON_VERSION:
         raise UserError(f"Agent {name}: on_version must be one of {', '.join(ON_VERSION)}.")
+    if limits.max_cost is not None and limits.price is None:
+        raise UserError(f"Agent {name}: max_cost needs a price, which says what tokens cost.")
     by_name: dict[str, Tool] = {}
     for item in tools:
         if not isinstance(item, Tool):

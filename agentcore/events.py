@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -26,8 +26,7 @@ class Event:
 
     def payload(self) -> dict[str, Any]:
         """Return the event's own fields; those that are None are left out."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def encode(self, seq: int, ts: datetime) -> bytes:
         """Return the bytes every transport sends: compact JSON in UTF-8."""

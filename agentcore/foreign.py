@@ -57,7 +57,7 @@ class _Room:
         return jsontext.clean_text(text[:room]) + note
 
     def _container(self, value: Any) -> Any:
-        if id(value) in self._path or len(self._path) >= jsontext.MAX_DEPTH:
+        if id(value) in self._path or len(self._path) > jsontext.MAX_DEPTH:
             self._left -= len(jsontext.TRUNCATED)
             return jsontext.TRUNCATED
         self._path.add(id(value))

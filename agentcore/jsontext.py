@@ -17,9 +17,15 @@ MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785: beyond it, JSON readers disagree
 TRUNCATED = "…[truncated]"
 
+_NUL = "\\u0000"
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_CANONICAL = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, sort_keys=True)
+
 
 def clean_text(text: str) -> str:
     """Return `text` with NUL and lone surrogates replaced by U+FFFD."""
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -29,6 +35,8 @@ def clean(value: Any, depth: int = 0) -> Any:
     Integers beyond 2**53 become strings, as do NaN and infinities; what is not
     JSON becomes its `str()`; what is nested deeper than 64 levels is cut.
     """
+    if type(value) is str:
+        return clean_text(value)
     if depth > MAX_DEPTH:
         return TRUNCATED
     match value:
@@ -89,12 +97,21 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def canonical(value: Any) -> str:
     """Return the one text of a JSON value: cleaned, keys sorted, no spaces (in the manner of RFC 8785)."""
-    return json.dumps(clean(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(clean(value))
 
 
 def encode(value: Any) -> bytes:
-    """Return the compact UTF-8 bytes of a JSON value, cleaned."""
-    return json.dumps(clean(value), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Return the compact UTF-8 bytes of a JSON value; what no store or reader takes is cleaned first.
+
+    Its numbers are taken as they are: whoever has them from outside has cleaned them.
+    """
+    try:
+        text = _COMPACT.encode(value)
+        if _NUL not in text:
+            return text.encode()
+    except (TypeError, ValueError, RecursionError):
+        pass  # what is no JSON, not finite, a lone surrogate or nested without end
+    return _COMPACT.encode(clean(value)).encode()
 
 
 def digest(*texts: str) -> str:

@@ -10,6 +10,8 @@ __all__ = ["is_conflict", "is_outage"]
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 # Read-only, and a session ended because its transaction stood still, as a frozen process's does.
 _INTERNAL_OUTAGES = frozenset({"25006", "25P03"})
+# What is too large or too complex for the server is so at every try.
+_LIMITS = "54"
 # SQLite's primary codes. Busy and locked: another connection was in the way.
 _SQLITE_CONFLICTS = frozenset({5, 6})
 # Also: read-only, I/O error, full, cannot open.
@@ -30,7 +32,9 @@ def is_outage(error: BaseException) -> bool:
     if not isinstance(error, (OperationalError, InterfaceError)):
         return False
     code = _sqlite_code(error)
-    return code is None or code in _SQLITE_OUTAGES
+    if code is not None:
+        return code in _SQLITE_OUTAGES
+    return not (_state(error) or "").startswith(_LIMITS)
 
 
 def _state(error: BaseException) -> str | None:

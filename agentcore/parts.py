@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -79,7 +79,7 @@ _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Annotated[Part, Field(
 
 def to_json(parts: Iterable[Part]) -> dict[str, Any]:
     """Return the stored form of `parts`, cleaned for every store."""
-    return {"v": VERSION, "parts": [jsontext.clean(asdict(part)) for part in parts]}
+    return {"v": VERSION, "parts": [jsontext.clean(vars(part)) for part in parts]}
 
 
 def from_json(content: Mapping[str, Any]) -> tuple[Part, ...]:

@@ -111,13 +111,16 @@ class Tool:
             faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
             raise ModelRetry(f"The arguments of {self.name} are not valid: {faults}.") from error
 
-    def bind(self, arguments: Mapping[str, Any], ctx: ToolContext) -> Callable[[], Any]:
-        """Return the call, ready to be made with typed arguments."""
+    def bind(
+        self, arguments: Mapping[str, Any], ctx: ToolContext, *, function: Callable[..., Any] | None = None
+    ) -> Callable[[], Any]:
+        """Return the call, ready to be made with typed arguments; of another function, if one is given."""
+        target = function or self.function
         model = self.parameters.model_validate(dict(arguments))
         keywords = {name: getattr(model, name) for name in type(model).model_fields}
         if self.context_parameter:
             keywords[self.context_parameter] = ctx
-        return lambda: self.function(**keywords)
+        return lambda: target(**keywords)
 
 
 @overload

@@ -37,12 +37,12 @@ class Case:
         return replace(self, arguments=("--in-flight", "1", "32", "--runs", "60", "256", "--seconds", "4"))
 
 
-# Others are compared with these: the label of a ratio, and the name and store of the subject.
+# Others are compared with these: the label of a ratio, and the names of the subject.
 REFERENCES = {
-    "psycopg": ("floor: psycopg", "postgres"),
-    "ORM": ("floor: Django ORM", "postgres"),
-    "DBOS": ("DBOS: sync steps", "postgres"),
-    "LangGraph": ("LangGraph: agent, sync", "postgres"),
+    "by hand": ("floor: psycopg", "floor: sqlite3"),
+    "ORM": ("floor: Django ORM",),
+    "DBOS": ("DBOS: sync steps",),
+    "LangGraph": ("LangGraph: agent, sync",),
 }
 
 FLOORS = "benchmarks.floors"

@@ -27,5 +27,5 @@ def _with_share(sample: Sample, samples: Sequence[Sample]) -> Sample:
     alike = [other for other in engine if other.in_flight == sample.in_flight]
     if not rq or not alike:
         return sample
-    expected = 1 / (1 / alike[0].figures["runs_per_s"] + 1 / rq[0].figures["runs_per_s"])
+    expected = 1 / (1 / alike[0].figures["runs_per_s"] + 1 / rq[0].figures["jobs_per_s"])
     return replace(sample, figures={**sample.figures, SHARE: sample.figures["runs_per_s"] / expected})

@@ -74,12 +74,13 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values))
 
 
-def rows(rounds: Sequence[Iterable[Sample]], references: Mapping[str, tuple[str, str]]) -> list[Row]:
+def rows(rounds: Sequence[Iterable[Sample]], references: Mapping[str, Sequence[str]]) -> list[Row]:
     """Fold the samples of several rounds into rows, in the order in which they first came.
 
-    `references` are the subjects that others are compared with: a label, and the
-    name and store of the subject. A ratio is runs per second against those of the
-    reference in the same round with as many in flight; the row has their median.
+    `references` are what others are compared with: a label, and the names that it
+    has on one store or another. A ratio is runs per second against those of the
+    reference in the same round, on the same store, with as many in flight; the row
+    has their median.
     """
     found: dict[Key, list[Mapping[str, float]]] = {}
     ratios: dict[Key, dict[str, list[float]]] = {}
@@ -100,15 +101,16 @@ def rows(rounds: Sequence[Iterable[Sample]], references: Mapping[str, tuple[str,
     ]
 
 
-def _ratios(sample: Sample, together: Sequence[Sample], references: Mapping[str, tuple[str, str]]) -> dict[str, float]:
+def _ratios(sample: Sample, together: Sequence[Sample], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
     rate = sample.figures.get("runs_per_s")
     if rate is None:
         return {}
     found = {}
-    for label, (name, store) in references.items():
+    place = (sample.part, sample.store, sample.in_flight)
+    for label, names in references.items():
         for other in together:
-            same = (other.name, other.store, other.in_flight) == (name, store, sample.in_flight)
-            if same and other.part == sample.part and other.figures.get("runs_per_s"):
+            same = other.name in names and (other.part, other.store, other.in_flight) == place
+            if same and other.figures.get("runs_per_s"):
                 found[label] = rate / other.figures["runs_per_s"]
     return found
 

@@ -17,6 +17,8 @@ from .figures import Row, Spread
 RESULTS = Path(__file__).resolve().parent / "results"
 B1_COLUMNS = {
     "runs/s": "runs_per_s",
+    "sends/s": "sends_per_s",
+    "jobs/s": "jobs_per_s",
     "p50 ms": "p50_ms",
     "p99 ms": "p99_ms",
     "CPU ms/run": "cpu_ms_per_run",
@@ -56,9 +58,12 @@ def note(about: dict[str, Any]) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return all rows as Markdown: B1 as one table, every other part with the columns it has."""
-    parts = dict.fromkeys(row.part for row in rows)
-    return "\n\n".join(_part(part, [row for row in rows if row.part == part]) for part in parts)
+    """Return all rows as Markdown: B1 as one table, every other part as tables of rows that say the same things."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        kind = "" if row.part == "B1" else next(iter(row.figures), "")
+        groups.setdefault((row.part, kind), []).append(row)
+    return "\n\n".join(_part(part, found) for (part, _), found in groups.items())
 
 
 def _part(part: str, rows: Sequence[Row]) -> str:

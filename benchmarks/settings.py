@@ -11,7 +11,6 @@ SECRET_KEY = "only for measuring, never for anything that listens beyond this ma
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = [
-    "daphne",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

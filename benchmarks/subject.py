@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from . import counters, w1
+from . import counters, profiling, w1
 from .figures import Sample, percentile
 
 Run = Callable[[int], Awaitable[str]]
@@ -113,7 +113,8 @@ async def measure(subject: Subject, phase: Phase, first: int) -> dict[str, float
     try:
         await drive(subject.run, warm, phase.in_flight)
         calls = w1.tool_calls
-        figures = await drive(subject.run, timed, phase.in_flight, phase.seconds)
+        with profiling.profiled(f"{type(subject).__name__}-{phase.in_flight}"):
+            figures = await drive(subject.run, timed, phase.in_flight, phase.seconds)
         done = int(figures.pop("runs"))
         if w1.tool_calls - calls != done:
             raise AssertionError(f"{done} runs called the tool {w1.tool_calls - calls} times")

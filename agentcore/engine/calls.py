@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,8 +149,8 @@ def _check(tool: Tool | None, request: CallRequested) -> tuple[dict[str, Any], s
     raw = request.arguments
     if isinstance(raw, str):
         try:
-            raw = json.loads(raw or "{}", parse_constant=_no_constant, parse_float=_finite)
-        except (ValueError, RecursionError):
+            raw = jsontext.parse(raw or "{}")
+        except ValueError:
             return {"text": jsontext.shorten(str(raw), 2000)}, "The arguments are not valid JSON. Send them again."
     if not isinstance(raw, Mapping):
         return {"value": raw}, "The arguments must be a JSON object."
@@ -163,17 +161,6 @@ def _check(tool: Tool | None, request: CallRequested) -> tuple[dict[str, Any], s
         return tool.validate(raw), ""
     except ModelRetry as error:
         return raw, error.message
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
 
 
 async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call: ToolCall, runtime: Runtime) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from .. import events
+from .. import events, jsontext
 from ..conf import get_settings
 from ..events import Event
 from ..exceptions import ModelError
@@ -29,6 +29,13 @@ _DELTAS: dict[type[ModelEvent], type[events.TextDelta] | type[events.ReasoningDe
     ReasoningDelta: events.ReasoningDelta,
     OutputDelta: events.OutputDelta,
 }
+_PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
+    TextDelta: TextPart,
+    ReasoningDelta: ReasoningPart,
+}
+
+CUT_OFF = frozenset({"length", "content_filter"})
+"""Ends after which a call may be only half of what was meant, or not meant at all: it is no call."""
 
 
 @dataclass
@@ -41,26 +48,38 @@ class Draft:
     """
 
     step: int
-    parts: list[Part] = field(default_factory=list)
     calls: list[CallRequested] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     outputs: list[object] = field(default_factory=list)
     finish_reason: str = ""
+    _parts: list[Part] = field(default_factory=list)
     _waiting: list[Event] = field(default_factory=list)
     _due: float | None = None
     _last_flush: float = 0.0
-    _last_kind: type[ModelEvent] | None = None
+    _kind: type[ModelEvent] | None = None
+    # Of the deltas of one kind that come now: all of their part's text, and from where on it waits to be taken.
+    _texts: list[str] = field(default_factory=list)
+    _taken: int = 0
+
+    @property
+    def parts(self) -> list[Part]:
+        """What it has said, as the parts of a message; the structured output is kept as a value instead."""
+        kind = _PARTS.get(self._kind) if self._kind is not None else None
+        return [*self._parts, *([kind("".join(self._texts))] if kind is not None and self._texts else [])]
 
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model; raises `ModelError` for one it must not send."""
+        kind = type(event)
+        if kind in _DELTAS:
+            self._delta(event.text, kind)  # type: ignore[union-attr]
+            return
+        self._end_part()
         match event:
-            case TextDelta() | ReasoningDelta() | OutputDelta():
-                self._delta(event)
             case SourceFound(title, url, document):
-                self.parts.append(SourcePart(title, url, document))
+                self._parts.append(SourcePart(title, url, document))
                 self._now(events.Source(self.step, title, url, document))
             case DataFound(name, value):
-                self._now(events.Data(self.step, name, value))
+                self._now(events.Data(self.step, name, jsontext.clean(value)))
             case CallRequested():
                 self.calls.append(event)
             case UsageReported(usage):
@@ -69,9 +88,10 @@ class Draft:
                 self.outputs.append(value)
             case StepFinished(reason):
                 self.finish_reason = reason
+                if reason in CUT_OFF:
+                    self.calls.clear()
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
-        self._last_kind = type(event)
 
     def seconds_until_due(self) -> float | None:
         """Return how long the waiting events may still wait; None when there are none."""
@@ -79,36 +99,34 @@ class Draft:
 
     def take(self) -> list[Event]:
         """Return the waiting events, and wait for the next ones."""
+        self._merge()
         taken, self._waiting, self._due = self._waiting, [], None
         self._last_flush = time.monotonic()
         return taken
 
-    def _delta(self, event: TextDelta | ReasoningDelta | OutputDelta) -> None:
-        if not event.text:
+    def _delta(self, text: str, kind: type[ModelEvent]) -> None:
+        if not text:
             return
-        starts_part = type(event) is not self._last_kind
-        delta = _DELTAS[type(event)](self.step, event.text)
-        last = self._waiting[-1] if self._waiting else None
-        if isinstance(last, events.TEXT_LIKE) and type(last) is type(delta):
-            self._waiting[-1] = type(last)(self.step, last.text + event.text)
-        else:
-            self._waiting.append(delta)
-        self._keep(event, starts_part)
-        if starts_part:
+        if kind is not self._kind:
+            self._end_part()
+            self._kind = kind
             self._due = time.monotonic()
         elif self._due is None:
             self._due = self._last_flush + get_settings().flush_interval
+        self._texts.append(text)
 
-    def _keep(self, event: TextDelta | ReasoningDelta | OutputDelta, starts_part: bool) -> None:
-        """Add a delta to the message's parts; the structured output is kept as a value instead."""
-        if isinstance(event, OutputDelta):
-            return
-        kind = TextPart if isinstance(event, TextDelta) else ReasoningPart
-        last = self.parts[-1] if self.parts and not starts_part else None
-        if isinstance(last, TextPart | ReasoningPart) and isinstance(last, kind):
-            self.parts[-1] = kind(last.text + event.text)
-        else:
-            self.parts.append(kind(event.text))
+    def _end_part(self) -> None:
+        """Whatever comes next begins a part of its own."""
+        self._merge()
+        self._parts = self.parts
+        self._kind, self._texts, self._taken = None, [], 0
+
+    def _merge(self) -> None:
+        """Make one event of the deltas that have gathered."""
+        fresh = self._texts[self._taken :]
+        if fresh and self._kind is not None:
+            self._waiting.append(_DELTAS[self._kind](self.step, "".join(fresh)))
+            self._taken = len(self._texts)
 
     def _now(self, event: Event) -> None:
         self._waiting.append(event)

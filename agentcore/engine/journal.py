@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from ..conf import get_settings
 from ..exceptions import CancelRequested, LeaseLost
 from ..failpoints import failpoint
+from ..outage import is_outage
 from ..streams.exceptions import StreamBusy
 from . import claim as claims
 from . import sql, write
@@ -36,7 +37,6 @@ logger = logging.getLogger("agentcore.engine")
 MOST_AT_ONCE = 200
 HELD_SECONDS = 0.01
 """How long a run whose row somebody holds waits for the next batch."""
-AWAY = (OperationalError, InterfaceError)
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 Outcome = Allocation | BaseException
@@ -137,11 +137,9 @@ def commit_batch(orders: Sequence[Order]) -> list[Outcome]:
         free = [order for order in orders if order.claim.thread_stream_id not in error.stream_ids]
         found = {order.claim.run_id: outcome for order, outcome in zip(free, commit_batch(free), strict=True)}
         return [found.get(order.claim.run_id, Held()) for order in orders]
-    except AWAY as error:
-        if sql.connection().in_atomic_block:
-            raise
-        return _again(orders, given, error)
     except Exception as error:
+        if is_outage(error) and not sql.connection().in_atomic_block:
+            return _again(orders, given, error)
         return _alone(orders) if len(orders) > 1 else [error]
 
 
@@ -193,7 +191,9 @@ def _again(orders: Sequence[Order], given: dict[UUID, Allocation], error: Except
             turns = [[order] for order in fresh.left] if pause > FIRST_PAUSE * 4 else [fresh.left]
             for turn in turns:
                 outcomes.update(_one_turn(turn, given))
-        except AWAY as fault:
+        except Exception as fault:
+            if not is_outage(fault):
+                raise
             error = fault
         left = [order for order in orders if order.claim.run_id not in outcomes]
     return [outcomes.get(order.claim.run_id, error) for order in orders]
@@ -203,11 +203,11 @@ def _one_turn(orders: Sequence[Order], given: dict[UUID, Allocation]) -> dict[UU
     """Write once more; what is held, or away again, is left out."""
     try:
         found = _together(orders, given) if orders else []
-    except AWAY:
-        raise
     except StreamBusy:
         return {}
     except Exception as error:
+        if is_outage(error):
+            raise
         found = [error] if len(orders) == 1 else _alone(orders)
     pairs = zip(orders, found, strict=True)
     return {order.claim.run_id: outcome for order, outcome in pairs if not isinstance(outcome, Held)}

@@ -1,65 +1,37 @@
-"""The loop: decide the next step, run it, stage what came of it, until the run ends, waits or is given back."""
+"""The way in: look at a run, and drive it if it is this process's to drive."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from enum import StrEnum
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError
-
-from .. import events, registry
-from ..conf import get_settings
+from .. import registry
 from ..definition import AgentDefinition
-from ..exceptions import CancelRequested, LeaseLost, LimitReached, RunError, UnknownAgent, UserError
-from ..failpoints import afailpoint
-from ..ids import uuid7
+from ..exceptions import LeaseLost, UnknownAgent, UserError
 from ..models import Run
-from ..states import MessageStatus, RunStatus
-from . import ending, prompt, snapshot, suspend, takeover, toolexec, turn
-from .claim import Claim, Take
-from .draft import Draft
-from .entry import Commit, Moved, NotClaimed
-from .heartbeat import Watch
+from ..outage import is_outage
+from . import snapshot
+from .claim import Claim
+from .drive import Drive
+from .entry import NotClaimed
+from .outcome import Outcome
 from .runtime import Runtime
-from .snapshot import DRAINED, WORKER_LOST, Snapshot
-from .staging import Staged
-from .turn import Turn
+from .snapshot import Snapshot
 
 logger = logging.getLogger("agentcore.engine")
 
-
+MOST_LOOKS = 20
 INSIDE_A_TRANSACTION = (
     "A run cannot be driven inside a transaction: each step must be committed as it happens, or a rollback would "
     "let its tools run again. Drive it after the commit, for instance from transaction.on_commit()."
 )
 
 
-MOST_LOOKS = 20
-
-
-class Outcome(StrEnum):
-    """Why a worker let go of a run, or left it alone."""
-
-    NOTHING = "nothing"
-    ENDED = "ended"
-    SUSPENDED = "suspended"
-    RELEASED = "released"
-    LOST = "lost"
-    SUSPECT = "suspect"
-    OTHER_VERSION = "other_version"
-
-
 async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
     """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do."""
     for _ in range(MOST_LOOKS):
-        try:
-            state = await runtime.read(snapshot.load, run_id)
-        except Run.DoesNotExist:
-            return Outcome.NOTHING
-        if not state.claimable:
+        state = await runtime.together(snapshot.load_many, run_id)
+        if state is None or not state.claimable:
             return Outcome.NOTHING
         if state.suspect and not runtime.alone:
             return Outcome.SUSPECT
@@ -98,218 +70,14 @@ async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime)
     claim = Claim.of(state.run)
     about = {"run_id": str(claim.run_id), "attempt": claim.attempt}
     try:
-        outcome = await _Drive(claim, state, definition, runtime).go()
+        outcome = await Drive(claim, state, definition, runtime).go()
     except LeaseLost:
         outcome = Outcome.LOST
-    except (OperationalError, InterfaceError):
+    except Exception as error:
+        if not is_outage(error):
+            raise
         # The database is away: the lease runs out, and whoever finds the run then takes over.
         logger.warning("dropped: the database did not answer", extra={**about, "action": "dropped"}, exc_info=True)
         outcome = Outcome.LOST
     logger.info("let go: %s", outcome.value, extra={**about, "action": "let_go"})
     return outcome
-
-
-class _Drive:
-    """One worker's work on one claim."""
-
-    def __init__(self, claim: Claim, state: Snapshot, definition: AgentDefinition, runtime: Runtime) -> None:
-        self.claim = claim
-        self.state = state
-        self.definition = definition
-        self.runtime = runtime
-        self.began = time.monotonic()
-        self.draft: Draft | None = None
-        self.steps_before = state.steps_finished
-        self.watch: Watch = runtime.heartbeat.watch(claim)
-        take = Take(claim, state.run.next_seq, runtime.worker, runtime.alone)
-        self.staged = Staged(runtime.journal, self.watch, take)
-
-    @property
-    def suspect(self) -> bool:
-        """Whether the run has cost a worker, and no step has been committed since."""
-        return self.state.suspect and self.state.steps_finished == self.steps_before
-
-    async def go(self) -> Outcome:
-        """Drive the run, and turn whatever stops it into its end."""
-        with self.watch:
-            try:
-                return await self._steps(await self._claimed())
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if self.watch.reason is None or task is None:
-                    self.watch.stop()
-                    await asyncio.shield(self._hand_over())
-                    raise
-                task.uncancel()
-                reason: BaseException = self.watch.reason
-            except (CancelRequested, RunError, UserError) as error:
-                reason = error
-            except Exception as error:
-                if isinstance(error, (NotClaimed, OperationalError, InterfaceError, *self.runtime.gives_up_on)):
-                    raise
-                reason = self._internal(error)
-            self.watch.stop()
-            return await self._stop(reason)
-
-    async def _claimed(self) -> Snapshot:
-        """Stage the claim; where a dead attempt left something open, settle it and read the rows again."""
-        claim = self.claim
-        state = await prompt.with_history(self.state, self.definition.recent_messages, self.runtime)
-        state.run.attempt = claim.attempt
-        self.staged.add(_begun(claim), point="after_claim")
-        if not state.left_open:
-            return state
-        left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST)
-        if left is None:
-            return state
-        await self.staged.commit(left)
-        return await self._read()
-
-    async def _read(self) -> Snapshot:
-        """Read the rows again; everything this drive has to say is committed."""
-        state = await self.runtime.read(snapshot.load, self.claim.run_id)
-        return await prompt.with_history(state, self.definition.recent_messages, self.runtime)
-
-    async def _steps(self, state: Snapshot) -> Outcome:
-        while True:
-            self.state = state
-            if state.run.cancel_requested_at is not None:
-                raise CancelRequested
-            delay = state.retry.delay if state.retry else 0.0
-            if state.retry is not None and not state.retry.keeps_worker:
-                return await self._release("retry_delay", delay)
-            if delay:
-                await self.runtime.pause(delay)
-            if self.runtime.draining:
-                return await self._release(DRAINED, delay)
-            if time.monotonic() - self.began > get_settings().slice_seconds:
-                return await self._release("slice_over")
-            step = await self._one(state)
-            if isinstance(step, Outcome):
-                return step
-            state = step
-
-    async def _one(self, state: Snapshot) -> Snapshot | Outcome:
-        """Take the one step that is due; returns how the run stands then, or an outcome when the worker lets go."""
-        if state.runnable:
-            return await toolexec.tool_round(self.definition, state, self.runtime, self.staged)
-        if state.blocked:
-            return await self._suspend(state)
-        _check_limits(state, self.definition)
-        self.draft = Draft(state.next_step)
-        then = await turn.model_step(Turn(self.definition, state, self.runtime, self.staged, self.draft))
-        self.draft = None
-        return Outcome.ENDED if then is None else then
-
-    async def _suspend(self, state: Snapshot) -> Snapshot | Outcome:
-        """Make the run wait; where somebody has decided meanwhile, read the rows again and go on."""
-        await self.staged.commit()
-        await afailpoint("before_suspend")
-        try:
-            await self.staged.commit(suspend.waiting(self.claim, state.blocked, suspect=self.suspect))
-        except Moved:
-            return await self._read()
-        await afailpoint("at_wait")
-        return Outcome.SUSPENDED
-
-    async def _release(self, reason: str, delay: float = 0.0) -> Outcome:
-        await self.staged.commit()
-        await afailpoint("before_release")
-        await self.staged.commit(suspend.released(self.claim, reason, suspect=self.suspect, delay=delay))
-        return Outcome.RELEASED
-
-    async def _hand_over(self) -> None:
-        """Give the run back in the middle of a step: nothing has failed, and its next worker starts that step again."""
-        await self.staged.settled()
-        if not self.staged.claimed:
-            return
-        await self.staged.commit()
-        left = await self.runtime.read(takeover.left_open, self.claim.run_id, self.claim.attempt, DRAINED)
-        released = suspend.released(self.claim, DRAINED, suspect=self.suspect)
-        try:
-            await self.staged.commit(*([left] if left else []), released)
-        except (CancelRequested, LeaseLost, Moved):
-            return  # it has ended, or whoever takes it over ends it
-
-    async def _stop(self, reason: BaseException) -> Outcome:
-        """End the run for `reason`, keeping what a broken-off step has said; what is no end of a run is raised."""
-        if isinstance(reason, CancelRequested):
-            await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
-        elif isinstance(reason, RunError):
-            await self._end(RunStatus.FAILED, MessageStatus.FAILED, reason.run_code, reason.message)
-        elif isinstance(reason, UserError):
-            await self._end(RunStatus.FAILED, MessageStatus.FAILED, reason.code, reason.message)
-        else:
-            raise reason
-        return Outcome.ENDED
-
-    async def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str) -> None:
-        """End the run as its rows stand now; where a decision lands at the same moment, look again."""
-        await self._say_what_is_staged()
-        for _ in range(MOST_LOOKS):
-            state = await self.runtime.read(snapshot.load, self.claim.run_id)
-            if state.run.terminal:
-                return  # the commit that was under way when the work was interrupted ended it
-            said = message if status is RunStatus.FAILED else state.run.cancel_reason
-            over = await self.runtime.read(_end_of, self.claim, state.run, status, code, said)
-            try:
-                await afailpoint("before_finish")
-                await self.staged.commit(self._kept(state, kept_as), over)
-            except Moved:
-                continue
-            return
-        raise LeaseLost  # rows that never fit: the lease runs out, and whoever takes over settles them first
-
-    async def _say_what_is_staged(self) -> None:
-        """Commit what is staged; what the database refuses must not keep the run from its end."""
-        await self.staged.settled()
-        try:
-            await self.staged.commit()
-        except (NotClaimed, OperationalError, InterfaceError):
-            raise
-        except Exception:
-            logger.exception("what was staged could not be committed", extra={"run_id": str(self.claim.run_id)})
-            self.staged.forget()
-            if not self.staged.claimed:
-                await self.staged.commit(_begun(self.claim))
-
-    def _kept(self, state: Snapshot, kept_as: MessageStatus) -> Commit:
-        """Return what the open step has said; a step that was committed meanwhile has said it itself."""
-        if self.draft is None or state.open_step is None or state.open_step.number != self.draft.step:
-            return Commit()
-        return turn.keep_draft(state, self.draft, kept_as)
-
-    def _internal(self, error: Exception) -> RunError:
-        """Log a defect with a reference, and say no more than that to whoever sees the run."""
-        reference = uuid7().hex[-8:]
-        logger.exception(
-            "the engine raised; reference %s",
-            reference,
-            extra={"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "internal_error"},
-        )
-        failure = RunError(
-            f"Something went wrong inside the run (reference {reference}). Retry it; if it fails again, "
-            "look for the reference in the worker's log.",
-            code="internal_error",
-        )
-        failure.__cause__ = error
-        return failure
-
-
-def _check_limits(state: Snapshot, definition: AgentDefinition) -> None:
-    """Raise `LimitReached`, with the limit's own code, where a run has used one up."""
-    limits = definition.limits
-    if state.steps_finished >= limits.max_steps:
-        raise LimitReached(f"The run has taken its {limits.max_steps} steps.", code="limit_steps")
-    if limits.max_tokens is not None and state.run.used.total_tokens >= limits.max_tokens:
-        raise LimitReached(f"The run has used its {limits.max_tokens} tokens.", code="limit_tokens")
-    if limits.max_seconds is not None and state.seconds_since_start >= limits.max_seconds:
-        raise LimitReached(f"The run has taken its {limits.max_seconds:g} seconds.", code="limit_time")
-
-
-def _begun(claim: Claim) -> Commit:
-    return Commit(events=[events.RunStarted(claim.attempt)], thread_events=[claim.changed(RunStatus.RUNNING)])
-
-
-def _end_of(claim: Claim, run: Run, status: RunStatus, code: str, message: str) -> Commit:
-    return ending.end(claim, run, status, code=code, message=message)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .. import events, jsontext
+from .. import events, foreign, jsontext
 from ..conf import get_settings
 from ..exceptions import ModelRetry, ToolFailed
 from ..failpoints import afailpoint
@@ -52,11 +52,29 @@ class Work:
         return self.tool.timeout if self.tool.timeout is not None else get_settings().tool_timeout
 
     async def invoke(self, function: Callable[[], Any], *, is_async: bool) -> Any:
-        """Call the app's code: awaited if it is async, in a thread of the application's if it is not."""
-        if is_async:
+        """Call the app's code: awaited if it is async, in a thread of the application's if it is not.
+
+        What it gives back is made JSON of a bounded size right there, for it may be of any size and shape.
+        """
+        limit = get_settings().result_limit
+        if not is_async:
+            return await self.runtime.app(lambda: _contained(lambda: foreign.bounded(function(), limit)))
+        try:
             value = function()
-            return await value if inspect.isawaitable(value) else value
-        return await self.runtime.app(function)
+            return foreign.bounded(await value if inspect.isawaitable(value) else value, limit)
+        except SystemExit as error:
+            raise BrokeOff from error
+
+
+class BrokeOff(Exception):
+    """A body raised what no loop or future can carry: it would end the worker, or be lost. The cause says what."""
+
+
+def _contained(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except (SystemExit, StopIteration) as error:
+        raise BrokeOff from error
 
 
 NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
@@ -93,7 +111,7 @@ async def _look_up(work: Work, check: Callable[..., Any]) -> Outcome | None:
     try:
         async with asyncio.timeout(work.seconds):
             value = await work.invoke(lambda: check(arguments, ctx), is_async=inspect.iscoroutinefunction(check))
-            return None if value is None else _succeeded(value)
+            return None if value is None else Outcome(ToolCallStatus.SUCCEEDED, value)
     except Exception as error:
         logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
         return _broken_off(work, f"Whether it took effect could not be checked ({type(error).__name__}).")
@@ -133,12 +151,15 @@ class RunningCall:
         try:
             body = work.tool.bind(work.call.arguments_json, self)
         except ValidationError:
-            return Outcome(ToolCallStatus.FAILED, error="The tool does not take these arguments any more.")
+            fault = "The tool does not take these arguments any more."
+            # One that ran before and was interrupted may have had its effect then.
+            return _broken_off(work, fault) if work.call.tries > 1 else Outcome(ToolCallStatus.FAILED, error=fault)
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
                 await afailpoint("in_tool")
-                return _succeeded(await work.invoke(body, is_async=work.tool.is_async))
+                value = await work.invoke(body, is_async=work.tool.is_async)
+                return Outcome(ToolCallStatus.SUCCEEDED, value)
         except (ToolFailed, ModelRetry) as error:
             return Outcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
         except (Exception, asyncio.CancelledError) as error:
@@ -153,6 +174,8 @@ class RunningCall:
             await asyncio.gather(*self._progress, return_exceptions=True)
 
     def _raised(self, error: BaseException) -> Outcome:
+        if isinstance(error, BrokeOff) and error.__cause__ is not None:
+            error = error.__cause__
         reference = uuid7().hex[-8:]
         logger.error(
             "tool %s raised; reference %s",
@@ -168,14 +191,6 @@ class RunningCall:
             return  # the attempt has its outcome; a thread that could not be stopped says no more
         entry = Commit(events=[events.ToolProgress(self.call_id, value)])
         self._progress.append(self._loop.create_task(self._work.commit(entry)))  # type: ignore[arg-type]
-
-
-def _succeeded(value: Any) -> Outcome:
-    text = jsontext.canonical(value)
-    limit = get_settings().result_limit
-    if len(text) <= limit:
-        return Outcome(ToolCallStatus.SUCCEEDED, jsontext.clean(value))
-    return Outcome(ToolCallStatus.SUCCEEDED, jsontext.shorten(text, limit))
 
 
 def _broken_off(work: Work, error: str) -> Outcome:

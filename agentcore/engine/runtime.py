@@ -6,20 +6,24 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 
 from ..definition import AgentDefinition
+from . import sql
+from .gathering import Gathering
 from .heartbeat import Heartbeat
 from .journal import Journal
 
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 APP_THREADS = 32
 """They are made when they are needed; one that a hanging tool keeps is one less for the next."""
@@ -58,6 +62,7 @@ class Runtime:
         self.draining = False
         self.journal = Journal(self.db)
         self.heartbeat = Heartbeat(self.journal, self.read)
+        self._gatherings: dict[Any, Gathering[Any, Any]] = {}
         self._drained = asyncio.Event()
         self._app = _App()
         self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
@@ -70,6 +75,14 @@ class Runtime:
     async def read(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the engine's own reads, which need not wait for a write under way."""
         return await _on(self._reader, function, *args, **kwargs)
+
+    async def together(self, answer: Callable[[Sequence[K]], Mapping[K, V]], key: K) -> V | None:
+        """Return what `answer` has for a key; it is asked once for all that ask at the same time."""
+        known = self._gatherings.get(answer)
+        if known is None:
+            known = self._gatherings[answer] = Gathering(self.read, answer)
+        found: V | None = await known.get(key)
+        return found
 
     async def app(self, function: Callable[[], T]) -> T:
         """Run the application's blocking code; it may use the ORM."""
@@ -106,9 +119,19 @@ class Runtime:
 
 
 async def _on(executor: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    call = partial(_leaving_no_dead_connection, function, *args, **kwargs)
     if executor is None:
-        return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(executor, partial(function, *args, **kwargs))
+        return await sync_to_async(call, thread_sensitive=True)()
+    return await asyncio.get_running_loop().run_in_executor(executor, call)
+
+
+def _leaving_no_dead_connection(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call it; where the database was away, the next call begins with a new connection."""
+    try:
+        return function(*args, **kwargs)
+    except (OperationalError, InterfaceError):
+        sql.connection().close_if_unusable_or_obsolete()
+        raise
 
 
 class _App:

@@ -112,11 +112,27 @@ class Snapshot:
         return replace(self, steps_finished=self.steps_finished + 1, history=history, retry=None)
 
 
+def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
+    """Read runs and their open rows; user code is never replayed. A run that is gone is left out."""
+    rows: Any = Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).filter(pk__in=run_ids)
+    return {run.pk: _with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now) for run in rows}
+
+
 def load(run_id: UUID) -> Snapshot:
-    """Read a run and its open rows; user code is never replayed. Raises `Run.DoesNotExist`."""
-    run: Any = Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).get(pk=run_id)
-    if not run.attempt:
-        return Snapshot(run, run.db_now)  # nobody has taken a step
+    """Read one run; raises `Run.DoesNotExist`."""
+    found = load_many([run_id]).get(run_id)
+    if found is None:
+        raise Run.DoesNotExist
+    return found
+
+
+def _has_rows(run: Run) -> bool:
+    """Whether there are steps worth reading: somebody has taken one, and somebody may take another."""
+    return run.attempt > 0 and not run.terminal
+
+
+def _with_rows(run: Any) -> Snapshot:
+    """Read the steps, calls and approvals of a run that somebody has driven before."""
     steps: list[Step] = list(Step.objects.filter(run=run).order_by("number", "started_at", "pk"))
     finished = [step for step in steps if step.status == StepStatus.FINISHED]
     models = [step for step in finished if step.kind == StepKind.MODEL]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 
-from django.db import InterfaceError, OperationalError
-
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
+from ..outage import is_outage
 from .claim import Allocation, Claim, Take
 from .entry import Commit, combined
 from .heartbeat import Watch
@@ -89,11 +88,11 @@ class Staged:
         error = None if answer.cancelled() else answer.exception()
         if error is None:
             return
-        if isinstance(error, (LeaseLost, OperationalError, InterfaceError)):
+        for later in self._under_way:
+            if not later.done():
+                later.set_exception(error)
+        if isinstance(error, LeaseLost) or is_outage(error):
             self._lost = error
-            for later in self._under_way:
-                if not later.done():
-                    later.set_exception(error)
         self._watch.interrupt(error)
 
     async def settled(self) -> None:

@@ -6,7 +6,7 @@ calls and approvals, then the logs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -68,14 +68,14 @@ def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
     proving = [order.want for order in orders if order.take is None]
     if proving:
         allocated.update(claims.fence(proving))
-    _apply(
-        [
-            Written(order.claim, order.entry, allocated[order.claim.run_id])
-            for order in orders
-            if order.claim.run_id in allocated
-        ],
-        skip_locked=True,
-    )
+    written = [
+        Written(order.claim, order.entry, allocated[order.claim.run_id])
+        for order in orders
+        if order.claim.run_id in allocated
+    ]
+    _check_and_change(written)
+    with bulk.pipelined(sql.connection()):
+        _apply(written, skip_locked=True)
     return allocated
 
 
@@ -118,7 +118,9 @@ def record(held: Held, entry: Commit) -> Allocation:
     allocation = claims.allocate(
         held, records=len(entry.events), messages=len(entry.messages), values=_with_due(entry.run)
     )
-    _apply([Written(held, entry, allocation)])
+    written = [Written(held, entry, allocation)]
+    _check_and_change(written)
+    _apply(written)
     return allocation
 
 
@@ -129,23 +131,27 @@ def _with_due(values: Mapping[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> None:
+def _check_and_change(items: Sequence[Written]) -> None:
     for item in items:
         for check in item.entry.checks:
             if (found := check.rows.count()) != check.count:
                 raise Moved(f"{check.rows.model.__name__}: {found} rows, {check.count} expected")
-    rows = [row for item in items for row in _new_rows(item)]
-    # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
-    _move([(item, move) for item in items for move in _moves_of_stored(item)])
-    _insert(rows)
-    for item in items:
         for change in item.entry.changes:
             _update(change, item.allocation)
+
+
+def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> None:
+    rows = [row for item in items for row in _new_rows(item)]
+    # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
+    moved = _move([(item, move) for item in items for move in _moves_of_stored(item)])
+    _insert(rows)
     log.store(
         [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
         _thread_logs(items),
         skip_locked=skip_locked,
     )
+    for check_moved in moved:
+        check_moved()
     over = [item.row.stream_id for item in items if item.entry.run.get("status") in TERMINAL_RUN_STATUSES]
     if over:
         log.close(*over)
@@ -201,24 +207,26 @@ def _insert(rows: Iterable[models.Model]) -> None:
         )
 
 
-def _move(moves: Sequence[tuple[Written, Move]]) -> None:
-    """Make the moves, those of one model and the same columns with one statement; raises `Moved`."""
+def _move(moves: Sequence[tuple[Written, Move]]) -> list[Callable[[], None]]:
+    """Make the moves, those of one model and the same columns with one statement; what it returns raises `Moved`."""
     alike: dict[tuple[type[models.Model], tuple[str, ...]], list[tuple[Written, Move]]] = {}
     for item, move in moves:
         alike.setdefault((type(move.row), tuple(move.values)), []).append((item, move))
-    for (model, names), same in sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0])):
-        _move_alike(model, names, same)
+    in_order = sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0]))
+    return [_move_alike(model, names, same) for (model, names), same in in_order]
 
 
-def _move_alike(model: type[models.Model], names: Sequence[str], moves: Sequence[tuple[Written, Move]]) -> None:
+def _move_alike(
+    model: type[models.Model], names: Sequence[str], moves: Sequence[tuple[Written, Move]]
+) -> Callable[[], None]:
     connection = sql.connection()
     table = model._meta.db_table
     columns = [bulk.column(connection, model, name) for name in names]
     # Named apart from the columns they go to, which the condition reads as they were.
-    wanted = [bulk.Column(f"new_{item.name}", item.array, item.cast, item.field) for item in columns]
+    wanted = [bulk.Column(f"new_{item.name}", item.type, item.field) for item in columns]
     pairs = zip(columns, wanted, strict=True)
     values = ", ".join(f"{column.name} = {new.read(connection, 'wanted')}" for column, new in pairs)
-    moved = bulk.execute(
+    returned = bulk.submit(
         connection,
         f"UPDATE {table} SET {values} FROM wanted WHERE {table}.id = wanted.id AND {table}.status = wanted.source "
         f"RETURNING {table}.id",
@@ -228,8 +236,12 @@ def _move_alike(model: type[models.Model], names: Sequence[str], moves: Sequence
             for item, move in moves
         ],
     )
-    if len(moved) != len(moves):
-        raise Moved(f"{model.__name__}: {len(moved)} rows moved, {len(moves)} expected")
+
+    def check_moved() -> None:
+        if (count := len(returned())) != len(moves):
+            raise Moved(f"{model.__name__}: {count} rows moved, {len(moves)} expected")
+
+    return check_moved
 
 
 def _update(change: Change, allocation: Allocation) -> None:

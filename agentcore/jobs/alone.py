@@ -14,10 +14,9 @@ from asgiref.sync import async_to_sync
 from rq.timeouts import BaseTimeoutException
 
 from ..conf import get_settings
-from ..engine.loop import Outcome
-from ..engine.runtime import Runtime
+from ..engine.outcome import Outcome
+from ..engine.runtime import Runtime, this_worker
 from ..services import execution
-from . import runtime as runtimes
 from .watchdog import Watchdog
 
 
@@ -79,7 +78,7 @@ def drive(run_id: UUID) -> Outcome:
     run: it leaves here, and the run is taken over.
     """
     with DRAIN.installed():
-        runtime = runtimes.make(alone=True, gives_up_on=(BaseTimeoutException,))
+        runtime = Runtime(this_worker(), gives_up_on=(BaseTimeoutException,))
         return async_to_sync(_drive)(run_id, runtime)
 
 
@@ -89,10 +88,10 @@ async def _drive(run_id: UUID, runtime: Runtime) -> Outcome:
     work = asyncio.ensure_future(execution.adrive(run_id, runtime))
 
     def begin() -> None:
-        runtimes.drain(runtime)
+        runtime.drain()
         loop.call_later(settings.drain_seconds, work.cancel)
 
-    dog = Watchdog(settings.watchdog_seconds, lambda: runtimes.stuck_threads(runtime), begin)
+    dog = Watchdog(settings.watchdog_seconds, runtime.stuck_threads, begin)
     watching = loop.create_task(dog.watch())
     try:
         with DRAIN.calls(begin):
@@ -105,4 +104,4 @@ async def _drive(run_id: UUID, runtime: Runtime) -> Outcome:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        await runtimes.close(runtime)
+        await runtime.aclose()

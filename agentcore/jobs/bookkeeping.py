@@ -24,8 +24,10 @@ from .job import AgentcoreJob
 
 logger = logging.getLogger("agentcore.jobs")
 
-AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
+AWAY = (redis.RedisError, OSError)
 GATHER_SECONDS = 0.05
+PAUSE_SECONDS = 1.0
 MOST_KEPT = 10_000
 
 
@@ -59,7 +61,9 @@ class Books:
         return int(self._worker.job_monitoring_interval) + 60
 
     def started(self, job: AgentcoreJob) -> None:
-        """Note that a job has been taken."""
+        """Note that a job has been taken; one whose id a retrying client has pushed twice is one job."""
+        if job.id in self._open:
+            return
         self._open[job.id] = self._new[job.id] = Entry(job)
         self._news.set()
 
@@ -101,7 +105,7 @@ class Books:
             await self._news.wait()
             await asyncio.sleep(GATHER_SECONDS)
             if not await self.write():
-                await asyncio.sleep(1)
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def write(self) -> bool:
         """Write everything noted so far in one exchange; returns whether Redis took it."""
@@ -163,6 +167,18 @@ class Books:
             if entry.execution is not None:
                 entry.execution.heartbeat(entry.job.started_job_registry, self.ttl, pipeline=pipeline)
         await pipeline.execute()
+
+    async def beat(self) -> None:
+        """Tell RQ now and then that this worker and its jobs are alive, for ever."""
+        while True:
+            try:
+                if self._worker.ip_address == "unknown":
+                    self._worker.ip_address = str((await self._client.client_info())["addr"])
+                await self.introduce()
+            except AWAY:
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                await asyncio.sleep(self._worker.job_monitoring_interval)
 
     async def say_goodbye(self) -> None:
         """Write what is left, and take this worker off RQ's list."""

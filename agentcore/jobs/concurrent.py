@@ -20,16 +20,16 @@ from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
 from ..conf import get_settings
-from ..engine.loop import Outcome
-from ..engine.runtime import this_worker
+from ..engine.outcome import Outcome
+from ..engine.runtime import Runtime, this_worker
 from ..failpoints import afailpoint
 from ..services import execution
 from ..streams import hints
-from . import runtime as runtimes
 from .bookkeeping import AWAY, Books
 from .commands import obey
 from .inbox import Inbox
 from .job import AgentcoreJob, only_ours
+from .maintenance import maintain
 from .redis_client import twin
 from .suspects import Suspects
 from .sweeper import Sweeper
@@ -40,7 +40,6 @@ logger = logging.getLogger("agentcore.jobs")
 DEFAULT_CONCURRENCY = 25
 REDIS_PATIENCE = 3.0
 PAUSE_SECONDS = 1.0
-HEARTBEAT_SECONDS = 30.0
 LAST_SECONDS = 5.0
 FORCED_STATUS = 1
 
@@ -72,7 +71,11 @@ class ConcurrentWorker(BaseWorker):
 
     def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
         """Work until told to stop, or, with `burst`, until the queue is empty; returns whether anything was done."""
-        asyncio.run(self._work(burst))
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._work(burst))
+        finally:
+            loop.close()  # not `asyncio.run`, which would wait for every thread
         return self.successful_job_count > 0
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -82,9 +85,9 @@ class ConcurrentWorker(BaseWorker):
         self._books = Books(self, self._queue, self._client)
         self._inbox = Inbox(self._queue, self.job_class, self._client)
         self._suspects = Suspects()
-        self._room = asyncio.Semaphore(self.concurrency)
+        self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._runtime = runtimes.make(alone=False)
+        self._runtime = Runtime(this_worker(), alone=False)
         sweeper = Sweeper(this_worker())
         self._install_signal_handlers()
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]
@@ -97,7 +100,8 @@ class ConcurrentWorker(BaseWorker):
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            await runtimes.close(self._runtime)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
             await self._leave()
             await asyncio.to_thread(sweeper.join, LAST_SECONDS)
             await asyncio.to_thread(hints.flush, PAUSE_SECONDS)
@@ -105,10 +109,10 @@ class ConcurrentWorker(BaseWorker):
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         dog = Watchdog(
             get_settings().watchdog_seconds,
-            lambda: runtimes.stuck_threads(self._runtime),
+            self._runtime.stuck_threads,
             self._leave_for_a_new_process,
         )
-        return [dog.watch(), self._books.keep(), self._beat(), self._maintain(), obey(self, self._client)]
+        return [dog.watch(), self._books.keep(), self._books.beat(), maintain(self), obey(self, self._client)]
 
     async def _admit(self, burst: bool) -> None:
         """Take jobs and begin them, as many at a time as there is room for, until told to stop."""
@@ -117,17 +121,15 @@ class ConcurrentWorker(BaseWorker):
         )
         away = False
         while not self._stopping.is_set():
-            await self._room.acquire()
-            self._room.release()
             try:
+                if away:
+                    await self._books.introduce()
+                    logger.info("Redis is back", extra={"action": "redis_back"})
+                    away = False
                 if self._inbox.suspended and await self._inbox.look_whether_suspended():
                     await self._pause()
                     continue
                 jobs = await self._inbox.take(self.concurrency - len(self._tasks), wait=not burst)
-                if away:
-                    away = False
-                    logger.info("Redis is back", extra={"action": "redis_back"})
-                    await self._books.introduce()
             except AWAY as error:
                 if not away:
                     logger.warning("Redis is away: %s", error, extra={"action": "redis_away"})
@@ -139,22 +141,28 @@ class ConcurrentWorker(BaseWorker):
                     await self._inbox.give_back(jobs)
                 return
             for job in jobs:
-                await self._begin(job)
-            if burst and not jobs:
-                if not self._tasks:
-                    return
-                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                self._begin(job)
+            if burst and not jobs and not self._tasks:
+                return
+            await self._until_there_is_room(one_less=burst and not jobs)
 
-    async def _begin(self, job: AgentcoreJob) -> None:
-        await self._room.acquire()
+    async def _until_there_is_room(self, *, one_less: bool) -> None:
+        """Wait while there is no room for another run, or for `one_less`; not beyond the word to stop."""
+        full = len(self._tasks) if one_less else self.concurrency
+        while len(self._tasks) >= full and not self._stopping.is_set():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _begin(self, job: AgentcoreJob) -> None:
         self._books.started(job)
         task = asyncio.create_task(self._run(job))
         self._tasks[task] = job
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
-        self._room.release()
+        job = self._tasks.pop(task)
+        self._told_to_stop.discard(job.id)
+        self._changed.set()
 
     # --- one job -------------------------------------------------------------------------------------------------
 
@@ -162,13 +170,12 @@ class ConcurrentWorker(BaseWorker):
         try:
             run_id = job.run_id
             await afailpoint("job_entry")
-            async with asyncio.timeout(job.timeout or None) as deadline:
+            async with asyncio.timeout(job.timeout if job.timeout and job.timeout > 0 else None) as deadline:
                 await self._drive(run_id)
         except asyncio.CancelledError:
             if job.id not in self._told_to_stop:
                 self._books.finished(job)
                 return
-            self._told_to_stop.discard(job.id)
             await self._books.failed(job, StopRequested("Job stopped by an operator; its run goes on."), stopped=True)
         except TimeoutError as error:
             failure = JobTimeoutException("The run was given back at RQ's deadline.") if deadline.expired() else error
@@ -180,10 +187,10 @@ class ConcurrentWorker(BaseWorker):
             self._books.finished(job)
 
     async def _drive(self, run_id: UUID) -> None:
-        outcome: str = await execution.adrive(run_id, self._runtime)
-        if outcome == runtimes.SUSPECT:
+        outcome = await execution.adrive(run_id, self._runtime)
+        if outcome is Outcome.SUSPECT:
             await self._suspects.drive(run_id)
-        elif outcome == Outcome.LOST:
+        elif outcome is Outcome.LOST:
             logger.warning("a run was lost", extra={"run_id": str(run_id), "action": "lost"})
 
     # --- stopping ------------------------------------------------------------------------------------------------
@@ -203,7 +210,8 @@ class ConcurrentWorker(BaseWorker):
         logger.info("draining %d runs", len(self._tasks), extra={"action": "draining"})
         self._stop_requested = True
         self._stopping.set()
-        runtimes.drain(self._runtime)
+        self._changed.set()
+        self._runtime.drain()
         self._suspects.drain()
 
     def _leave_for_a_new_process(self) -> None:
@@ -247,31 +255,6 @@ class ConcurrentWorker(BaseWorker):
         """Stop driving every run."""
         for job in list(self._tasks.values()):
             self.stop_job(job.id)
-
-    async def _beat(self) -> None:
-        """Tell RQ now and then that this worker and its jobs are alive."""
-        while True:
-            try:
-                if self.ip_address == "unknown":
-                    self.ip_address = str((await self._client.client_info())["addr"])
-                await self._books.introduce()
-            except AWAY:
-                await asyncio.sleep(PAUSE_SECONDS)
-            else:
-                await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    async def _maintain(self) -> None:
-        """Have RQ clean its registries now and then, as every worker does."""
-        while True:
-            try:
-                await asyncio.to_thread(self.run_maintenance_tasks)
-            except AWAY:
-                await asyncio.sleep(PAUSE_SECONDS)
-            except Exception:
-                logger.exception("RQ's maintenance failed", extra={"action": "maintenance"})
-                await asyncio.sleep(self.maintenance_interval)
-            else:
-                await asyncio.sleep(self.maintenance_interval)
 
 
 def build(queue: str, *, concurrency: int, name: str | None = None) -> ConcurrentWorker:

@@ -23,7 +23,8 @@ from .job import only_ours
 
 logger = logging.getLogger("agentcore.jobs")
 
-AWAY = (redis.ConnectionError, redis.TimeoutError)
+# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
+AWAY = (redis.RedisError, OSError)
 
 
 class AgentcoreWorker(Worker):
@@ -37,6 +38,8 @@ class AgentcoreWorker(Worker):
 
     def __init__(self, queues: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(queues, *args, **only_ours(kwargs))
+        if len(self.queues) != 1:
+            raise ValueError("A worker of agentcore listens to one queue: from several, a job can be lost.")
         for queue in self.queues:
             # Upkeep of a queue reads jobs through the queue, not through the worker.
             queue.job_class, queue.serializer = self.job_class, self.serializer

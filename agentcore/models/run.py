@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, Func, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -50,7 +50,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Return the runs that have not ended."""
         return self.filter(status__in=LIVE_RUN_STATUSES)
 
-    def ready(self, now: datetime) -> RunQuerySet:
+    def ready(self, now: datetime | Func) -> RunQuerySet:
         """Return the pending runs that are due, and first in their thread's queue."""
         due = Q(available_at=None) | Q(available_at__lte=now)
         return self.filter(due, status=RunStatus.PENDING).exclude(Q(queued=True) & Exists(_ahead()))

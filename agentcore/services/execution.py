@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 
 from .. import registry
 from ..context import ContextLoader
-from ..engine.loop import Outcome, advance
+from ..engine.loop import advance
+from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..models import Run
 from ..providers.base import AgentModel
 from ..states import RunStatus
 from . import runs, versions
+
+logger = logging.getLogger("agentcore.engine")
 
 
 async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
@@ -32,10 +37,9 @@ async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
         outcome = await advance(run_id, runtime)
     except asyncio.CancelledError:
         # It was given back in the middle of a step, if it was ours.
-        await asyncio.shield(runtime.read(_pass_on, run_id, Outcome.RELEASED))
+        await asyncio.shield(_pass_on(run_id, Outcome.RELEASED, runtime))
         raise
-    if outcome in _OWED:
-        await runtime.read(_pass_on, run_id, outcome)
+    await _pass_on(run_id, outcome, runtime)
     return outcome
 
 
@@ -99,14 +103,30 @@ async def _execute(
     return await runs.aget(found.pk, user=user)
 
 
-_OWED = (Outcome.ENDED, Outcome.RELEASED, Outcome.OTHER_VERSION)
+async def _pass_on(run_id: UUID, outcome: Outcome, runtime: Runtime) -> None:
+    """Do what is owed for a run that was let go; where it cannot be done now, the sweep does it."""
+    owed = {Outcome.ENDED: _hint_the_next, Outcome.RELEASED: _hint_again, Outcome.OTHER_VERSION: _defer}.get(outcome)
+    if owed is None:
+        return
+    try:
+        await runtime.together(owed, run_id)
+    except (OperationalError, InterfaceError):
+        logger.warning("what was owed for a run is left to the sweep", extra={"run_id": str(run_id)}, exc_info=True)
 
 
-def _pass_on(run_id: UUID, outcome: Outcome) -> None:
-    """Do what is owed for a run that was let go: a hint for the next run of the thread, or for this one again."""
-    if outcome is Outcome.ENDED:
-        runs.dispatch_next(Run.objects.values_list("thread_id", flat=True).get(pk=run_id))
-    elif outcome is Outcome.OTHER_VERSION:
-        versions.defer(run_id)
-    elif Run.objects.filter(pk=run_id, status=RunStatus.PENDING, available_at=None).exists():
+def _hint_the_next(ended: Sequence[UUID]) -> dict[UUID, None]:
+    runs.dispatch_next(*ended)
+    return {}
+
+
+def _hint_again(released: Sequence[UUID]) -> dict[UUID, None]:
+    due = Run.objects.filter(pk__in=released, status=RunStatus.PENDING, available_at=None)
+    for run_id in due.values_list("pk", flat=True):
         runs.hint(run_id)
+    return {}
+
+
+def _defer(other_version: Sequence[UUID]) -> dict[UUID, None]:
+    for run_id in other_version:
+        versions.defer(run_id)
+    return {}

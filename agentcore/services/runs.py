@@ -40,7 +40,7 @@ def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
         held = claims.hold(found.pk)
         if held is not None:
             end_held(held, reason)
-    dispatch_next(found.thread_id)
+    dispatch_next(found.pk)
     return Run.objects.select_related("thread").get(pk=found.pk)
 
 
@@ -115,16 +115,14 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
     return RunLink.objects.get_or_create(run=found, kind=kind, external_id=external_id)[0]
 
 
-def dispatch_next(thread: Thread | UUID) -> None:
-    """Send a hint for the run that is now first in a thread's queue, if there is one.
+def dispatch_next(*ended: UUID) -> None:
+    """Send a hint for the run that is now first in the queue of each thread in which a run has ended.
 
     Runs that wait for no other have had a hint of their own.
     """
-    thread_id = thread.pk if isinstance(thread, Thread) else thread
-    now = Run.objects.filter(thread_id=thread_id).live().values_list(DbNow(), flat=True).first()
-    if now is None:
-        return
-    for run_id in Run.objects.filter(thread_id=thread_id, queued=True).ready(now).values_list("pk", flat=True):
+    threads_of = Run.objects.filter(pk__in=ended).values("thread")
+    first = Run.objects.filter(thread__in=threads_of, queued=True).ready(DbNow())
+    for run_id in first.values_list("pk", flat=True):
         hint(run_id)
 
 

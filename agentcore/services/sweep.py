@@ -82,9 +82,15 @@ def sweep_in_turn(holder: str) -> SweepReport | None:
 
     The lease saves work and is no lock: two passes at once do what one does.
     """
-    if not SweepLease.objects.take(holder[:100], interval() * MISSED_PASSES):
-        return None
-    return sweep()
+    return sweep() if SweepLease.objects.take(holder[:100], turn()) else None
+
+
+def turn() -> float:
+    """Return for how many seconds a sweeper has its turn unless it renews it.
+
+    Less than a run's lease: a machine that dies may have held both, and the sweep must be there first.
+    """
+    return max(min(interval() * MISSED_PASSES, get_settings().lease_seconds / 2), interval() * 1.5)
 
 
 def hand_over(holder: str) -> None:
@@ -195,5 +201,5 @@ def _resume_or_end(run_id: UUID) -> str:
             runs.hint(run_id)
             done = "resumed"
     if done == "ended":
-        runs.dispatch_next(held.thread_id)
+        runs.dispatch_next(run_id)
     return done

@@ -54,7 +54,7 @@ def defer(run_id: UUID) -> str:
                 Run.objects.filter(pk=run_id).update(available_at=held.now + timedelta(seconds=delay))
             done = "deferred"
     if done == "ended":
-        runs.dispatch_next(held.thread_id)
+        runs.dispatch_next(run_id)
     logger.info("%s: this process has no version %s of it", done, run.agent_version, extra=_about(run))
     return done
 

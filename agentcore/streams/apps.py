@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -21,8 +23,8 @@ class StreamsConfig(AppConfig):
         hints.use_transport(_broadcast)
 
 
-async def _broadcast(hint: hints.Hint) -> None:
+async def _broadcast(batch: Sequence[hints.Hint]) -> None:
     # Imported at the first hint: a process that announces nothing never loads Channels.
     from .hub import broadcast
 
-    await broadcast(hint)
+    await broadcast(batch)

@@ -11,18 +11,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from ..failpoints import failpoint
 
-__all__ = ["FRAME_BYTES", "Hint", "Publisher", "flush", "publish", "use_transport"]
+__all__ = ["FRAME_BYTES", "Hint", "Publisher", "Written", "flush", "publish", "use_transport"]
 
 logger = logging.getLogger("agentcore.streams")
 
 FRAME_BYTES = 4096
-"""A hint carries the records themselves up to this size; beyond it, only where to look."""
+"""A stream's hint carries the records themselves up to this size; beyond it, only where to look."""
 MAX_PENDING = 10_000
 """Streams with an unsent hint; further ones are dropped."""
 SEND_SECONDS = 5.0
@@ -47,7 +48,19 @@ class Hint:
         return Hint(self.stream_id, min(self.first_seq, other.first_seq), max(self.next_seq, other.next_seq), frames)
 
 
-Transport = Callable[[Hint], Awaitable[None]]
+class Written(Protocol):
+    """Records of one stream that are committed."""
+
+    @property
+    def stream_id(self) -> UUID: ...
+    @property
+    def first_seq(self) -> int: ...
+    @property
+    def payloads(self) -> Sequence[bytes]: ...
+
+
+Transport = Callable[[Sequence[Hint]], Awaitable[None]]
+"""Sends hints of different streams."""
 
 
 class Publisher:
@@ -61,13 +74,15 @@ class Publisher:
         self._warned_at = 0.0
         self._thread: threading.Thread | None = None
 
-    def publish(self, hint: Hint) -> None:
-        """Queue a hint, merging it into the stream's unsent one."""
+    def publish(self, hints: Iterable[Hint]) -> None:
+        """Queue hints, merging each into its stream's unsent one."""
         with self._changed:
-            known = self._pending.get(hint.stream_id)
-            if known is None and len(self._pending) >= MAX_PENDING:
-                return
-            self._pending[hint.stream_id] = known.merge(hint) if known else hint
+            for hint in hints:
+                known = self._pending.get(hint.stream_id)
+                if known is not None:
+                    self._pending[hint.stream_id] = known.merge(hint)
+                elif len(self._pending) < MAX_PENDING:
+                    self._pending[hint.stream_id] = hint
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="agentcore-hints", daemon=True)
                 self._thread.start()
@@ -90,14 +105,12 @@ class Publisher:
                 runner.run(self._send(list(batch.values())))
 
     async def _send(self, batch: Sequence[Hint]) -> None:
-        for position, hint in enumerate(batch):
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self._transport(hint)
-            except Exception as error:
-                self._warn(error, dropped=len(batch) - position)
-                await asyncio.sleep(PAUSE_SECONDS)
-                return
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._transport(batch)
+        except Exception as error:
+            self._warn(error, dropped=len(batch))
+            await asyncio.sleep(PAUSE_SECONDS)
 
     def _warn(self, error: Exception, dropped: int) -> None:
         if time.monotonic() - self._warned_at > WARN_SECONDS or not self._warned_at:
@@ -121,16 +134,16 @@ def use_transport(transport: Transport | None) -> None:
         _transport, _publisher = transport, None
 
 
-def publish(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
-    """Announce committed records; returns at once and never raises."""
+def publish(written: Iterable[Written]) -> None:
+    """Announce the committed records of any number of streams; returns at once and never raises."""
     publisher = _current()
     if publisher is None:
         return
     try:
         failpoint("before_hint")
-        publisher.publish(Hint(stream_id, first_seq, first_seq + len(payloads), _small(tuple(payloads))))
+        publisher.publish([_hint(item) for item in written])
     except Exception:  # such as no thread to be had at the interpreter's end: the records are committed all the same
-        logger.warning("a hint was dropped", extra={"action": "hint"}, exc_info=True)
+        logger.warning("hints were dropped", extra={"action": "hint"}, exc_info=True)
 
 
 def flush(timeout: float) -> bool:
@@ -146,6 +159,11 @@ def _current() -> Publisher | None:
             if _publisher is None and _transport is not None:
                 _publisher = Publisher(_transport)
     return _publisher
+
+
+def _hint(item: Written) -> Hint:
+    frames = tuple(item.payloads)
+    return Hint(item.stream_id, item.first_seq, item.first_seq + len(frames), _small(frames))
 
 
 def _small(frames: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
@@ -19,9 +19,10 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import get_settings
 from .hints import Hint
-from .link import Layer, Link, encode, group_name
+from .link import Layer, Link
 from .reader import Reader
 from .subscription import PAGE, Feed, Subscription
+from .wire import GROUP, encode, key_of
 
 __all__ = ["Hub", "broadcast", "channel_layer"]
 
@@ -45,17 +46,18 @@ def channel_layer() -> Layer | None:
     return None if isinstance(layer, InMemoryChannelLayer) else layer
 
 
-async def broadcast(hint: Hint) -> None:
-    """Send a hint to every hub: through the layer, or without one to this process's hubs."""
+async def broadcast(batch: Sequence[Hint]) -> None:
+    """Send hints to every hub: through the layer, or without one to this process's hubs."""
     layer = channel_layer()
     if layer is not None:
-        await layer.group_send(group_name(hint.stream_id), encode(hint))
+        for message in encode(batch):
+            await layer.group_send(GROUP, message)
         return
     with _lock:
         hubs = list(_hubs.items())
     for loop, hub in hubs:
         with suppress(RuntimeError):  # the loop closed meanwhile
-            loop.call_soon_threadsafe(hub.take_hint, hint)
+            loop.call_soon_threadsafe(hub.take_hints, batch)
 
 
 class Hub:
@@ -63,6 +65,8 @@ class Hub:
 
     def __init__(self) -> None:
         self._feeds: dict[UUID, Feed] = {}
+        self.watched_keys: dict[bytes, UUID] = {}
+        """The same streams by their keys in messages, for the link to look through a message quickly."""
         self._dirty: dict[UUID, None] = {}
         self._work: _Work | None = None
 
@@ -82,16 +86,15 @@ class Hub:
         subscription = Subscription(stream_id, after, self._drained)
         feed = self._feeds.setdefault(stream_id, Feed(stream_id))
         feed.watchers.append(subscription)
-        work.link_review()
+        self.watched_keys[key_of(stream_id)] = stream_id
         self._review(feed)
         try:
             yield subscription
         finally:
             feed.watchers.remove(subscription)
             if not feed.watchers:
-                del self._feeds[stream_id]
+                del self._feeds[stream_id], self.watched_keys[key_of(stream_id)]
                 self._dirty.pop(stream_id, None)
-                work.link_review()
             if not self._feeds:
                 self._work = None
                 work.stop()
@@ -100,12 +103,13 @@ class Hub:
         """Return the streams that have watchers."""
         return list(self._feeds)
 
-    def take_hint(self, hint: Hint) -> None:
-        """Pass a hint on to the stream's watchers."""
-        feed = self._feeds.get(hint.stream_id)
-        if feed is not None:
-            feed.take_hint(hint)
-            self._review(feed)
+    def take_hints(self, batch: Iterable[Hint]) -> None:
+        """Pass hints on to their streams' watchers; where there are none, drop them."""
+        for hint in batch:
+            feed = self._feeds.get(hint.stream_id)
+            if feed is not None:
+                feed.take_hint(hint)
+                self._review(feed)
 
     def distrust(self, stream_ids: Iterable[UUID]) -> None:
         """Have streams checked against their rows."""
@@ -158,16 +162,11 @@ class _Work:
         self._hub = hub
         self._reader = Reader()
         layer = channel_layer()
-        self._link = (
-            Link(layer, hub.watched, lambda stream_id: hub.distrust([stream_id]), hub.take_hint) if layer else None
+        self.link = (
+            Link(layer, hub.watched_keys, lambda: hub.distrust(hub.watched()), hub.take_hints) if layer else None
         )
-        jobs = [self._pump(), self._poll(), *([self._link.run()] if self._link else [])]
+        jobs = [self._pump(), self._poll(), *([self.link.run()] if self.link else [])]
         self._tasks = [asyncio.create_task(job, name="agentcore-hub") for job in jobs]
-
-    def link_review(self) -> None:
-        """Tell the link that the watched streams have changed."""
-        if self._link is not None:
-            self._link.review()
 
     def stop(self) -> None:
         """End the tasks, without waiting: whoever leaves last may itself be cancelled."""

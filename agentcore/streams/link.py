@@ -1,4 +1,4 @@
-"""A hub's link to the channel layer: one channel, a group per watched stream, one receive loop.
+"""A hub's link to the channel layer: one channel, in the one group that hears all hints, and one receive loop.
 
 Everything it does may fail or stall, and nothing depends on it but latency.
 """
@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
 from .hints import Hint
+from .wire import GROUP, decode
 
-__all__ = ["Layer", "Link", "decode", "encode", "group_name"]
+__all__ = ["Layer", "Link"]
 
 logger = logging.getLogger("agentcore.streams")
 
-MESSAGE_TYPE = "stream.hint"
 PAUSE_SECONDS = (0.5, 1.0, 2.0, 5.0)
 REJOIN_SECONDS = 60.0
-"""Memberships are renewed this often: a layer that keeps them in Redis loses them to a flush or to their expiry."""
+"""The membership is renewed this often: a layer that keeps it in Redis loses it to a flush or to its expiry."""
 LEAVE_SECONDS = 2.0
 STABLE_SECONDS = 30.0
 
@@ -36,51 +35,22 @@ class Layer(Protocol):
     async def group_send(self, group: str, message: dict[str, Any]) -> None: ...
 
 
-def group_name(stream_id: UUID) -> str:
-    """Return the name of the group that hears of a stream."""
-    return f"agentcore.stream.{stream_id.hex}"
-
-
-def encode(hint: Hint) -> dict[str, Any]:
-    """Return the layer's message for a hint."""
-    return {
-        "type": MESSAGE_TYPE,
-        "stream": str(hint.stream_id),
-        "first_seq": hint.first_seq,
-        "next_seq": hint.next_seq,
-        "frames": list(hint.frames),
-    }
-
-
-def decode(message: dict[str, Any]) -> Hint | None:
-    """Return the hint in a layer's message, None if it is none of ours."""
-    try:
-        frames = tuple(bytes(frame) for frame in message["frames"])
-        return Hint(UUID(message["stream"]), int(message["first_seq"]), int(message["next_seq"]), frames)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
-
-
 class Link:
-    """Keeps the channel's memberships equal to the streams that are watched, and passes hints on."""
+    """Keeps a channel in the group, and passes on the hints of watched streams."""
 
     def __init__(
         self,
         layer: Layer,
-        wanted: Callable[[], Collection[UUID]],
-        on_join: Callable[[UUID], None],
-        on_hint: Callable[[Hint], None],
+        watched: Mapping[bytes, UUID],
+        on_join: Callable[[], None],
+        on_hints: Callable[[Sequence[Hint]], None],
     ) -> None:
+        self.joined = False
+        """Whether hints get here, for all that is known."""
         self._layer = layer
-        self._wanted = wanted
+        self._watched = watched
         self._on_join = on_join
-        self._on_hint = on_hint
-        self._joined: set[UUID] = set()
-        self._changed = asyncio.Event()
-
-    def review(self) -> None:
-        """Say that the set of watched streams has changed."""
-        self._changed.set()
+        self._on_hints = on_hints
 
     async def run(self) -> None:
         """Stay linked until cancelled; after an error, start again on a new channel."""
@@ -91,65 +61,55 @@ class Link:
             try:
                 await self._session()
             except Exception as error:
-                level = logging.WARNING if failures == 0 else logging.DEBUG
-                logger.log(level, "no channel layer (%r); polling meanwhile", error, extra={"action": "link"})
+                _complain("no channel layer", error, failures)
             if loop.time() - began > STABLE_SECONDS:
                 failures = 0
-            await asyncio.sleep(PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS) - 1)])
+            await asyncio.sleep(_pause(failures))
             failures += 1
 
     async def _session(self) -> None:
         channel = await self._layer.new_channel("agentcore.hub")
-        members = asyncio.create_task(self._keep_members(channel))
+        membership = asyncio.create_task(self._keep_joined(channel))
         try:
             while True:
-                hint = decode(await self._layer.receive(channel))
-                if hint is not None:
-                    self._on_hint(hint)
+                hints = decode(await self._layer.receive(channel), self._watched)
+                if hints:
+                    self._on_hints(hints)
         finally:
-            members.cancel()
-            await asyncio.gather(members, return_exceptions=True)
+            membership.cancel()
+            await asyncio.gather(membership, return_exceptions=True)
             await self._leave(channel)
 
-    async def _keep_members(self, channel: str) -> None:
-        loop = asyncio.get_running_loop()
-        renew_at = loop.time() + REJOIN_SECONDS
+    async def _keep_joined(self, channel: str) -> None:
         failures = 0
         while True:
-            self._changed.clear()
-            if loop.time() >= renew_at:
-                self._joined.clear()
-                renew_at = loop.time() + REJOIN_SECONDS
             try:
-                await self._reconcile(channel)
+                await self._layer.group_add(GROUP, channel)
             except Exception as error:
-                level = logging.WARNING if failures == 0 else logging.DEBUG
-                logger.log(level, "cannot join a group (%r); polling meanwhile", error, extra={"action": "link"})
-                await asyncio.sleep(PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS) - 1)])
+                _complain("cannot join the group", error, failures)
+                await asyncio.sleep(_pause(failures))
                 failures += 1
                 continue
             failures = 0
-            with suppress(TimeoutError):
-                # Not wait_for(): before Python 3.12 it swallows a cancellation that coincides with the event.
-                async with asyncio.timeout_at(renew_at):
-                    await self._changed.wait()
-
-    async def _reconcile(self, channel: str) -> None:
-        for stream_id in set(self._wanted()) - self._joined:
-            await self._layer.group_add(group_name(stream_id), channel)
-            self._joined.add(stream_id)
-            # What was written before the group was joined was never announced to us.
-            self._on_join(stream_id)
-        for stream_id in self._joined - set(self._wanted()):
-            self._joined.discard(stream_id)
-            await self._layer.group_discard(group_name(stream_id), channel)
+            self.joined = True
+            # What was announced while this channel was no member was not announced to us.
+            self._on_join()
+            await asyncio.sleep(REJOIN_SECONDS)
 
     async def _leave(self, channel: str) -> None:
         # A layer in this process would otherwise remember the dead channel for ever.
-        joined, self._joined = self._joined, set()
+        self.joined = False
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                for stream_id in joined:
-                    await self._layer.group_discard(group_name(stream_id), channel)
+                await self._layer.group_discard(GROUP, channel)
         except Exception as error:
-            logger.debug("cannot leave a group (%r)", error, extra={"action": "link"})
+            logger.debug("cannot leave the group (%r)", error, extra={"action": "link"})
+
+
+def _complain(what: str, error: Exception, failures: int) -> None:
+    level = logging.WARNING if failures == 0 else logging.DEBUG
+    logger.log(level, "%s (%r); polling meanwhile", what, error, extra={"action": "link"})
+
+
+def _pause(failures: int) -> float:
+    return PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS) - 1)]

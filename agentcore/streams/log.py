@@ -179,14 +179,15 @@ def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissin
 def _insert(connection: BaseDatabaseWrapper, appends: Iterable[Append]) -> None:
     columns = [bulk.column(connection, Record, name) for name in ("stream", "seq", "append_seq", "data")]
     names = ", ".join(item.name for item in columns)
+    values = ", ".join(item.read(connection, "wanted") for item in columns)
     rows = [
         (item.stream_id, item.first_seq + offset, item.first_seq, payload)
         for item in appends
         for offset, payload in enumerate(item.payloads)
     ]
-    bulk.execute(
+    bulk.submit(
         connection,
-        f"INSERT INTO {_RECORDS} ({names}, created_at) SELECT {names}, {dialect.clock(connection)} FROM wanted",
+        f"INSERT INTO {_RECORDS} ({names}, created_at) SELECT {values}, {dialect.clock(connection)} FROM wanted",
         columns,
         rows,
     )
@@ -214,5 +215,4 @@ def _select(
 
 
 def _announce(written: Sequence[Append]) -> None:
-    for item in written:
-        hints.publish(item.stream_id, item.first_seq, item.payloads)
+    hints.publish(written)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .checker import Evidence, History, Violation, check_invariants
 from .clock import FakeClock, fake_clock
+from .failpoints import failpoint_environment
 from .http_model import HttpModel
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
 from .proxy import FaultProxy
@@ -21,6 +22,7 @@ __all__ = [
     "UnexpectedCall",
     "Violation",
     "check_invariants",
+    "failpoint_environment",
     "fake_clock",
     "run_until_idle",
 ]

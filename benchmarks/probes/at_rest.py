@@ -21,7 +21,7 @@ from benchmarks.subject import drive, say
 
 SWEEPS = 20
 READS = 100
-WARM, ONE_BY_ONE, TOGETHER = 40, 50, 160
+WARM, ONE_BY_ONE, TOGETHER = 40, 50, 150
 IN_FLIGHT = 32
 
 

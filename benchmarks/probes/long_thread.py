@@ -14,7 +14,7 @@ from agentcore.services import execution
 from benchmarks.figures import Sample
 from benchmarks.probes import stored
 from benchmarks.probes.engine import Engine
-from benchmarks.subject import say
+from benchmarks.subject import cpu_seconds, say
 
 TOGETHER = 10
 
@@ -25,12 +25,14 @@ def main() -> None:
     parser.add_argument("--store", default="postgres")
     parser.add_argument("--runs", type=int, default=150)
     options = parser.parse_args()
-    times, written = asyncio.run(_drive(options.runs))
+    times, cpu, written = asyncio.run(_drive(options.runs))
     first, last = slice(1, 1 + TOGETHER), slice(-TOGETHER, None)
     figures = {
         "first_runs_ms": statistics.median(times[first]),
         "last_runs_ms": statistics.median(times[last]),
         "last_to_first": statistics.median(times[last]) / statistics.median(times[first]),
+        "first_runs_cpu_ms": statistics.median(cpu[first]),
+        "last_runs_cpu_ms": statistics.median(cpu[last]),
     }
     if any(written):
         figures["first_runs_wal_kb"] = statistics.median(written[first])
@@ -38,21 +40,22 @@ def main() -> None:
     say([Sample("B5", f"run {options.runs} of a thread", options.store, "in process", 1, figures)])
 
 
-async def _drive(count: int) -> tuple[list[float], list[float]]:
-    times, written, runs = [], [], []
+async def _drive(count: int) -> tuple[list[float], list[float], list[float]]:
+    times, used, written, runs = [], [], [], []
     engine = Engine()
     await engine.open(1)
     thread = await sync_to_async(stored.new_thread)()
     for _ in range(count):
         run = await sync_to_async(stored.send_w1)(thread)
-        wal, began = await sync_to_async(_wal_kb)(), time.perf_counter()
+        wal, cpu, began = await sync_to_async(_wal_kb)(), cpu_seconds(), time.perf_counter()
         await execution.adrive(run.pk, engine.runtime)
         times.append((time.perf_counter() - began) * 1000)
+        used.append((cpu_seconds() - cpu) * 1000)
         written.append(await sync_to_async(_wal_kb)() - wal)
         runs.append(run.pk)
     await engine.close()
     await sync_to_async(stored.check)(runs)
-    return times, written
+    return times, used, written
 
 
 def _wal_kb() -> float:

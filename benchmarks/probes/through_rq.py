@@ -101,7 +101,7 @@ def emptied_of_nothing(command: tuple[str, ...], count: int) -> dict[str, float]
             finish(worker, END_SECONDS)
         when = [float(line) for line in times.read_text().splitlines()]
     assert len(when) == count, f"{len(when)} jobs of {count} were taken"
-    return {"runs_per_s": (count - 1) / (max(when) - min(when))}
+    return {"jobs_per_s": (count - 1) / (max(when) - min(when))}
 
 
 def _wait_for_end(run_id: UUID) -> None:

@@ -11,9 +11,12 @@ they are, with the worker that `--workers` names.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 
 import pytest
+from django.db import connection
 
+from tests.faults import postgres
 from tests.servers import settings_module
 from tests.stack import WORKERS, WORKERS_VARIABLE
 
@@ -72,3 +75,19 @@ def _is_taken(item: pytest.Item, on_postgres: bool) -> bool:
         return kind != "stock" or lot % ONE_IN == 0
     on_sqlite = list(WORKERS)[lot // ONE_IN % len(WORKERS)]
     return lot % ONE_IN == 1 and kind in ("", on_sqlite)
+
+
+# --- fixtures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def strict_sessions(transactional_db: None) -> Iterator[None]:
+    """New sessions are serializable, and look for a deadlock after a second."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    options = {"default_transaction_isolation": "serializable", "deadlock_timeout": "1s"}
+    with postgres.session() as admin:
+        for option, value in options.items():
+            admin.execute(f"ALTER DATABASE {name} SET {option} = '{value}'")
+        yield
+        for option in options:
+            admin.execute(f"ALTER DATABASE {name} RESET {option}")

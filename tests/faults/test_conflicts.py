@@ -6,13 +6,13 @@ import logging
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AbstractUser
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM
 from agentcore.engine import claim as claims
@@ -95,19 +95,6 @@ def test_a_second_writer_of_a_run_waits_so_that_positions_become_visible_in_orde
 
 
 # --- a transaction that is rolled back for another's sake ---------------------------------------------------------
-
-
-@pytest.fixture
-def strict_sessions(transactional_db: None) -> Iterator[None]:
-    """New sessions are serializable, and look for a deadlock after a second."""
-    name = connection.ops.quote_name(connection.settings_dict["NAME"])
-    options = {"default_transaction_isolation": "serializable", "deadlock_timeout": "1s"}
-    with postgres.session() as admin:
-        for option, value in options.items():
-            admin.execute(f"ALTER DATABASE {name} SET {option} = '{value}'")
-        yield
-        for option in options:
-            admin.execute(f"ALTER DATABASE {name} RESET {option}")
 
 
 @pytest.mark.postgres

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from subprocess import TimeoutExpired
 from typing import Any
 
 import pytest
 
 from agentcore.models import Run
 from tests.faults.runs import LONG, assert_log_is_whole, driver_of, events, send, settings_of_process, status
-from tests.stack import Process, Stack, chosen_workers, wait_for
+from tests.stack import Process, Stack, wait_for
 from tests.testapp import agents, hazards
 
 LONG_LEASE = {"LEASE_SECONDS": 60, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "DRAIN_SECONDS": 10}
@@ -27,14 +28,18 @@ def released(run: Run) -> list[str]:
 @pytest.mark.own_workers
 @pytest.mark.covers("fault:O1", "promise:P1")
 def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_thread: Callable[..., Any]) -> None:
+    stack.hold_tools()  # the walkers walk on until they are let go
     runs = [send(hazards.walker, make_thread("walker", title=str(number))) for number in range(6)]
     stack.sweeper()
     workers = [patient_worker(stack), patient_worker(stack)]
+    wait_for(lambda: all("istening on" in worker.text for worker in workers), LONG, "both workers")
     wait_for(lambda: len(stack.effects()) >= 2, LONG, "the first steps")
     for _ in range(3):
-        old = workers.pop(0)
-        workers.append(patient_worker(stack))
+        new = patient_worker(stack)
+        wait_for(lambda new=new: "istening on" in new.text, LONG, "the new worker")
+        old, *workers = [*workers, new]
         assert old.sigterm() == 0
+    stack.release_tools()
     for run in runs:
         wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
         assert_log_is_whole(run)
@@ -95,7 +100,7 @@ def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
     stack.sweeper()
     old = stack.worker()
     wait_for(stack.effects, LONG, "the tool's effect")
-    with pytest.raises(Exception, match="timed out"):
+    with pytest.raises(TimeoutExpired):
         old.sigterm(timeout=1.5)  # the tool holds it, and there are twenty seconds of grace
     old.sigterm(timeout=5)
     assert not [child for child in old.children() if child == driver_of(run)]
@@ -111,6 +116,7 @@ def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
 def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
+    stack.hold_tools()
     run = send(hazards.walker, make_thread("walker"))
     doomed = stack.worker("concurrent")
     wait_for(stack.effects, LONG, "the first step")
@@ -121,9 +127,27 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     wait_for(lambda: len(stack.effects()) > begun, LONG, "its next step")
     assert second.sigterm() == 0
     assert "drained" in released(run) and status(run) == "pending"
+    stack.release_tools()
     stack.worker("concurrent")
     wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
     assert_log_is_whole(run)
+
+
+@pytest.mark.covers("fault:O1", "dj:RQ-1")
+def test_rqs_own_worker_with_our_job_class_finishes_what_it_has_begun(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    run = send(agents.careful_bee, make_thread("careful_bee"))
+    ours = ["--job-class", "agentcore.jobs.job.AgentcoreJob", "--serializer", "rq.serializers.JSONSerializer"]
+    worker = stack.manage("worker", "rqworker", "agentcore", *ours)
+    wait_for(stack.effects, LONG, "the tool's effect")
+    with pytest.raises(TimeoutExpired):
+        worker.sigterm(timeout=1)
+    stack.release_tools()
+    wait_for(lambda: not worker.alive, LONG, "the worker to end")
+    assert status(run) == "succeeded" and Run.objects.get(pk=run.pk).attempt == 1
+    assert worker.sigterm() == 0
 
 
 @pytest.mark.covers("fault:O1")
@@ -131,4 +155,3 @@ def test_an_idle_worker_stops_at_once(stack: Stack) -> None:
     worker = stack.worker()
     wait_for(lambda: "istening on" in worker.text, LONG, "the worker to listen")
     assert worker.sigterm(timeout=8) == 0
-    assert chosen_workers() in ("concurrent", "stock")

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
 from agentcore import Agent, registry, tool
+from agentcore.definition import Limits
 from agentcore.models import Approval, Run, Step, ToolCall
+from agentcore.providers.base import CallRequested, StepFinished, TextDelta
 from agentcore.testing import HttpModel, check_invariants
 from agentcore.testing.http_model import FunctionCall, Reply, asks, says
 from agentcore.testing.wire import DONE, chunk, fragment, sse, usage
 from tests.faults.providers import thinking
 from tests.integration.checker.crime import HAPPENED, act, gated
-from tests.integration.room import log
+from tests.integration.room import log, make
+from tests.testapp.scripts import Echo
 
 pytestmark = pytest.mark.django_db
 
@@ -68,8 +72,6 @@ def test_arguments_that_are_no_object_are_sent_back(text: str) -> None:
 
 @pytest.mark.covers("fault:M1", "fault:M4")
 def test_a_model_that_never_mends_its_call_ends_at_the_limit_of_steps() -> None:
-    from agentcore.definition import Limits
-
     with HttpModel(script=lambda seen: asks(FunctionCall("act", '{"text": '))) as model:
         run = thinking(model, [act], limits=Limits(max_steps=5)).play()
     assert (run.status, run.error_code, len(model.requests)) == ("failed", "limit_steps", 5)
@@ -99,6 +101,14 @@ def test_wrong_arguments_are_refused_before_anybody_is_asked_to_approve_them(arg
     assert not Approval.objects.exists() and HAPPENED == []
 
 
+@pytest.mark.covers("fault:M2", "promise:P6")
+def test_a_name_that_stands_twice_is_refused_for_two_readers_may_take_another_one() -> None:
+    with HttpModel(asks(FunctionCall("gated", '{"text": "a euro", "text": "a million"}')), says("Sorry.")) as model:
+        run = thinking(model, [gated]).play()
+    assert (run.status, calls(run)) == ("succeeded", [("gated", "failed")])
+    assert not Approval.objects.exists() and HAPPENED == []
+
+
 # --- M3: no such tool ---------------------------------------------------------------------------------------------
 
 
@@ -124,8 +134,6 @@ def forbidden() -> str:
     ],
 )
 def test_a_tool_the_agent_does_not_have_is_unknown_whatever_its_name(name: str) -> None:
-    from tests.testapp.scripts import Echo
-
     Agent(name="other", model=Echo(), tools=[forbidden])
     with HttpModel(asks(FunctionCall(name, {"text": "x"})), says("Sorry.")) as model:
         run = thinking(model, [act]).play()
@@ -168,7 +176,8 @@ def test_ids_of_calls_are_the_engines_own(ids: tuple[str, str]) -> None:
 
 
 @pytest.mark.covers("fault:M8")
-def test_two_hundred_calls_in_a_turn_each_have_their_result() -> None:
+def test_two_hundred_calls_in_a_turn_each_have_their_result(settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 60}  # here bodies and commits share one thread
     many = [FunctionCall("number_of", {"n": n}, f"c{n}") for n in range(200)]
     with HttpModel(asks(*many), says("Done.")) as model:
         run = thinking(model, [number_of]).play()
@@ -191,6 +200,21 @@ def test_a_call_that_was_cut_off_is_no_call(finish: str, text: str) -> None:
         run = thinking(model, [act]).play()
     assert (run.status, calls(run), HAPPENED) == ("succeeded", [], [])
     assert Step.objects.get(run=run).finish_reason == finish
+
+
+@pytest.mark.covers("fault:M9")
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_an_adapter_that_passes_half_a_call_on_does_not_have_it_run(finish: str) -> None:
+    class Careless:
+        name, provider = "careless", "tests"
+
+        async def stream(self, request: Any) -> Any:
+            yield TextDelta("I will")
+            yield CallRequested("c1", "act", '{"text": "half a"}')
+            yield StepFinished(finish)
+
+    run = make(Careless(), [act]).play()
+    assert (run.status, calls(run), HAPPENED) == ("succeeded", [], [])
 
 
 @pytest.mark.covers("fault:M9")

@@ -12,14 +12,12 @@ from uuid import uuid4
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from redis import Redis
 from rq import Queue
 
 from agentcore import dispatch
 from agentcore.jobs.execute import execute_run
-from agentcore.models import Run, Thread
+from agentcore.models import Run
 from agentcore.services.sweep import sweep
 from agentcore.testing import FaultProxy
 from supportdemo.servers import start_redis
@@ -84,18 +82,6 @@ def test_a_hint_that_a_stalled_redis_takes_twice_runs_once(
     assert len(outage_stack.effects()) == 1 and worker.alive
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.covers("fault:R4", "fault:R10")
-def test_a_job_with_nothing_to_do_costs_one_statement(thread: Thread) -> None:
-    run = agents.echo.runs.send(thread, "Hi", user=thread.owner)
-    assert execute_run(str(run.pk)) == "ended"
-    connection.ensure_connection()
-    with CaptureQueriesContext(connection) as queries:
-        assert execute_run(str(run.pk)) == "nothing"
-    statements = [query["sql"] for query in queries if query["sql"].split()[0] not in ("BEGIN", "COMMIT", "BEGIN;")]
-    assert len([sql for sql in statements if not sql.startswith("PRAGMA")]) <= 1, statements
-
-
 @pytest.mark.own_workers
 @pytest.mark.covers("fault:R7", "promise:P1")
 def test_a_failover_to_a_replica_that_missed_the_last_writes_loses_no_run(
@@ -108,25 +94,19 @@ def test_a_failover_to_a_replica_that_missed_the_last_writes_loses_no_run(
             standby.replicaof("127.0.0.1", primary.port)
             wait_for(lambda: standby.info("replication")["master_link_status"] == "up", LONG, "the replica to follow")
             settings.RQ_QUEUES = {"agentcore": {**settings.RQ_QUEUES["agentcore"], "URL": address.url}}
-            processes = [
-                outage_stack.sweeper(REDIS_URL=address.url),
-                idle(outage_stack.worker(REDIS_URL=address.url)),
-            ]
-            outage_stack.hold_tools()
-            driven = send(agents.careful_bee, make_thread("careful_bee"))
-            wait_for(outage_stack.effects, LONG, "the tool's effect")
+            sweeper = outage_stack.sweeper(REDIS_URL=address.url)
+            worker = idle(outage_stack.worker(REDIS_URL=address.url))
+            worker.freeze()  # so that the hint is still in the queue when the failover comes
             standby.replicaof("NO", "ONE")  # from here on it misses what is written
-            queued = send(agents.echo, make_thread())
-            wait_for(lambda: hints_of(queued, redis), LONG, "the hint")
-            assert hints_of(queued, standby) == []
+            run = send(agents.careful_bee, make_thread("careful_bee"))
+            assert hints_of(run, redis) and not hints_of(run, standby)
             primary.process.kill()
             address._address = ("127.0.0.1", replica.port)
             address.reset()
             address.ok()
-            outage_stack.release_tools()
-            for run in (driven, queued):
-                assert_ran_once(run)
-            assert all(process.alive for process in processes) and len(outage_stack.effects()) == 1
+            worker.thaw()
+            assert_ran_once(run)
+            assert worker.alive and sweeper.alive and len(outage_stack.effects()) == 1
     finally:
         replica.stop()
         dispatch.forget()
@@ -182,12 +162,10 @@ def test_a_queue_full_of_stale_ids_is_worked_off_and_gets_no_hint_more_than_its_
     for start in range(0, len(stale), 10_000):
         redis.rpush("rq:queue:agentcore", *stale[start : start + 10_000])
     run = send(agents.echo, make_thread())
-    sent_at = time.monotonic()
     outage_stack.sweeper()
-    wait_for(lambda: Run.objects.get(pk=run.pk).dispatch_count >= 3, LONG, "the sweep to send it again, twice")
-    waited = time.monotonic() - sent_at
-    grace = 1.0  # as the test settings say; the n-th hint waits for 2**n of it
-    assert len(hints_of(run, redis)) <= 2 + waited / grace
+    looked_until = time.monotonic() + 6  # a dozen sweeps, in which the grace of a second doubles with each hint
+    wait_for(lambda: time.monotonic() > looked_until, 10, "some sweeps")
+    assert 2 <= len(hints_of(run, redis)) <= 5
     outage_stack.worker()
     wait_for(lambda: status(run) == "succeeded", 100, "the run behind a hundred thousand stale ids")
     assert_log_is_whole(run)

@@ -6,12 +6,12 @@ import asyncio
 import gc
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
 from channels_redis.pubsub import RedisPubSubChannelLayer
-from django.db import connection
+from django.db import connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from agentcore.realtime.database import query
@@ -38,6 +38,16 @@ async def append(stream_id: UUID, count: int = 1) -> int:
     return await query(log.append, stream_id, [payload] * count)
 
 
+async def append_to_all(stream_ids: Sequence[UUID], count: int = 1) -> None:
+    """Append to several streams in one commit."""
+
+    def commit() -> None:
+        with transaction.atomic():
+            log.store([], [log.Own(stream_id, [payload] * count) for stream_id in stream_ids])
+
+    await query(commit)
+
+
 async def take(subscription: Subscription, count: int, timeout: float = 10) -> list[Entry]:
     """The next `count` entries at least; fails with what came when they do not come in time."""
     got: list[Entry] = []
@@ -61,12 +71,12 @@ async def eventually(predicate: Callable[[], Awaitable[Any] | Any], timeout: flo
             await asyncio.sleep(every)
 
 
-async def joined(*stream_ids: UUID) -> None:
-    """Wait until this loop's hub hears the streams' hints."""
+async def joined() -> None:
+    """Wait until this loop's hub hears hints."""
     work = Hub.current()._work
-    assert work is not None and work._link is not None
-    link = work._link
-    await eventually(lambda: set(stream_ids) <= link._joined)
+    assert work is not None and work.link is not None
+    link = work.link
+    await eventually(lambda: link.joined)
 
 
 def open_connections() -> int:

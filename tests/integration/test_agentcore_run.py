@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from agentcore import SYSTEM, registry, tool
-from agentcore.engine.loop import Outcome
+from agentcore.engine.outcome import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import execution

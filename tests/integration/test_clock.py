@@ -14,7 +14,6 @@ from django.conf import LazySettings
 from django.db import connection
 
 from agentcore import SYSTEM, clock
-from agentcore.engine import claim as claims
 from agentcore.exceptions import ApprovalExpired
 from agentcore.models import Run, Thread
 from agentcore.services import execution
@@ -23,6 +22,7 @@ from agentcore.streams import dialect
 from agentcore.streams.dialect import DbNow
 from agentcore.testing import fake_clock
 from tests.faults.runs import events, send, status
+from tests.integration.room import claim
 from tests.stack import ROOT
 from tests.testapp import agents
 
@@ -101,14 +101,14 @@ def test_an_approval_expires_without_a_wait(make_thread: Callable[..., Any]) -> 
 @pytest.mark.covers("fault:D13")
 def test_a_clock_set_back_makes_leases_longer_and_grants_none_twice(thread: Thread) -> None:
     run = send(agents.echo, thread)
-    assert claims.take(run.pk, "first") is not None
+    assert claim(run.pk, "first") is not None
     with fake_clock() as moved:
         moved.advance(-60)
-        assert claims.take(run.pk, "second") is None
+        assert claim(run.pk, "second") is None
         moved.advance(60)
-        assert claims.take(run.pk, "second") is None
+        assert claim(run.pk, "second") is None
         moved.advance(60)
-        taken = claims.take(run.pk, "second")
+        taken = claim(run.pk, "second")
     assert taken is not None and taken.attempt == 2
 
 

@@ -65,6 +65,12 @@ async def drives(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> Dri
     return found
 
 
+def left_of_jobs(queue: Queue) -> set[str]:
+    """The keys that jobs have left, but for RQ's own notes of what its upkeep has come across."""
+    keys = {key.decode() for key in queue.connection.keys()}
+    return {key for key in keys if "run-" in key and "first_seen" not in key}
+
+
 def run_ids(jobs: list[Job]) -> list[UUID]:
     return [UUID(job.args[0]) for job in jobs]
 
@@ -82,8 +88,7 @@ async def test_as_many_runs_at_a_time_as_it_is_told_each_job_once_and_nothing_is
         await until(lambda: len(drives.begun) == 7, "the others")
     assert drives.begun == run_ids(jobs) and drives.most == 3
     assert worker.successful_job_count == 7
-    left = {key.decode() for key in queue.connection.keys()}
-    assert {key for key in left if "run-" in key} == set()
+    assert left_of_jobs(queue) == set()
 
 
 @pytest.mark.covers("dj:RQ-1")
@@ -100,6 +105,18 @@ async def test_rq_sees_what_is_running_and_counts_what_ended(queue: Queue, drive
         assert (seen.get_state(), seen.successful_job_count) == ("idle", 1)
         assert queue.started_job_registry.get_job_ids() == [] and seen.get_current_executions() == []
     assert Worker.all(queue=queue) == []
+
+
+@pytest.mark.covers("fault:R4")
+async def test_a_job_that_was_pushed_twice_is_looked_at_twice_and_leaves_nothing(queue: Queue, drives: Drives) -> None:
+    (job,) = put(queue)
+    queue.push_job_id(job.id)
+    async with at_work(concurrent_worker(queue)):
+        await until(lambda: len(drives.now) == 2 and job.get_status(refresh=True) == "started", "both looks")
+        drives.free.set()
+        await until(lambda: not drives.now and left_of_jobs(queue) == set(), "the end of both")
+    assert queue.started_job_registry.get_job_ids() == []
+    assert queue.connection.llen(queue.intermediate_queue_key) == 0
 
 
 @pytest.mark.covers("threat:T26")
@@ -171,7 +188,7 @@ async def test_a_killed_horse_is_every_run_of_the_worker_and_the_worker_stays(qu
 async def test_a_shutdown_command_drains(queue: Queue, drives: Drives, monkeypatch: pytest.MonkeyPatch) -> None:
     put(queue)
     drained = []
-    monkeypatch.setattr(concurrent.runtimes, "drain", drained.append)
+    monkeypatch.setattr(concurrent.Runtime, "drain", lambda runtime: drained.append(runtime))
     worker = concurrent_worker(queue)
     async with at_work(worker) as working:
         await until(lambda: drives.now, "the run")
@@ -215,6 +232,17 @@ async def test_a_run_that_reaches_no_step_boundary_in_time_is_handed_over(
 
 
 @pytest.mark.covers("fault:O1")
+async def test_a_worker_with_no_room_left_stops_as_soon_as_any_other(queue: Queue, drives: Drives) -> None:
+    put(queue, 3)
+    worker = concurrent_worker(queue, concurrency=2)
+    async with at_work(worker) as working:
+        await until(lambda: len(drives.now) == 2, "a full house")
+        worker.shut_down()
+        await asyncio.wait_for(working, 8)
+    assert len(drives.interrupted) == 2 and len(queue.job_ids) == 1
+
+
+@pytest.mark.covers("fault:O1")
 async def test_a_job_that_came_in_the_moment_of_the_stop_stays_in_the_queue(queue: Queue, drives: Drives) -> None:
     worker = concurrent_worker(queue)
     async with at_work(worker):
@@ -232,7 +260,7 @@ async def test_a_worker_that_may_not_be_trusted_any_more_leaves_with_a_status_of
     queue: Queue, drives: Drives, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "WATCHDOG_SECONDS": 1}
-    monkeypatch.setattr(concurrent.runtimes, "stuck_threads", lambda runtime: 1)
+    monkeypatch.setattr(concurrent.Runtime, "stuck_threads", lambda runtime: 1)
     worker = concurrent_worker(queue)
     async with at_work(worker) as working:
         await asyncio.wait_for(working, 10)
@@ -261,7 +289,7 @@ async def test_runs_go_on_without_redis_and_new_jobs_are_taken_soon_after_it_is_
             assert seen.get_state() == "busy"
             drives.free.set()
             await until(lambda: not drives.now, "both runs")
-            await until(lambda: {key for key in queue.connection.keys() if b"run-" in key} == set(), "the books")
+            await until(lambda: left_of_jobs(queue) == set(), "the books")
             assert not working.done()
         finally:
             again.stop()
@@ -287,7 +315,7 @@ async def test_after_flushall_a_job_that_was_running_leaves_nothing_behind(queue
         assert [seen.name for seen in Worker.all(queue=queue)] == [worker.name]
         drives.free.set()
         await until(lambda: not drives.now, "the run")
-    assert {key for key in queue.connection.keys() if b"run-" in key} == set()
+    assert left_of_jobs(queue) == set()
 
 
 # --- how it is made -------------------------------------------------------------------------------------------------

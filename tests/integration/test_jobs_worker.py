@@ -15,6 +15,7 @@ from django.conf import LazySettings
 from redis import Redis
 from rq.serializers import JSONSerializer
 
+from agentcore.jobs.concurrent import ConcurrentWorker
 from agentcore.jobs.job import AgentcoreJob
 from agentcore.jobs.worker import AgentcoreWorker
 from supportdemo.servers import RedisServer, start_redis
@@ -78,3 +79,12 @@ def test_a_worker_told_to_stop_does_not_wait_for_redis(worker: AgentcoreWorker, 
     server.stop()
     worker._stop_requested = True
     worker._wait_for_redis()
+
+
+@pytest.mark.covers("dj:RQ-3")
+@pytest.mark.parametrize("kind", [AgentcoreWorker, ConcurrentWorker])
+def test_it_listens_to_one_queue_and_says_why(server: RedisServer, kind: Any) -> None:
+    with Redis.from_url(server.url) as client:
+        for queues in (["agentcore", "other"], []):
+            with pytest.raises(ValueError, match="one queue: from several, a job can be lost"):
+                kind(queues, connection=client)

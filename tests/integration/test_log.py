@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -28,7 +28,11 @@ def stream() -> Stream:
 def hinted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, int, list[bytes]]]:
     """What was announced."""
     sent: list[tuple[UUID, int, list[bytes]]] = []
-    monkeypatch.setattr(hints, "publish", lambda stream_id, first, payloads: sent.append((stream_id, first, payloads)))
+    monkeypatch.setattr(
+        hints,
+        "publish",
+        lambda written: sent.extend((item.stream_id, item.first_seq, item.payloads) for item in written),
+    )
     return sent
 
 
@@ -157,7 +161,7 @@ def test_a_failing_encoder_gives_its_positions_back(stream: Stream) -> None:
 
 @pytest.mark.covers("promise:P7")
 def test_a_dead_transport_does_not_harm_the_writer(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    def explode(hint: Hint) -> None:
+    def explode(batch: Sequence[Hint]) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(hints, "_current", lambda: type("Dead", (), {"publish": staticmethod(explode)})())

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from agentcore import Agent, registry, tool
 from agentcore.ids import uuid7
-from agentcore.models import Approval, Message, Run, RunLink, Step, Thread, ToolCall
+from agentcore.models import Approval, Message, Run, RunLink, Step, SweepLease, Thread, ToolCall
 from agentcore.states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from agentcore.streams import log
 from agentcore.streams.models import Record, Stream
@@ -86,6 +86,7 @@ VIOLATIONS: dict[str, list[Callable[[World], None]]] = {
         lambda world: change(world.run, status=RunStatus.CANCELED),
         lambda world: change(world.run, finished_at=NOW),
     ],
+    "agentcore_sweep_lease_only": [lambda world: SweepLease.objects.create(pk=2) and None],
     "agentcore_run_leased": [lambda world: change(world.run, status=RunStatus.RUNNING)],
     "agentcore_step_once": [lambda world: again(world.step)],
     "agentcore_step_one_open": [

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.core.management import call_command
 from django.db.models import F
 from django.utils import timezone
@@ -52,6 +53,15 @@ def test_one_sweeper_has_its_turn_until_it_stops_renewing_or_hands_over() -> Non
     assert service.sweep_in_turn(HOLDER) is None
     service.hand_over("other:2")
     assert service.sweep_in_turn(HOLDER) is not None
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("lease, interval, seconds", [(15, 2, 6), (6, 2, 3), (2, 2, 3), (600, 30, 90)])
+def test_a_sweepers_turn_is_over_before_a_run_of_the_same_machine_needs_the_sweep(
+    settings: LazySettings, lease: float, interval: float, seconds: float
+) -> None:
+    settings.AGENTCORE = {"LEASE_SECONDS": lease, "SWEEP_SECONDS": interval}
+    assert service.turn() == seconds
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
+
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
+from tests.testapp.books import booker, checked_booker, looper
 from tests.testapp.hazards import blocker, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, Echo, Slow
 
-__all__ = ["blocker", "killer", "leaker", "mixed", "mixed_parallel", "spawner", "waiter", "walker"]
+__all__ = [
+    "blocker",
+    "booker",
+    "checked_booker",
+    "killer",
+    "leaker",
+    "looper",
+    "mixed",
+    "mixed_parallel",
+    "spawner",
+    "waiter",
+    "walker",
+]
 
 INSTRUCTIONS = "Do what the test asks."
 
@@ -56,3 +71,9 @@ talkative = Agent(name="talkative", version="1", model=Slow(pieces=50, pause=0.0
 endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
 side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")
 silent = Agent(name="silent", version="1", model=Slow(pieces=2, pause=100), instructions=INSTRUCTIONS)
+
+# A worker of another release has this agent in another version, or (an empty one) does not have it at all.
+RELEASE_VARIABLE = "AGENT_RELEASE"
+release = os.environ.get(RELEASE_VARIABLE, "2")
+if release:
+    pinned = Agent(name="pinned", version=release, model=Echo(), instructions=INSTRUCTIONS, on_version="strict")

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcore import Agent, ToolContext, tool
+from agentcore import Agent, Limits, ToolContext, tool
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from tests.testapp import world
 from tests.testapp.scripts import USAGE, AsksOnce, results
@@ -96,25 +96,30 @@ def start_a_process(ctx: ToolContext, text: str) -> str:
 
 @dataclass(frozen=True)
 class AsksOften:
-    """Asks for one tool again and again: many short steps."""
+    """Asks for one tool, and again while the test holds tools: many short steps."""
 
     tool: str
-    times: int
     name: str = "asks-often-1"
     provider: str = "tests"
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         asked = len(results(request))
-        if asked < self.times:
+        more = asked == 0 or world.held()
+        if more:
             yield CallRequested(f"{self.tool}-{asked}", self.tool, {"text": str(asked)})
         else:
             yield TextDelta(f"{asked} steps")
         yield USAGE
-        yield StepFinished("tool_calls" if asked < self.times else "stop")
+        yield StepFinished("tool_calls" if more else "stop")
 
 
 walker = Agent(
-    name="walker", version="1", model=AsksOften("short_step", 4), instructions=INSTRUCTIONS, tools=[short_step]
+    name="walker",
+    version="1",
+    model=AsksOften("short_step"),
+    instructions=INSTRUCTIONS,
+    tools=[short_step],
+    limits=Limits(max_steps=1000),
 )
 blocker = Agent(
     name="blocker", version="1", model=AsksOnce("block_loop"), instructions=INSTRUCTIONS, tools=[block_loop]

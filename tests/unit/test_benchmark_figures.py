@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from benchmarks.figures import Sample
 
 pytestmark = pytest.mark.once
 
-REFERENCES = {"floor": ("floor: psycopg", "postgres")}
+REFERENCES = {"floor": ("floor: psycopg", "floor: sqlite3")}
 
 
 def sample(name: str, rate: float, *, in_flight: int = 1, mode: str = "in process", store: str = "postgres") -> Sample:
@@ -45,8 +46,9 @@ def test_a_ratio_is_taken_within_a_round_and_its_median_across_them() -> None:
     assert ratios == {"floor: psycopg": figures.Spread(1, 1, 1), "engine": figures.Spread(2, 0.5, 4)}
 
 
-def test_only_what_had_as_many_in_flight_is_compared() -> None:
-    rows = figures.rows([[sample("floor: psycopg", 10), sample("engine", 20, in_flight=32)]], REFERENCES)
+@pytest.mark.parametrize("other", [{"in_flight": 32}, {"store": "sqlite"}])
+def test_only_what_had_as_many_in_flight_on_the_same_store_is_compared(other: dict[str, Any]) -> None:
+    rows = figures.rows([[sample("floor: psycopg", 10), sample("engine", 20, **other)]], REFERENCES)
     assert [dict(row.ratios) for row in rows if row.name == "engine"] == [{}]
 
 
@@ -60,7 +62,7 @@ def test_what_a_worker_should_reach_is_the_engine_and_rq_one_after_the_other() -
     found = expected.shares(
         [
             sample("agentcore: engine", 600, in_flight=32),
-            sample("RQ alone: agentcore_worker", 1200, in_flight=32, mode="queue emptied"),
+            Sample("B1", "RQ alone: agentcore_worker", "postgres", "queue emptied", 32, {"jobs_per_s": 1200}),
             sample("agentcore: agentcore_worker", 300, in_flight=32, mode="queue emptied"),
         ]
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from agentcore import events
 from agentcore.conf import Settings
+from agentcore.failpoints import POINTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
@@ -49,6 +52,22 @@ def test_every_system_check_has_its_own_place_in_the_documentation() -> None:
     documented = re.findall(r"^## (.+)$", (DOCS / "reference" / "checks.md").read_text(), re.MULTILINE)
     assert emitted
     assert sorted(documented) == sorted(emitted)
+
+
+def test_every_failpoint_and_every_invariant_is_documented() -> None:
+    documented = set(rows("howto/test-your-agents.md"))
+    assert documented >= POINTS | {f"I{number}" for number in range(1, 15)}
+    assert not {name for name in documented if "_" in name and name.isidentifier()} - POINTS
+
+
+def test_the_examples_of_the_testing_page_are_python_and_import_what_there_is() -> None:
+    examples = re.findall(r"```python\n(.*?)```", (DOCS / "howto" / "test-your-agents.md").read_text(), re.DOTALL)
+    assert len(examples) > 5
+    for example in examples:
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
 def test_every_make_target_is_documented() -> None:

@@ -19,6 +19,7 @@ from django.db import OperationalError
 
 from agentcore import failpoints
 from agentcore.failpoints import FailpointRaised, Marks, afailpoint, armed, failpoint, parse
+from agentcore.testing import failpoint_environment
 from tests.stack import ROOT, wait_for
 
 pytestmark = pytest.mark.once
@@ -108,6 +109,13 @@ def test_an_environment_without_a_directory_is_an_error(marks: Marks) -> None:
 def test_a_spec_that_means_nothing_is_refused(spec: str) -> None:
     with pytest.raises(ValueError):
         parse(spec)
+
+
+def test_the_environment_for_a_process_is_checked_where_it_is_made(tmp_path: Path) -> None:
+    made = failpoint_environment(tmp_path, after_claim="kill", at_wait="hold")
+    assert made == {"AGENTCORE_FAILPOINTS": "after_claim=kill;at_wait=hold", "AGENTCORE_FAILPOINT_DIR": str(tmp_path)}
+    with pytest.raises(ValueError, match="before_clam"):
+        failpoint_environment(tmp_path, before_clam="kill")
 
 
 def test_a_spec_names_several_points() -> None:

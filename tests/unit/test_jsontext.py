@@ -81,7 +81,14 @@ def test_text_loses_only_what_no_store_takes(raw: str, clean: str) -> None:
 def test_values_become_what_every_store_and_reader_takes(raw: Any, clean: Any) -> None:
     found = jsontext.clean(raw)
     assert found == clean and type(found) is type(clean)
-    assert json.loads(jsontext.encode(raw)) == clean
+    assert json.loads(jsontext.encode(found)) == clean
+
+
+@pytest.mark.covers("fault:D14")
+@pytest.mark.parametrize("raw", ["a\x00b", "\ud800", math.nan, math.inf, {1, 2}, {"deep": [{"\x00": object()}]}])
+def test_what_is_encoded_can_be_stored_whatever_it_was(raw: Any) -> None:
+    data = jsontext.encode(raw)
+    assert b"\\u0000" not in data and json.loads(data.decode(), parse_constant=pytest.fail) is not None
 
 
 @pytest.mark.covers("fault:D14")

@@ -13,7 +13,7 @@ from django.db import connections
 
 from ... import jsontext, registry
 from ...access import SYSTEM, get_policy
-from ...engine.loop import Outcome
+from ...engine.outcome import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
 from ...models import Approval, Run
 from ...services import approvals, events, execution, sending, threads

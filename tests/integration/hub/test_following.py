@@ -9,15 +9,26 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.conf import LazySettings
+from channels_redis.pubsub import RedisPubSubLoopLayer
 from django.db import connections
 
 from agentcore.realtime.database import query
-from agentcore.streams import hints, link, log, reader
+from agentcore.streams import hints, log, reader, wire
 from agentcore.streams.hub import Hub
 from agentcore.streams.log import Entry
+from agentcore.streams.subscription import Subscription
+from supportdemo.servers import RedisServer
 from tests.integration.hub.watching import CORE, HERE, PUBSUB, SELDOM, listens, watch_for_ever
-from tests.integration.live import append, eventually, joined, make_stream, open_connections, payload, take
+from tests.integration.live import (
+    append,
+    append_to_all,
+    eventually,
+    joined,
+    make_stream,
+    open_connections,
+    payload,
+    take,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +44,7 @@ async def test_a_commit_reaches_the_watcher_by_its_hint(
     async with Hub.current().watch(stream_id, after=0) as subscription:
         assert [entry.seq for entry in await take(subscription, 2)] == [1, 2]
         if backend in (PUBSUB, CORE):
-            await joined(stream_id)
+            await joined()
         for seq in range(3, 10):
             await append(stream_id)
             assert await take(subscription, 1) == [Entry(stream_id, seq, payload(seq))]
@@ -55,7 +66,7 @@ async def test_a_commit_on_another_thread_wakes_a_sleeping_loop(
 
     async with Hub.current().watch(stream_id) as subscription:
         if backend == PUBSUB:
-            await joined(stream_id)
+            await joined()
         writer = threading.Timer(0.3, work)
         writer.start()
         await take(subscription, 1, timeout=3)
@@ -68,7 +79,7 @@ async def test_hints_with_their_records_spare_the_database(
     poll(SELDOM)
     stream_id = await make_stream()
     async with Hub.current().watch(stream_id) as subscription:
-        await joined(stream_id)
+        await joined()
         await append(stream_id)
         await take(subscription, 1)
         await eventually(lambda: len(reads) >= 2)
@@ -110,38 +121,106 @@ async def test_what_is_written_before_the_group_is_joined_is_not_missed(
     poll: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, reads: list[Mapping[UUID, int]]
 ) -> None:
     poll(SELDOM)
-    stream_id = await make_stream()
+    streams = [await make_stream(), await make_stream()]
     may_join = asyncio.Event()
-    real = link.Link._reconcile
+    real = RedisPubSubLoopLayer.group_add
 
-    async def late(self: link.Link, channel: str) -> None:
+    async def late(self: RedisPubSubLoopLayer, group: str, channel: str) -> None:
         await may_join.wait()
-        await real(self, channel)
+        await real(self, group, channel)
 
-    monkeypatch.setattr(link.Link, "_reconcile", late)
-    async with Hub.current().watch(stream_id) as subscription:
-        await eventually(lambda: bool(reads))
-        await append(stream_id)
+    monkeypatch.setattr(RedisPubSubLoopLayer, "group_add", late)
+    async with Hub.current().watch(streams[0]) as first, Hub.current().watch(streams[1]) as second:
+        await eventually(lambda: {stream_id for read in reads for stream_id in read} == set(streams))
+        await append_to_all(streams)
         assert await query(hints.flush, 5)
         may_join.set()
-        assert [entry.seq for entry in await take(subscription, 1)] == [0]
+        assert [entry.seq for entry in await take(first, 1)] == [0]
+        assert [entry.seq for entry in await take(second, 1)] == [0]
 
 
-async def test_a_cancelled_watcher_leaves_nothing_behind(settings: LazySettings) -> None:
+async def test_a_stream_watched_by_a_hub_that_has_joined_costs_one_read(
+    poll: Callable[[float], None], reads: list[Mapping[UUID, int]]
+) -> None:
+    poll(SELDOM)
+    first, second = await make_stream(), await make_stream()
+    async with Hub.current().watch(first):
+        await joined()
+        async with Hub.current().watch(second) as subscription:
+            for seq in range(5):
+                await eventually(lambda: any(second in read for read in reads))
+                await append(second)
+                assert [entry.seq for entry in await take(subscription, 1)] == [seq]
+    assert len([read for read in reads if second in read]) == 1
+
+
+@pytest.mark.parametrize("backend", [PUBSUB, CORE, None])
+async def test_hints_of_streams_nobody_watches_are_dropped(
+    backend: str | None, poll: Callable[[float], None], layer: Callable[..., None], reads: list[Mapping[UUID, int]]
+) -> None:
+    poll(SELDOM)
+    layer(backend)
+    hub, watched, others = Hub.current(), await make_stream(), [await make_stream() for _ in range(20)]
+    async with hub.watch(watched) as subscription:
+        if backend:
+            await joined()
+            await eventually(lambda: len(reads) >= 2)
+        else:
+            await eventually(lambda: bool(reads))
+        reads.clear()
+        await append_to_all(others)
+        await append_to_all([*others, watched], 2)
+        assert [entry.seq for entry in await take(subscription, 2)] == [0, 1]
+        assert reads == [] and hub.watched() == [watched] and hub._dirty == {}
+
+
+@pytest.mark.parametrize("streams_a_message", [1000, 3], ids=["in one message", "split"])
+async def test_a_commit_of_many_streams_reaches_the_watchers_of_each(
+    streams_a_message: int, poll: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poll(SELDOM)
+    monkeypatch.setattr(wire, "MESSAGE_STREAMS", streams_a_message)
+    streams = [await make_stream() for _ in range(10)]
+    messages: list[int] = []
+    real = RedisPubSubLoopLayer.group_send
+
+    async def counted(self: RedisPubSubLoopLayer, group: str, message: dict[str, Any]) -> None:
+        messages.append(len(message["hints"]))
+        await real(self, group, message)
+
+    monkeypatch.setattr(RedisPubSubLoopLayer, "group_send", counted)
+    async with contexts(streams) as subscriptions:
+        await joined()
+        await append_to_all(streams, 3)
+        for subscription in subscriptions:
+            assert [entry.seq for entry in await take(subscription, 3)] == [0, 1, 2]
+    assert messages == ([10] if streams_a_message == 1000 else [3, 3, 3, 1])
+
+
+async def test_a_hub_leaves_the_group_with_its_last_watcher_and_joins_it_with_the_next(
+    poll: Callable[[float], None], layer: Callable[..., None], own_redis: RedisServer
+) -> None:
+    poll(SELDOM)
+    layer(PUBSUB, own_redis.url)
     first, second = await make_stream(), await make_stream()
     hub = Hub.current()
-
     tasks = [asyncio.create_task(watch_for_ever(stream_id)) for stream_id in (first, second)]
     await eventually(lambda: len(hub.watched()) == 2)
-    await joined(first, second)
+    await joined()
     tasks[0].cancel()
-    await eventually(lambda: not listens(settings.REDIS_URL, first, PUBSUB))
-    assert hub.watched() == [second] and listens(settings.REDIS_URL, second, PUBSUB)
+    await eventually(lambda: hub.watched() == [second])
+    assert listens(own_redis.url, PUBSUB)
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await eventually(lambda: not listens(settings.REDIS_URL, second, PUBSUB))
+    await eventually(lambda: not listens(own_redis.url, PUBSUB))
     await eventually(lambda: not [task for task in asyncio.all_tasks() if task.get_name() == "agentcore-hub"])
-    assert hub._feeds == {} and hub._dirty == {} and hub._work is None
+    assert hub._feeds == {} and hub.watched_keys == {} and hub._dirty == {} and hub._work is None
+    for seq in range(5):  # at once, while the last link may still be leaving
+        async with hub.watch(first, seq - 1) as subscription:
+            await joined()
+            await append(first)
+            assert [entry.seq for entry in await take(subscription, 1)] == [seq]
+    await query(hints.flush, 5)
 
 
 @pytest.mark.covers("dj:ASY-4")
@@ -154,7 +233,7 @@ async def test_a_hub_with_nothing_to_do_holds_no_database_connection(
     before = await query(open_connections)
     async with asyncio.TaskGroup() as group, contexts(streams):
         group.create_task(append(streams[0]))
-        await joined(*streams)
+        await joined()
         await eventually(lambda: query(lambda: open_connections() == before), 5)
 
 
@@ -164,9 +243,8 @@ class contexts:  # noqa: N801 - reads as the context manager it is
     def __init__(self, streams: list[UUID]) -> None:
         self._contexts = [Hub.current().watch(stream_id) for stream_id in streams]
 
-    async def __aenter__(self) -> None:
-        for context in self._contexts:
-            await context.__aenter__()
+    async def __aenter__(self) -> list[Subscription]:
+        return [await context.__aenter__() for context in self._contexts]
 
     async def __aexit__(self, *error: Any) -> None:
         for context in self._contexts:

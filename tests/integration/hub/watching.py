@@ -7,7 +7,7 @@ from uuid import UUID
 import redis
 
 from agentcore.streams.hub import Hub
-from agentcore.streams.link import group_name
+from agentcore.streams.wire import GROUP
 
 HERE = "tests.integration.live"
 SELDOM = 60.0
@@ -25,9 +25,9 @@ async def watch_for_ever(stream_id: UUID) -> None:
             await subscription.next()
 
 
-def listens(url: str, stream_id: UUID, backend: str) -> bool:
-    """Whether Redis knows of somebody who hears of the stream."""
+def listens(url: str, backend: str) -> bool:
+    """Whether Redis knows of somebody who hears hints."""
     with redis.Redis.from_url(url) as client:
         if backend == CORE:
-            return bool(client.zcard(f"asgi:group:{group_name(stream_id)}"))
-        return bool(dict(client.pubsub_numsub(f"asgi__group__{group_name(stream_id)}")).popitem()[1])
+            return bool(client.zcard(f"asgi:group:{GROUP}"))
+        return bool(dict(client.pubsub_numsub(f"asgi__group__{GROUP}")).popitem()[1])

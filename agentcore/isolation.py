@@ -1,0 +1,168 @@
+"""Tools in a process of their own: what hangs, leaks threads or crashes there takes nothing else with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import functools
+import importlib
+import inspect
+import json
+import operator
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO, get_type_hints
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from . import foreign
+from .conf import get_settings
+from .exceptions import ModelRetry, ToolFailed, UserError
+from .tools import Tool, ToolContext
+
+__all__ = ["ProcessDied", "isolated"]
+
+LINE_BYTES = 64 * 1024 * 1024
+PR_SET_PDEATHSIG = 1
+
+
+class ProcessDied(Exception):
+    """The process of an isolated tool ended without an answer."""
+
+
+def isolated(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """Have the body of a tool run in a process of its own, which ends with the call: write it below `@tool`.
+
+    The process is killed with all it has started when the call is over, at its timeout,
+    on a cancel, or with the worker. It takes as long to start as the project does, has its
+    own database connection, and sees nothing of a transaction that is open here.
+    """
+    if inspect.iscoroutinefunction(function) or "<locals>" in function.__qualname__:
+        raise UserError(f"{function.__qualname__}: an isolated tool is a plain function at the top of its module.")
+
+    @functools.wraps(function)
+    async def call(**arguments: Any) -> Any:
+        hints = get_type_hints(function)
+        given = {name: value for name, value in arguments.items() if hints.get(name) is not ToolContext}
+        ctx = next((value for name, value in arguments.items() if name not in given), None)
+        job = {"module": function.__module__, "name": function.__qualname__, "arguments": to_jsonable_python(given)}
+        return await _run(json.dumps({**job, "ctx": _told(ctx)}), ctx)
+
+    return call
+
+
+def _told(ctx: ToolContext | None) -> dict[str, Any] | None:
+    if ctx is None:
+        return None
+    names = ("run_id", "thread_id", "call_id", "idempotency_key", "attempt")
+    user = None if ctx.user is None else str(ctx.user.pk)
+    return {**{name: to_jsonable_python(getattr(ctx, name)) for name in names}, "user_id": user}
+
+
+async def _run(job: str, ctx: ToolContext | None) -> Any:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "agentcore.isolation"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        limit=LINE_BYTES,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        with contextlib.suppress(ConnectionError):  # it died at once, and the missing answer says so
+            process.stdin.write(job.encode() + b"\n")
+            await process.stdin.drain()
+        async for line in process.stdout:
+            answer = json.loads(line)
+            if "progress" not in answer:
+                return _read(answer)
+            if ctx is not None:
+                ctx.progress(answer["progress"])
+        raise ProcessDied(f"The process of the tool ended with status {await process.wait()}.")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _read(answer: Mapping[str, Any]) -> Any:
+    if "failed" in answer:
+        raise ToolFailed(answer["failed"])
+    if "retry" in answer:
+        raise ModelRetry(answer["retry"])
+    if "raised" in answer:
+        raise type(str(answer["raised"]), (Exception,), {})()  # known by its name only, and its words stay there
+    return answer["result"]
+
+
+@dataclass(frozen=True)
+class _Context:
+    """The `ToolContext` on the other side."""
+
+    run_id: UUID
+    thread_id: UUID
+    call_id: str
+    idempotency_key: str
+    attempt: int
+    user_id: str | None
+    answers: TextIO
+    cancelled: bool = False  # nobody asks: a cancelled call's process is killed
+
+    @functools.cached_property
+    def user(self) -> Any:
+        """For whom the run works."""
+        from django.contrib.auth import get_user_model  # noqa: PLC0415 - needs the apps
+
+        return None if self.user_id is None else get_user_model()._default_manager.filter(pk=self.user_id).first()
+
+    def progress(self, value: Any) -> None:
+        """Show a value to whoever watches the run."""
+        _say(self.answers, {"progress": foreign.bounded(value, get_settings().result_limit)})
+
+
+def _say(answers: TextIO, answer: Mapping[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def main() -> None:
+    """Run one job from standard input, and answer with lines of JSON."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the body prints is for the log
+    job = json.loads(sys.stdin.readline())
+    import django  # noqa: PLC0415 - only here
+
+    django.setup()
+    _say(answers, _answer(job, answers))
+
+
+def _answer(job: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
+    try:
+        found = operator.attrgetter(job["name"])(importlib.import_module(job["module"]))
+        if not isinstance(found, Tool):
+            raise UserError(f"{job['name']} of {job['module']} is no tool: write @tool above @isolated.")
+        told = job["ctx"]
+        ctx = None
+        if told is not None:
+            ctx = _Context(UUID(told.pop("run_id")), UUID(told.pop("thread_id")), **told, answers=answers)
+        bound = found.bind(job["arguments"], ctx, function=inspect.unwrap(found.function))  # type: ignore[arg-type]
+        return {"result": foreign.bounded(bound(), get_settings().result_limit)}
+    except ToolFailed as error:
+        return {"failed": error.message}
+    except ModelRetry as error:
+        return {"retry": error.message}
+    except Exception as error:
+        traceback.print_exc()
+        return {"raised": type(error).__name__}
+
+
+if __name__ == "__main__":
+    main()

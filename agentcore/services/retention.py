@@ -1,0 +1,67 @@
+"""Retention: threads that nobody has touched for long are deleted, with all that was said and done in them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import ProtectedError, QuerySet, RestrictedError
+
+from ..models import Run, Thread, ToolCall
+from ..states import ToolCallStatus
+from ..streams.dialect import DbNow
+from ..streams.models import Record, Stream
+from . import creating
+from .units import unit
+
+logger = logging.getLogger("agentcore.retention")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was deleted; `kept` counts threads that a row of the project still needs."""
+
+    threads: int = 0
+    kept: int = 0
+
+
+def prunable(older_than: timedelta) -> QuerySet[Thread]:
+    """Return the threads untouched for so long in which nothing lives, and no call waits to be answered."""
+    owed = ToolCall.objects.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).values("run__thread")
+    busy = Run.objects.live().values("thread")
+    old = Thread.objects.filter(updated_at__lt=DbNow() - older_than)
+    return old.exclude(pk__in=busy).exclude(pk__in=owed)
+
+
+def prune(older_than: timedelta) -> Pruned:
+    """Delete what is prunable, a thread at a time, so that nobody waits for long; safe to run at any time."""
+    threads = kept = 0
+    for thread_id in list(prunable(older_than).order_by("updated_at").values_list("pk", flat=True)):
+        try:
+            threads += _delete(thread_id, older_than)
+        except (ProtectedError, RestrictedError):
+            kept += 1
+    report = Pruned(threads, kept)
+    logger.info("pruned: %s", report, extra={"action": "pruned"})
+    return report
+
+
+@unit
+def _delete(thread_id: UUID, older_than: timedelta) -> int:
+    """Delete one thread; 0 where somebody has come back to it."""
+    with transaction.atomic():
+        thread = prunable(older_than).filter(pk=thread_id).first()
+        if thread is None:
+            return 0
+        creating.lock(thread)  # whoever sends now waits, and finds no thread then
+        if Run.objects.filter(thread=thread).live().exists():
+            return 0
+        streams = [thread.stream_id, *thread.runs.values_list("stream_id", flat=True)]
+        thread.delete()
+        # By one statement: a log may be longer than memory is large.
+        Record.objects.filter(stream__in=streams).delete()
+        Stream.objects.filter(pk__in=streams).delete()
+    return 1

@@ -1,0 +1,360 @@
+"""The journal: all the runs of a process in shared transactions, and what is wrong with one hurts that one only."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import OperationalError, connections, transaction
+
+from agentcore import SYSTEM, Agent, failpoints, registry, tool
+from agentcore.engine import claim as claims
+from agentcore.engine import write
+from agentcore.engine.entry import Commit
+from agentcore.engine.runtime import Runtime
+from agentcore.events import TextDelta
+from agentcore.models import Message, Run
+from agentcore.services import events, execution
+from agentcore.streams.models import Stream
+from agentcore.testing import ScriptedModel, Turn
+from tests.integration.room import assert_ended_once, claim, commit, fresh, log, race
+from tests.stack import wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True)
+RUNS = 12
+
+
+@tool(effect="pure")
+async def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+def turns() -> list[Turn]:
+    return [Turn(calls=[("add", {"a": 1, "b": 2})]), Turn(deltas=["It ", "is ", "three."])]
+
+
+class EachItsOwn:
+    """Plays the same script for every run, from its beginning."""
+
+    name, provider = "each", "tests"
+
+    def __init__(self, make: Callable[[], list[Turn]] = turns) -> None:
+        self._make = make
+        self._scripts: dict[Any, ScriptedModel] = {}
+
+    def stream(self, request: Any) -> Any:
+        return self._scripts.setdefault(request.run_id, ScriptedModel(self._make())).stream(request)
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    """An agent that asks for one tool, and then says three words."""
+    with registry.isolated():
+        yield Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="parallel")
+
+
+@pytest.fixture
+def sent(agent: Agent, settings: Any) -> list[Run]:
+    """Runs that wait, each in a thread of its own; no lease runs out because the machine is busy."""
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
+    return [agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM) for _ in range(RUNS)]
+
+
+def drive(runs: list[Run], during: Callable[[], None] = lambda: None) -> list[Any]:
+    """Drive runs on one event loop, as the concurrent worker does, on a thread of its own."""
+
+    async def together() -> list[Any]:
+        runtime = Runtime("worker", alone=False)
+        try:
+            driving = [asyncio.create_task(execution.adrive(run.pk, runtime)) for run in runs]
+            await asyncio.to_thread(during)
+            return await asyncio.gather(*driving, return_exceptions=True)
+        finally:
+            await runtime.aclose()
+
+    (outcomes,) = race(lambda: asyncio.run(together()))
+    if isinstance(outcomes, BaseException):
+        raise outcomes
+    return list(outcomes)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many runs each transaction of the journal was about."""
+    sizes: list[int] = []
+    real = write.write
+
+    def counting(orders: Any) -> Any:
+        sizes.append(len(orders))
+        return real(orders)
+
+    monkeypatch.setattr(write, "write", counting)
+    return sizes
+
+
+def test_many_runs_share_transactions(sent: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = counted(monkeypatch)
+    assert drive(sent) == ["ended"] * RUNS
+    for run in sent:
+        assert_ended_once(run, "succeeded")
+        assert Message.objects.filter(run=run, author_kind="agent").last().text == "It is three."  # type: ignore[union-attr]
+    assert sum(sizes) <= 5 * RUNS and len(sizes) < sum(sizes) / 2
+
+
+def test_a_run_with_one_tool_is_five_commits(sent: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = counted(monkeypatch)
+    assert drive(sent[:1]) == ["ended"]
+    assert sizes == [1] * 5
+
+
+def test_what_a_database_refuses_of_one_run_ends_that_run_only(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM) for _ in range(4)]
+    sick = runs[1].pk
+    real = write._insert
+
+    def refusing(rows: Any) -> None:
+        if any(getattr(row, "run_id", None) == sick and type(row).__name__ == "ToolCall" for row in rows):
+            for row in rows:
+                if getattr(row, "run_id", None) == sick and hasattr(row, "call_id"):
+                    row.effect = "no such effect, and too long for its column"
+                    row.status = "impossible"
+        real(rows)
+
+    monkeypatch.setattr(write, "_insert", refusing)
+    assert drive(runs) == ["ended"] * 4
+    assert [fresh(run).status for run in runs] == ["succeeded", "failed", "succeeded", "succeeded"]
+    assert fresh(runs[1]).error_code == "internal_error"
+    for run in runs:
+        assert log(run)[-1]["type"] == "done"
+
+
+@pytest.mark.covers("promise:P2")
+def test_a_zombie_in_a_batch_loses_its_own_run_only(sent: list[Run]) -> None:
+    claimed = [claim(run.pk) for run in sent[:3]]
+    stale = claimed[1]
+    assert stale is not None and all(claimed)
+    Run.objects.filter(pk=stale.run_id).update(attempt=9)
+    entry = Commit(events=[TextDelta(1, "hello")])
+    orders = [write.Order(item, entry) for item in claimed if item is not None]
+    from agentcore.engine.journal import commit_batch  # noqa: PLC0415 - the function under test
+
+    outcomes = commit_batch(orders)
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Allocation", "LeaseLost", "Allocation"]
+    assert [log(run)[-1]["type"] for run in sent[:3]] == ["text.delta", "run.started", "text.delta"]
+
+
+@pytest.mark.postgres
+@pytest.mark.covers("fault:D8")
+def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
+    held, others = sent[0], sent[1:]
+    locked, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            assert claims.hold(held.pk) is not None
+            locked.set()
+            assert let_go.wait(30)
+        connections.close_all()
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    assert locked.wait(10)
+
+    def all_others_end() -> None:
+        mine = Run.objects.filter(pk__in=[run.pk for run in others], status="succeeded")
+        try:
+            wait_for(lambda: mine.count() == len(others), 20, "the other runs to end")
+            assert fresh(held).status == "pending"
+        finally:
+            let_go.set()
+            connections.close_all()
+
+    outcomes = drive(sent, all_others_end)
+    holder.join(10)
+    assert outcomes[1:] == ["ended"] * 11
+    assert outcomes[0] in ("ended", "nothing")
+
+
+@pytest.mark.postgres
+def test_a_threads_log_that_somebody_writes_delays_only_the_runs_of_that_thread(sent: list[Run]) -> None:
+    held, others = sent[0], sent[1:]
+    locked, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Stream.objects.select_for_update(no_key=True).get(pk=held.thread.stream_id)
+            locked.set()
+            assert let_go.wait(30)
+        connections.close_all()
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    assert locked.wait(10)
+
+    def all_others_end() -> None:
+        mine = Run.objects.filter(pk__in=[run.pk for run in others], status="succeeded")
+        try:
+            wait_for(lambda: mine.count() == len(others), 20, "the other runs to end")
+            assert fresh(held).status == "pending"
+        finally:
+            let_go.set()
+            connections.close_all()
+
+    assert drive(sent, all_others_end) == ["ended"] * RUNS
+    holder.join(10)
+
+
+def test_the_entries_of_one_run_are_written_in_the_order_they_were_given(sent: list[Run]) -> None:
+    taken = claim(sent[0].pk)
+    assert taken is not None
+
+    async def say_thirty_words() -> None:
+        runtime = Runtime("worker", alone=False)
+        answers = [runtime.journal.send(taken, Commit(events=[TextDelta(1, f"{n} ")])) for n in range(30)]
+        await asyncio.gather(*answers)
+        await runtime.aclose()
+
+    race(lambda: asyncio.run(say_thirty_words()))
+    said = [event["text"] for event in log(sent[0]) if event["type"] == "text.delta"]
+    assert said == [f"{n} " for n in range(30)]
+
+
+@pytest.mark.covers("fault:D2")
+def test_a_database_that_is_away_for_a_moment_costs_no_run(sent: list[Run], settings: Any) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 20}
+    hits: Counter[str] = Counter()
+
+    def away() -> None:
+        hits["commit"] += 1
+        if 3 <= hits["commit"] <= 5:
+            raise OperationalError("the server closed the connection unexpectedly")
+
+    with failpoints.armed(before_commit=away):
+        assert drive(sent[:4]) == ["ended"] * 4
+    for run in sent[:4]:
+        assert_ended_once(run, "succeeded")
+        assert fresh(run).attempt == 1
+    assert hits["commit"] > 5
+
+
+def test_a_process_that_drains_gives_every_run_back_at_its_next_step(agent: Agent) -> None:
+    run = agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM)
+
+    async def drain_in_the_first_step() -> Any:
+        runtime = Runtime("worker", alone=False)
+        with failpoints.armed(after_model_start=runtime.drain):
+            outcome = await execution.adrive(run.pk, runtime)
+        await runtime.aclose()
+        return outcome
+
+    (outcome,) = race(lambda: asyncio.run(drain_in_the_first_step()))
+    assert outcome == "released"
+    after = fresh(run)
+    assert (after.status, after.lost_leases, after.alone, after.lease_expires_at) == ("pending", 0, False, None)
+    assert next(event for event in log(run) if event["type"] == "run.released")["reason"] == "drained"
+    assert after.dispatched_at is not None, "nobody was told that the run may go on"
+    assert drive([run]) == ["ended"]
+    assert_ended_once(run, "succeeded")
+    assert [event["step"] for event in log(run) if event["type"] == "step.finished"] == [1, 2, 3]
+
+
+class Speaks:
+    """Says a word, and then nothing for long."""
+
+    name, provider = "speaks", "tests"
+
+    async def stream(self, request: Any) -> Any:
+        from agentcore.providers import base  # noqa: PLC0415
+
+        yield base.TextDelta("One ")
+        await asyncio.sleep(60)
+
+
+def test_a_run_whose_drive_is_cancelled_is_handed_over_in_the_middle_of_its_step(agent: Agent) -> None:
+    talker = Agent(name="talker", model=Speaks())
+    run = talker.runs.send(talker.threads.create(user=SYSTEM), "Talk.", user=SYSTEM)
+
+    def said() -> bool:
+        return any(event["type"] == "text.delta" for event in events.read(run, user=SYSTEM).events)
+
+    async def cancel_it() -> Any:
+        runtime = Runtime("worker", alone=False)
+        driving = asyncio.create_task(execution.adrive(run.pk, runtime))
+        await asyncio.to_thread(lambda: (wait_for(said, 20, "its first word"), connections.close_all()))
+        driving.cancel()
+        outcome = await asyncio.gather(driving, return_exceptions=True)
+        await runtime.aclose()
+        return outcome
+
+    (outcome,) = race(lambda: asyncio.run(cancel_it()))
+    assert [type(item) for item in outcome] == [asyncio.CancelledError]
+    after = fresh(run)
+    assert (after.status, after.attempt, after.lost_leases) == ("pending", 1, 0)
+    assert after.dispatched_at is not None
+    assert [event["type"] for event in log(run)[-2:]] == ["step.reset", "run.released"]
+
+
+def test_a_suspect_is_left_to_a_process_that_drives_nothing_else(sent: list[Run]) -> None:
+    run = sent[0]
+    assert claim(run.pk) is not None
+    Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z", alone=False)
+    assert drive([run]) == ["suspect"]
+    assert fresh(run).attempt == 1
+    (outcome,) = race(lambda: execution.drive(run.pk))
+    assert outcome == "ended"
+    assert (fresh(run).attempt, fresh(run).lost_leases) == (2, 0)
+
+
+def test_a_suspect_that_is_given_back_before_its_next_step_stays_one(agent: Agent) -> None:
+    run = agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM)
+    assert claim(run.pk) is not None
+    Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z", alone=False)
+
+    async def drain_at_once() -> Any:
+        runtime = Runtime("worker")
+        runtime.drain()
+        outcome = await execution.adrive(run.pk, runtime)
+        await runtime.aclose()
+        return outcome
+
+    (outcome,) = race(lambda: asyncio.run(drain_at_once()))
+    assert outcome == "released" and fresh(run).alone
+    assert drive([run]) == ["suspect"]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_only_a_lease_lost_alone_counts(sent: list[Run], alone: bool) -> None:
+    run = sent[0]
+    assert claim(run.pk) is not None
+    Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z", alone=alone)
+    assert claim(run.pk) is not None
+    assert fresh(run).lost_leases == int(alone)
+
+
+def test_a_worker_that_cannot_renew_its_lease_stops_before_anybody_may_take_over(agent: Agent, settings: Any) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 1, "CANCEL_POLL_SECONDS": 0.1}
+    talker = Agent(name="talker", model=Speaks())
+    run = talker.runs.send(talker.threads.create(user=SYSTEM), "Talk.", user=SYSTEM)
+    began = threading.Event()
+
+    def away() -> None:
+        if began.is_set():
+            raise OperationalError("cut off")
+
+    with failpoints.armed(after_model_start=began.set, before_commit=away):
+        (outcome,) = drive([run])
+    assert outcome == "lost"
+    assert fresh(run).status == "running"
+
+
+def test_a_commit_under_a_claim_says_what_the_row_gave(sent: list[Run]) -> None:
+    taken = claim(sent[0].pk)
+    assert taken is not None
+    before = fresh(sent[0])
+    given = commit(taken, Commit(events=[TextDelta(1, "a"), TextDelta(1, "b")]))
+    assert given.first_seq == before.next_seq and not given.cancel_requested
+    assert fresh(sent[0]).next_seq == before.next_seq + 2

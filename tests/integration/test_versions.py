@@ -1,0 +1,79 @@
+"""Versions: a run goes on with the current agent, or strictly with its own; who has neither leaves it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from agentcore import SYSTEM, Agent, registry
+from agentcore.models import Run
+from agentcore.services import execution
+from agentcore.services.sweep import sweep
+from agentcore.streams.models import Record
+from agentcore.testing import ScriptedModel, Turn
+from tests.integration.room import assert_ended_once, fresh, lapse, log
+
+pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:O4")]
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Iterator[None]:
+    with registry.isolated():
+        yield
+
+
+def release(version: str, **options: Any) -> Agent:
+    """Another release's processes: the agent in another version."""
+    registry._agents.clear()
+    return Agent(name="test", version=version, model=ScriptedModel([Turn(text="Hello")]), **options)
+
+
+def sent(agent: Agent) -> Run:
+    return agent.runs.send(agent.threads.create(user=SYSTEM), "Go", user=SYSTEM)
+
+
+def test_a_run_goes_on_with_the_current_version() -> None:
+    run = sent(release("1"))
+    release("2")
+    assert execution.drive(run.pk) == "ended"
+    assert_ended_once(run, "succeeded")
+    assert fresh(run).agent_version == "1"
+
+
+def test_a_strict_run_is_put_off_by_a_worker_of_another_version_and_burns_no_attempt() -> None:
+    run = sent(release("1", on_version="strict"))
+    events = log(run)
+    release("2", on_version="strict")
+    assert execution.drive(run.pk) == "other_version"
+    after = fresh(run)
+    assert (after.status, after.attempt, after.available_at is not None) == ("pending", 0, True)
+    assert log(run) == events, "nothing has happened"
+    Run.objects.update(available_at=timezone.now() - timedelta(seconds=1))
+    release("1", on_version="strict")
+    assert execution.drive(run.pk) == "ended"
+    assert_ended_once(run, "succeeded")
+
+
+def test_a_run_whose_agent_is_not_there_is_put_off_too() -> None:
+    run = sent(release("1"))
+    registry._agents.clear()
+    assert execution.drive(run.pk) == "other_version"
+    assert (fresh(run).status, fresh(run).attempt) == ("pending", 0)
+
+
+@pytest.mark.parametrize("driven_before", [False, True])
+def test_a_run_whose_version_nobody_has_in_time_fails_and_says_so(driven_before: bool) -> None:
+    run = sent(release("1", on_version="strict"))
+    if driven_before:
+        Run.objects.filter(pk=run.pk).update(status="running", attempt=1, lease_expires_at=timezone.now())
+        lapse(run)
+    Record.objects.filter(stream=run.stream_id).update(created_at=timezone.now() - timedelta(hours=2))
+    release("2", on_version="strict")
+    assert execution.drive(run.pk) == "other_version"
+    assert_ended_once(run, "failed")
+    assert fresh(run).error_code == "agent_version_missing"
+    assert sweep().hinted == 0

@@ -1,0 +1,103 @@
+"""A batch of hints fits the channel layer, whatever its size, and costs a hub only what it watches."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgpack
+import pytest
+
+from agentcore.streams import wire
+from agentcore.streams.hints import FRAME_BYTES, Hint
+from agentcore.streams.wire import GROUP, MESSAGE_BYTES, MESSAGE_STREAMS, decode, encode, key_of
+
+pytestmark = pytest.mark.once
+
+ENVELOPE_BYTES = 200
+"""What a layer and the message's own names add."""
+
+
+def carried(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as the Redis layers hand it to a hub."""
+    found: dict[str, Any] = msgpack.unpackb(msgpack.packb(message))
+    return found
+
+
+def hear(batch: list[Hint], watched: list[UUID] | None = None) -> list[Hint]:
+    """What a hub makes of a batch that it watches, or watches some of."""
+    keys = {key_of(stream_id): stream_id for stream_id in (watched or [hint.stream_id for hint in batch])}
+    return [hint for message in encode(batch) for hint in decode(carried(message), keys)]
+
+
+def by_stream(hints: list[Hint]) -> list[Hint]:
+    return sorted(hints, key=lambda hint: hint.stream_id)
+
+
+def test_a_batch_is_one_message_and_arrives_as_it_was() -> None:
+    batch = [Hint(uuid4(), 3, 5, (b"a", b"b")), Hint(uuid4(), 0, 900), Hint(uuid4(), 2**40, 2**40 + 1, (b"",))]
+    assert len(list(encode(batch))) == 1
+    assert by_stream(hear(batch)) == by_stream(batch)
+
+
+def test_streams_nobody_watches_are_dropped_without_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [Hint(uuid4(), 0, 1, (b"x",)) for _ in range(50)]
+    wanted, other = batch[17], uuid4()
+    built: list[UUID] = []
+    real = wire._hint
+
+    def counted(stream_id: UUID, *entry: Any) -> Hint:
+        built.append(stream_id)
+        return real(stream_id, *entry)
+
+    monkeypatch.setattr(wire, "_hint", counted)
+    assert hear(batch, [wanted.stream_id, other]) == [wanted]
+    assert hear(batch, [other]) == []
+    assert built == [wanted.stream_id]
+
+
+@pytest.mark.parametrize("frame", [b"", b"x", b"x" * 300, b"x" * FRAME_BYTES], ids=len)
+@pytest.mark.parametrize("streams", [1, 40, 1_000, 10_000])
+def test_a_huge_batch_is_split_into_messages_of_bounded_size(streams: int, frame: bytes) -> None:
+    frames = (frame,) * (FRAME_BYTES // len(frame) if frame else 10)
+    batch = [Hint(uuid4(), 2**62, 2**62 + len(frames), frames) for _ in range(streams)]
+    messages = list(encode(batch))
+    assert max(len(msgpack.packb(message)) for message in messages) <= MESSAGE_BYTES + ENVELOPE_BYTES
+    assert len(messages) == -(-streams // MESSAGE_STREAMS)
+    heard = {hint.stream_id: hint for hint in hear(batch)}
+    assert set(heard) == {hint.stream_id for hint in batch}
+    assert all((hint.first_seq, hint.next_seq) == (2**62, 2**62 + len(frames)) for hint in heard.values())
+    assert all(hint.frames in (frames, ()) for hint in heard.values())
+    assert heard[batch[0].stream_id].frames == frames, "there is room for some"
+
+
+def test_a_small_batch_keeps_its_frames() -> None:
+    batch = [Hint(uuid4(), 0, 1, (b"x" * FRAME_BYTES,)) for _ in range(30)]
+    assert by_stream(hear(batch)) == by_stream(batch)
+
+
+STREAM = uuid4()
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        {},
+        {"hints": None},
+        {"hints": [1, 2]},
+        {"hints": {"x": 1}},
+        *({"hints": {STREAM.bytes: entry}} for entry in (None, 7, [], [1, 2], ["x", 2, []], [1, None, []], [1, 2, 3])),
+        {"hints": {STREAM.bytes: [1, 2, [10**12]]}},
+        {"hints": {STREAM.bytes: [1, 2, ["text"]]}},
+    ],
+    ids=str,
+)
+def test_rubbish_is_dropped(rubbish: dict[str, Any]) -> None:
+    assert decode(rubbish, {key_of(STREAM): STREAM}) == []
+
+
+@pytest.mark.covers("dj:WS-9")
+def test_the_name_of_the_group_is_accepted_by_channel_layers() -> None:
+    from channels.layers import BaseChannelLayer
+
+    assert BaseChannelLayer().require_valid_group_name(GROUP)
