@@ -133,6 +133,7 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     assert_log_is_whole(run)
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O1", "dj:RQ-1")
 def test_rqs_own_worker_with_our_job_class_finishes_what_it_has_begun(
     stack: Stack, make_thread: Callable[..., Any]
