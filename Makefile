@@ -12,7 +12,7 @@ PYTHON_VERSIONS := 3.11 3.12 3.13
 DJANGO_VERSIONS := 5.2 6.0 6.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check test bench lint covers constraints clean
+.PHONY: help demo demo-check test matrix soak bench lint covers constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,9 +25,18 @@ demo-check: $(DEMO) ## one support case through HTTP, WebSocket, RQ and Redis, w
 
 test: $(DEV) ## the suite on SQLite and on PostgreSQL; ARGS="-k name" narrows it
 	@status=0; \
-	echo "== SQLite"; $(PYTEST) --ds=tests.settings.sqlite $(ARGS) || status=$$?; \
-	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres -m "not once" $(ARGS) || status=$$?; \
+	echo "== SQLite"; $(PYTEST) --ds=tests.settings.sqlite --sample $(ARGS) || status=$$?; \
+	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres --sample -m "not once" $(ARGS) || status=$$?; \
 	exit $$status
+
+matrix: $(DEV) ## every fault test on both databases and with both workers; ARGS="-k name" narrows it
+	@status=0; \
+	echo "== SQLite"; $(PYTEST) --ds=tests.settings.sqlite --matrix tests/faults $(ARGS) || status=$$?; \
+	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres --matrix -m "not once" tests/faults $(ARGS) || status=$$?; \
+	exit $$status
+
+soak: $(DEV) ## kill -9 and other faults against live workers for SOAK_MINUTES (3), then the checker; SOAK_SEED repeats one
+	@exec $(BIN)/python -m tests.faults.soak
 
 bench: $(BENCH) $(if $(PEERS),$(BENCH_PEERS)) ## what a run costs; PEERS=1 adds DBOS and LangGraph, ONLY=B1 and ROUNDS=3 narrow it
 	@exec $(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(if $(ONLY),--only "$(ONLY)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(QUICK),--quick)

@@ -63,8 +63,10 @@ def settings_module(config: pytest.Config) -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run choose which workers its real processes are."""
+    """Let a run choose which workers its real processes are, or how many of the combinations it takes."""
     parser.addoption("--workers", choices=("concurrent", "stock"), help="the workers that fault tests start")
+    parser.addoption("--matrix", action="store_true", help="fault tests: every kind of worker")
+    parser.addoption("--sample", action="store_true", help="fault tests: each once, and a sample of the matrix")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

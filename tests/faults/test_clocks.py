@@ -118,6 +118,7 @@ def test_leases_expiry_and_the_log_are_the_same_in_every_zone(
         assert_told_in_utc(one)
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O10")
 def test_a_worker_in_another_zone_keeps_its_lease(stack: Stack, make_thread: Callable[..., Any]) -> None:
     run = send(agents.slow, make_thread("slow"))

@@ -32,6 +32,7 @@ SENDERS = 8
 SENDS = 50
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:D10", "promise:P2")
 def test_sixteen_processes_that_want_every_run_get_each_once(stack: Stack, make_thread: Callable[..., Any]) -> None:
     thread = make_thread("side_by_side")

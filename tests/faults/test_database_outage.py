@@ -83,6 +83,7 @@ def test_runs_survive_the_end_of_every_session_in_the_middle_of_them(
     assert all(process.alive for process in processes)
 
 
+@pytest.mark.own_workers
 @pytest.mark.postgres
 @pytest.mark.covers("fault:D2")
 def test_a_web_process_serves_the_request_after_the_one_that_lost_its_session(
@@ -154,6 +155,7 @@ TROUBLES = [
 ]
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:D7")
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_database_that_takes_no_more_costs_a_503_and_nothing_is_half_done(

@@ -29,6 +29,7 @@ def test_a_tool_that_swallows_everything_costs_its_call_and_not_the_run(
     assert Run.objects.get(pk=run.pk).attempt == 1
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:W15")
 def test_a_worker_with_a_thread_it_cannot_stop_drains_and_leaves_for_a_new_one(
     stack: Stack, make_thread: Callable[..., Any]

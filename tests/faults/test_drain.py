@@ -25,6 +25,7 @@ def released(run: Run) -> list[str]:
     return [event["reason"] for event in events(run) if event["type"] == "run.released"]
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O1", "promise:P1")
 def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_thread: Callable[..., Any]) -> None:
     stack.hold_tools()  # the walkers walk on until they are let go
@@ -49,6 +50,7 @@ def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_t
     assert len(done) == len(set(done)), "a step was repeated"
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O1", "promise:P1")
 def test_a_run_inside_a_step_when_the_grace_is_over_is_handed_over_as_it_stands(
     stack: Stack, make_thread: Callable[..., Any]
@@ -69,6 +71,7 @@ def test_a_run_inside_a_step_when_the_grace_is_over_is_handed_over_as_it_stands(
     assert (after.attempt, after.lost_leases) == (2, 0)
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O1")
 def test_text_of_a_model_call_that_was_broken_off_by_the_stop_is_dropped(
     stack: Stack, make_thread: Callable[..., Any]
@@ -108,6 +111,7 @@ def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O1")
 def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     stack: Stack, make_thread: Callable[..., Any]
@@ -129,6 +133,7 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     assert_log_is_whole(run)
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O1", "dj:RQ-1")
 def test_rqs_own_worker_with_our_job_class_finishes_what_it_has_begun(
     stack: Stack, make_thread: Callable[..., Any]

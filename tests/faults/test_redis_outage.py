@@ -25,6 +25,7 @@ def idle_worker(stack: Stack) -> Process:
     return worker
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:R2", "fault:R6", "promise:P1")
 def test_a_run_started_in_an_outage_is_accepted_at_once_and_starts_soon_after_it(
     outage_stack: Stack, make_thread: Callable[..., Any]

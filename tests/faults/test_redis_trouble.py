@@ -82,6 +82,7 @@ def test_a_hint_that_a_stalled_redis_takes_twice_runs_once(
     assert len(outage_stack.effects()) == 1 and worker.alive
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:R7", "promise:P1")
 def test_a_failover_to_a_replica_that_missed_the_last_writes_loses_no_run(
     outage_stack: Stack, make_thread: Callable[..., Any], redis: Redis, settings: LazySettings, tmp_path: Path

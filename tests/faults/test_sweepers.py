@@ -16,6 +16,7 @@ from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O9", "promise:P1")
 def test_of_three_sweepers_one_sweeps_and_a_dead_one_is_replaced_within_seconds(
     stack: Stack, make_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

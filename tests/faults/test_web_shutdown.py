@@ -43,6 +43,7 @@ def thread_locked(thread: Thread) -> Iterator[None]:
             locker.close()
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O3", "promise:P1")
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 def test_a_request_that_is_under_way_is_finished_or_can_be_sent_again(
@@ -69,6 +70,7 @@ def test_a_request_that_is_under_way_is_finished_or_can_be_sent_again(
         assert again.body["id"] == answer.body["id"]
 
 
+@pytest.mark.own_workers
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("fault:O3")
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])

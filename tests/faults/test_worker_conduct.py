@@ -90,6 +90,7 @@ def sessions_of(name: str) -> int:
         return int(cursor.fetchone()[0])
 
 
+@pytest.mark.own_workers
 @pytest.mark.postgres
 @pytest.mark.covers("dj:RQ-8", "fault:W17")
 def test_the_parent_of_a_forking_worker_has_no_database_connection(
@@ -123,6 +124,7 @@ def server_log() -> Iterator[Callable[[], str]]:
         admin.execute(f"ALTER DATABASE {name} RESET log_min_messages")
 
 
+@pytest.mark.own_workers
 @pytest.mark.postgres
 @pytest.mark.covers("dj:RQ-9")
 def test_jobs_take_leave_of_the_database(

@@ -68,6 +68,7 @@ def test_an_idempotent_call_is_run_again_under_the_same_id(stack: Stack, make_th
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("dj:RQ-5", "fault:W12")
 def test_a_run_whose_work_horse_is_killed_is_finished_by_the_same_worker(
     stack: Stack, make_thread: Callable[..., Any]

@@ -112,6 +112,7 @@ def test_a_blocked_loop_ends_its_process_which_says_where_it_stood(
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:W17")
 def test_a_parent_with_a_database_connection_of_its_own_does_not_disturb_its_horses(
     stack: Stack, make_thread: Callable[..., Any]
@@ -126,6 +127,7 @@ def test_a_parent_with_a_database_connection_of_its_own_does_not_disturb_its_hor
     assert "Error" not in worker.text
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:W6", "fault:W14")
 def test_the_process_that_drives_a_suspect_does_not_outlive_its_worker(
     stack: Stack, make_thread: Callable[..., Any]

@@ -26,6 +26,7 @@ def test_a_full_log_disk_costs_log_lines_and_no_run(stack: Stack, make_thread: C
     assert worker.sigterm() == 0
 
 
+@pytest.mark.own_workers
 @pytest.mark.covers("fault:O5")
 def test_a_worker_of_a_queue_that_is_not_there_says_so_and_ends(stack: Stack) -> None:
     worker = stack.manage("worker", "agentcore_worker", "--queue", "elsewhere")

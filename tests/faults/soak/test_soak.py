@@ -10,6 +10,7 @@ from tests.stack import Stack
 SEED = 20260
 
 
+@pytest.mark.own_workers
 @pytest.mark.postgres
 @pytest.mark.timeout(400)
 @pytest.mark.covers("promise:P1", "promise:P2", "promise:P4", "promise:P5", "promise:P6", "promise:P7", "promise:P8")
