@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,17 @@ def stored(media: Path) -> list[Path]:
     return [path for path in media.rglob("*") if path.is_file()]
 
 
+@contextmanager
 def fill_up(media: Path) -> Iterator[None]:
     """A file system of its own, smaller than the file; only root may mount one."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(media)], check=True)
-    yield
-    subprocess.run(["umount", "-l", str(media)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(media)], check=True)
 
 
+@contextmanager
 def take_the_place(media: Path) -> Iterator[None]:
     """A file stands where the directory of attachments would be made."""
     (media / "attachments").write_text("in the way")
@@ -59,14 +64,12 @@ TROUBLES = [take_the_place, *([fill_up] if os.geteuid() == 0 else [])]
 def test_a_store_that_takes_no_more_refuses_the_upload_and_keeps_nothing_of_it(
     user: AbstractUser, media: Path, trouble: Any
 ) -> None:
-    before = trouble(media)
-    next(before)
-    kept = stored(media)
-    answer = upload(user)
-    assert (answer.status_code, answer.json()["code"]) == (503, "file_store")
-    assert int(answer.headers["Retry-After"]) > 0 and str(media) not in answer.content.decode()
-    assert not Attachment.objects.exists() and stored(media) == kept
-    next(before, None)
+    with trouble(media):
+        kept = stored(media)
+        answer = upload(user)
+        assert (answer.status_code, answer.json()["code"]) == (503, "file_store")
+        assert int(answer.headers["Retry-After"]) > 0 and str(media) not in answer.content.decode()
+        assert not Attachment.objects.exists() and stored(media) == kept
     assert upload(user).status_code == 201  # without a restart
 
 
