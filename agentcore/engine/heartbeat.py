@@ -27,13 +27,15 @@ class Watch:
     """One claim under watch, from its first commit on: its work is cancelled (`reason` says why) when its row says so.
 
     `renewed` is when the lease was last known to be renewed, by this process's own
-    clock: a worker that cannot write stops before anybody may take over.
+    clock: a worker that cannot write stops before anybody may take over. `sending`
+    counts the commits under way, whose answers say more than a look beside them.
     """
 
     def __init__(self, heartbeat: Heartbeat, claim: Claim) -> None:
         self.claim = claim
         self.reason: BaseException | None = None
         self.renewed = self.looked = time.monotonic()
+        self.sending = 0
         self._heartbeat = heartbeat
         self._work: asyncio.Task[object] | None = None
 
@@ -138,6 +140,7 @@ class Heartbeat:
     async def _look(self, watches: list[Watch]) -> None:
         if not watches:
             return
+        began = time.monotonic()
         try:
             ours = await self._read(claims.ours, [watch.claim for watch in watches])
         except DatabaseError:
@@ -145,7 +148,8 @@ class Heartbeat:
             return
         for watch in watches:
             cancel = ours.get(watch.claim.run_id)
-            if cancel is not False and self._watches.get(watch.claim.run_id) is watch:
+            overtaken = watch.sending or watch.looked >= began
+            if cancel is not False and not overtaken and self._watches.get(watch.claim.run_id) is watch:
                 watch.interrupt(LeaseLost() if cancel is None else CancelRequested())
 
 

@@ -72,9 +72,11 @@ class Staged:
         began, staged = time.monotonic(), len(self._entries)
         answer = self._journal.send(self.claim, combined([*self._entries, *entries]), self._take)
         self._under_way.add(answer)
+        self._watch.sending += 1
 
         def arrived(answer: asyncio.Future[Allocation]) -> None:
             self._under_way.discard(answer)
+            self._watch.sending -= 1
             if not answer.cancelled() and answer.exception() is None:
                 del self._entries[:staged]
                 self._take = None

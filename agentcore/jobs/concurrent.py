@@ -93,6 +93,7 @@ class ConcurrentWorker(BaseWorker):
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]
         for helper in helpers:
             helper.add_done_callback(_report)
+        self._suspects.prepare()
         sweeper.start()
         try:
             await self._admit(burst)

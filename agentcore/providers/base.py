@@ -131,8 +131,13 @@ ModelEvent = (
 class AgentModel(Protocol):
     """A model. It raises `agentcore.exceptions.ModelError` for what its provider refuses."""
 
-    name: str
-    provider: str
+    @property
+    def name(self) -> str:
+        """What the provider calls it."""
+
+    @property
+    def provider(self) -> str:
+        """Whose it is."""
 
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Yield the events of one model call; closing the iterator closes the connection."""

@@ -19,7 +19,8 @@ from . import runs
 
 logger = logging.getLogger("agentcore.engine")
 
-FIRST_DELAY, LONGEST_DELAY = 2.0, 60.0
+# Not longer: a worker that has the version may have come meanwhile.
+FIRST_DELAY, LONGEST_DELAY = 2.0, 10.0
 NOBODY_HAS_IT = (
     "No worker had this version of the agent in time. Start workers of the release that the run was started on, "
     "or retry it on the current version."

@@ -14,7 +14,6 @@ from django.conf import LazySettings
 from django.core.management import call_command
 
 from agentcore.jobs import alone
-from agentcore.jobs.exits import die_with
 from agentcore.models import Run, Thread
 from agentcore.services import execution
 from tests.testapp import agents
@@ -98,17 +97,3 @@ def test_the_command_drives_a_run_and_says_how_far_it_came(thread: Thread, capsy
     assert Run.objects.get(pk=run.pk).status == "succeeded"
     call_command("agentcore_drive", str(run.pk))
     assert capsys.readouterr().out == "nothing\n"
-
-
-def test_a_process_whose_parent_is_gone_ends_before_it_has_done_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ended(Exception):
-        pass
-
-    def end(status: int) -> None:
-        raise Ended(status)
-
-    monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr("agentcore.jobs.exits.sys.platform", "other")  # this process must outlive the test
-    with pytest.raises(Ended, match="1"):
-        die_with(os.getpid())
-    die_with(os.getppid())

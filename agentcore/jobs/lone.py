@@ -1,0 +1,28 @@
+"""What a lone process does: drive one run, and end; or end at once where its worker does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import wait
+
+from .execute import execute_run
+from .exits import leave
+
+
+def drive_alone(run_id: str) -> None:
+    """Drive a run as the only one of this process, which leads its own group."""
+    os.setsid()
+    threading.Thread(target=_end_with_the_worker, name="agentcore-parent", daemon=True).start()
+    execute_run(run_id)
+    leave(0)
+
+
+def _end_with_the_worker() -> None:
+    """Kill this process and all it has started once its worker is gone: the server it was forked from lives on."""
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        wait([worker.sentinel])
+        os.killpg(0, signal.SIGKILL)
