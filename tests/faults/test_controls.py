@@ -85,17 +85,17 @@ class Doubled:
         self.effects: list[Effect] = []
         self._read, self._go_on, self._acted, self._end = (threading.Event() for _ in range(4))
         self._loads = 0
-        real = snapshot.load
+        real = snapshot.load_many
 
-        def load(run_id: Any) -> Any:
-            found = real(run_id)
+        def load_many(run_ids: Any) -> Any:
+            found = real(run_ids)
             self._loads += 1
             if self._loads == 1:
                 self._read.set()
                 assert self._go_on.wait(SECONDS)
             return found
 
-        self._patch = lambda: monkeypatch.setattr(snapshot, "load", load)
+        self._patch = lambda: monkeypatch.setattr(snapshot, "load_many", load_many)
 
     def act(self, ctx: ToolContext) -> str:
         """What the tool does; the first to come stays until it is told to end."""
