@@ -27,15 +27,14 @@ def main() -> int:
         about = report.about(servers.postgres_version, options.rounds)
         outcome = rounds.go(servers, found, options.rounds)
     rows = figures.rows([expected.shares(samples) for samples in outcome.rounds], cases.REFERENCES)
-    print(
-        f"\nMedian (lowest–highest) of the rounds; × is the ratio of runs/s within a round.\n\n{report.table(rows)}\n"
-    )
+    print(f"\n{report.EXPLAINED}\n\n{report.table(rows)}\n")
     for failure in outcome.failures:
         print(f"FAILED {failure}", file=sys.stderr)
     if not options.quick:
         written = report.write(rows, about, outcome.failures)
+        report.write_table(rows, about)
         plot.draw(rows, written.with_suffix(".png"), report.note(about))
-        print(f"Written: {written} and {written.with_suffix('.png').name}")
+        print(f"Written: {written}, and latest.md and latest.png beside it")
     print(f"bench: {len(rows)} rows in {time.monotonic() - began:.0f} s, {len(outcome.failures)} failures")
     return min(len(outcome.failures), 1)
 

@@ -15,6 +15,7 @@ from .expected import SHARE
 from .figures import Row, Spread
 
 RESULTS = Path(__file__).resolve().parent / "results"
+EXPLAINED = "Median (lowest–highest) of the rounds; × is the ratio of runs/s within a round."
 B1_COLUMNS = {
     "runs/s": "runs_per_s",
     "sends/s": "sends_per_s",
@@ -36,6 +37,11 @@ def write(rows: Sequence[Row], about: dict[str, Any], failures: Sequence[str]) -
     found = {"about": about, "rows": [row.to_json() for row in rows], "failures": list(failures)}
     path.write_text(json.dumps(found, indent=1) + "\n")
     return path
+
+
+def write_table(rows: Sequence[Row], about: dict[str, Any]) -> None:
+    """Write `latest.md`: the table as the terminal shows it."""
+    (RESULTS / "latest.md").write_text(f"# Results\n\n{EXPLAINED}\n\n{note(about)}\n\n{table(rows)}\n")
 
 
 def about(postgres: str, rounds: int) -> dict[str, Any]:

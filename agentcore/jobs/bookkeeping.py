@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 from redis import asyncio as aredis
 from rq import worker_registration
+from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job_lifecycle import format_exc_info
 from rq.queue import Queue
@@ -89,6 +91,9 @@ class Books:
 
     def _fail(self, entry: Entry, error: BaseException, stopped: bool) -> None:
         info = (type(error), error, error.__traceback__)
+        with suppress(NoSuchJobError):
+            # What was read of it does not say how long its failure is kept.
+            entry.job.refresh()  # type: ignore[no-untyped-call]
         if stopped:
             self._worker._stopped_job_id = entry.job.id
         else:

@@ -91,15 +91,15 @@ class ConcurrentWorker(BaseWorker):
         sweeper = Sweeper(this_worker())
         self._install_signal_handlers()
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]
+        for helper in helpers:
+            helper.add_done_callback(_report)
         sweeper.start()
         try:
             await self._admit(burst)
             await self._finish(burst)
         finally:
             sweeper.stop()
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await _end(helpers)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
             await self._leave()
@@ -223,10 +223,7 @@ class ConcurrentWorker(BaseWorker):
         """Wait for the runs to be given back; what has not reached a step boundary in time is handed over as it is."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=None if burst and not self._stopping.is_set() else self._grace())
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_SECONDS)
+        await _end(list(self._tasks), LAST_SECONDS)
 
     def _grace(self) -> float:
         return get_settings().drain_seconds
@@ -255,6 +252,22 @@ class ConcurrentWorker(BaseWorker):
         """Stop driving every run."""
         for job in list(self._tasks.values()):
             self.stop_job(job.id)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Say so where a helper, which goes on for ever, has ended by an error."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a part of the worker has ended", exc_info=error, extra={"action": "helper_ended"})
+
+
+async def _end(tasks: list[asyncio.Task[None]], seconds: float = PAUSE_SECONDS) -> None:
+    """Cancel tasks and wait for their end, not for ever: a library may swallow a cancel."""
+    left = set(tasks)
+    for _ in range(2):
+        for task in left:
+            task.cancel()
+        if left:
+            _, left = await asyncio.wait(left, timeout=seconds)
 
 
 def build(queue: str, *, concurrency: int, name: str | None = None) -> ConcurrentWorker:

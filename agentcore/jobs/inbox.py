@@ -15,6 +15,8 @@ from .job import AgentcoreJob
 logger = logging.getLogger("agentcore.jobs")
 
 WAIT_SECONDS = 1.0
+# What a job needs to be looked at; reading the rest of it costs more than all else here.
+FIELDS = ("data", "origin", "timeout")
 
 
 class Inbox:
@@ -69,12 +71,14 @@ class Inbox:
     async def _fetch(self, ids: list[str]) -> list[AgentcoreJob]:
         pipeline: Any = self._client.pipeline(transaction=False)
         for job_id in ids:
-            pipeline.hgetall(self._job_class.key_for(job_id))
+            pipeline.hmget(self._job_class.key_for(job_id), FIELDS)
         jobs, gone = [], []
         for job_id, raw in zip(ids, await pipeline.execute(), strict=True):
             job = self._job_class(job_id, connection=self._queue.connection, serializer=self._queue.serializer)
             try:
-                job.restore(raw)
+                job.restore(
+                    {name.encode(): value for name, value in zip(FIELDS, raw, strict=True) if value is not None}
+                )
             except NoSuchJobError:
                 gone.append(job_id)
             except Exception:

@@ -295,6 +295,23 @@ async def test_runs_go_on_without_redis_and_new_jobs_are_taken_soon_after_it_is_
             again.stop()
 
 
+@pytest.mark.covers("fault:R9")
+async def test_a_redis_without_memory_is_waited_for_like_one_that_is_away(
+    queue: Queue, drives: Drives, caplog: pytest.LogCaptureFixture
+) -> None:
+    drives.free.set()
+    async with at_work(concurrent_worker(queue)) as working:
+        await until(lambda: Worker.all(queue=queue), "the worker to be listed")
+        with caplog.at_level(logging.WARNING, logger="agentcore.jobs"):
+            queue.connection.config_set("maxmemory", "1")
+            await until(lambda: "Redis is away" in caplog.text, "the refusal to be noticed")
+        queue.connection.config_set("maxmemory", "0")
+        put(queue)
+        await until(lambda: drives.begun, "the run", seconds=5)
+        await until(lambda: left_of_jobs(queue) == set(), "the books")
+        assert not working.done()
+
+
 async def test_a_worker_starts_without_redis_and_stops_without_it(
     queue: Queue, drives: Drives, server: RedisServer
 ) -> None:

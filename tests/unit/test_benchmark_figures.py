@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import expected, figures, subject, w1
+from benchmarks import cases, expected, figures, report, subject, w1
 from benchmarks.figures import Sample
 
 pytestmark = pytest.mark.once
@@ -90,3 +90,21 @@ def test_a_run_that_says_something_else_is_no_result() -> None:
 
     with pytest.raises(AssertionError, match="run 3"):
         asyncio.run(subject.drive(run, range(5), 1))
+
+
+def test_peers_are_measured_only_where_they_are_asked_for_and_a_part_alone_by_its_name() -> None:
+    assert not any(case.peer for case in cases.chosen("", peers=False, quick=False))
+    assert {case.name for case in cases.chosen("B1", peers=True, quick=True) if case.peer} == {
+        "DBOS: sync steps",
+        "LangGraph: agent, sync",
+    }
+    assert {case.part for case in cases.chosen("B5,B6", peers=True, quick=False)} == {"B5", "B6"}
+    assert cases.chosen("no such thing", peers=True, quick=False) == []
+
+
+def test_the_table_has_a_column_for_what_was_measured_and_for_each_ratio() -> None:
+    rows = figures.rows([[sample("floor: psycopg", 10), sample("engine", 25)]], REFERENCES)
+    head, _, _, engine = report.table(rows).splitlines()
+    cells = dict(zip(*([cell.strip() for cell in line.strip("|").split("|")] for line in (head, engine)), strict=True))
+    assert cells["B1"] == "engine"
+    assert (cells["runs/s"], cells["p50 ms"], cells["× floor"]) == ("25", "40", "2.5")
