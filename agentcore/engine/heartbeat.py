@@ -38,6 +38,7 @@ class Watch:
         self.sending = 0
         self._heartbeat = heartbeat
         self._work: asyncio.Task[object] | None = None
+        self._left = False
 
     def __enter__(self) -> Watch:
         self._work = asyncio.current_task()
@@ -47,6 +48,7 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._left = True
         self._heartbeat.remove(self)
 
     def stop(self) -> None:
@@ -57,7 +59,8 @@ class Watch:
         """Note that a commit sent at `since` renewed the lease, and what the row said of a cancel."""
         self.renewed = max(self.renewed, since)
         self.looked = time.monotonic()
-        self._heartbeat.add(self)
+        if not self._left:  # a renewal may be answered when the work is over, and must not begin a life without it
+            self._heartbeat.add(self)
         if allocation.cancel_requested:
             self.interrupt(CancelRequested())
 

@@ -54,13 +54,13 @@ def _claim_check(patches: ExitStack) -> None:
 
 def _call_row(patches: ExitStack) -> None:
     """A call's row, and its round's, are no guard: a call that runs is set running again, and so is a round."""
-    real = bulk.execute
+    real = bulk.submit
 
-    def execute(connection: Any, statement: str, *rest: Any) -> Any:
+    def submit(connection: Any, statement: str, *rest: Any) -> Any:
         table = statement.partition("UPDATE ")[2].partition(" ")[0]
         return real(connection, statement.replace(f" AND {table}.status = wanted.source", ""), *rest)
 
-    patches.enter_context(mock.patch.object(write.bulk, "execute", execute))
+    patches.enter_context(mock.patch.object(write.bulk, "submit", submit))
 
 
 def _poll_fallback(patches: ExitStack) -> None:

@@ -30,6 +30,7 @@ from tests.testapp import agents
 from tests.testapp.world import Effect
 
 SECONDS = 20
+IDS = ["with it", "without it"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def broken(run: Run, **evidence: Any) -> set[str]:
 
 
 @pytest.mark.covers("promise:P2", "fault:W13")
-@pytest.mark.parametrize(("taken_out", "found"), [("", set()), ("token_check", {"I2"})])
+@pytest.mark.parametrize(("taken_out", "found"), [("", set()), ("token_check", {"I2"})], ids=IDS)
 def test_without_the_token_check_two_workers_write_one_answer(
     stack: Stack, make_thread: Callable[..., Any], taken_out: str, found: set[str]
 ) -> None:
@@ -85,17 +86,17 @@ class Doubled:
         self.effects: list[Effect] = []
         self._read, self._go_on, self._acted, self._end = (threading.Event() for _ in range(4))
         self._loads = 0
-        real = snapshot.load
+        real = snapshot.load_many
 
-        def load(run_id: Any) -> Any:
-            found = real(run_id)
+        def load_many(run_ids: Any) -> Any:
+            found = real(run_ids)
             self._loads += 1
             if self._loads == 1:
                 self._read.set()
                 assert self._go_on.wait(SECONDS)
             return found
 
-        self._patch = lambda: monkeypatch.setattr(snapshot, "load", load)
+        self._patch = lambda: monkeypatch.setattr(snapshot, "load_many", load_many)
 
     def act(self, ctx: ToolContext) -> str:
         """What the tool does; the first to come stays until it is told to end."""
@@ -149,7 +150,7 @@ def recorded(act: Callable[[ToolContext], str], *, gated: bool) -> tuple[Room, R
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("promise:P4")
-@pytest.mark.parametrize(("taken_out", "doubled"), [((), False), (("call_row",), True)])
+@pytest.mark.parametrize(("taken_out", "doubled"), [((), False), (("call_row",), True)], ids=IDS)
 def test_without_the_rows_of_calls_a_claim_that_fails_lets_an_unsafe_call_act_twice(
     monkeypatch: pytest.MonkeyPatch, settings: LazySettings, taken_out: tuple[str, ...], doubled: bool
 ) -> None:
@@ -165,7 +166,7 @@ def test_without_the_rows_of_calls_a_claim_that_fails_lets_an_unsafe_call_act_tw
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("promise:P6")
-@pytest.mark.parametrize(("taken_out", "doubled"), [((), False), (("consume_once",), True)])
+@pytest.mark.parametrize(("taken_out", "doubled"), [((), False), (("consume_once",), True)], ids=IDS)
 def test_without_consuming_it_once_an_approval_serves_twice(
     monkeypatch: pytest.MonkeyPatch, taken_out: tuple[str, ...], doubled: bool
 ) -> None:
@@ -182,7 +183,7 @@ def test_without_consuming_it_once_an_approval_serves_twice(
 
 @pytest.mark.django_db
 @pytest.mark.covers("promise:P6")
-@pytest.mark.parametrize(("taken_out", "found"), [((), set()), (("approval_digest",), {"I9"})])
+@pytest.mark.parametrize(("taken_out", "found"), [((), set()), (("approval_digest",), {"I9"})], ids=IDS)
 def test_without_the_digest_a_call_runs_with_what_nobody_approved(taken_out: tuple[str, ...], found: set[str]) -> None:
     effects: list[Effect] = []
     room = make([Turn(calls=[("pay", {"cents": 1})]), Turn(text="Done.")], [paying(effects)])
@@ -211,7 +212,7 @@ def paying(effects: list[Effect]) -> Tool:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("promise:P7")
-@pytest.mark.parametrize(("taken_out", "found"), [((), set()), (("poll_fallback",), {"I3"})])
+@pytest.mark.parametrize(("taken_out", "found"), [((), set()), (("poll_fallback",), {"I3"})], ids=IDS)
 async def test_without_the_poll_a_lost_hint_leaves_the_client_without_the_end(
     settings: LazySettings, taken_out: tuple[str, ...], found: set[str]
 ) -> None:
