@@ -314,14 +314,9 @@ def test_a_suspect_that_is_given_back_before_its_next_step_stays_one(agent: Agen
     assert claim(run.pk) is not None
     Run.objects.filter(pk=run.pk).update(lease_expires_at="2020-01-01T00:00:00Z", alone=False)
 
-    async def drain_at_once() -> Any:
-        runtime = Runtime("worker")
-        runtime.drain()
-        outcome = await execution.adrive(run.pk, runtime)
-        await runtime.aclose()
-        return outcome
-
-    (outcome,) = race(lambda: asyncio.run(drain_at_once()))
+    draining = Runtime("worker")
+    draining.drain()
+    (outcome,) = race(lambda: execution.drive(run.pk, draining))
     assert outcome == "released" and fresh(run).alone
     assert drive([run]) == ["suspect"]
 
