@@ -275,7 +275,7 @@ class Speaks:
 
 
 def test_a_run_whose_drive_is_cancelled_is_handed_over_in_the_middle_of_its_step(agent: Agent) -> None:
-    talker = Agent(name="talker", model=Speaks())
+    talker = Agent(name="speaker", model=Speaks())
     run = talker.runs.send(talker.threads.create(user=SYSTEM), "Talk.", user=SYSTEM)
 
     def said() -> bool:
@@ -332,7 +332,7 @@ def test_only_a_lease_lost_alone_counts(sent: list[Run], alone: bool) -> None:
 
 def test_a_worker_that_cannot_renew_its_lease_stops_before_anybody_may_take_over(agent: Agent, settings: Any) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 1, "CANCEL_POLL_SECONDS": 0.1}
-    talker = Agent(name="talker", model=Speaks())
+    talker = Agent(name="speaker", model=Speaks())
     run = talker.runs.send(talker.threads.create(user=SYSTEM), "Talk.", user=SYSTEM)
     began = threading.Event()
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -10,6 +13,7 @@ from agentcore import SYSTEM, registry
 from agentcore.models import Approval, Run, Thread
 from agentcore.services import approvals, sending
 from agentcore.services.approvals import Decision
+from agentcore.streams import log
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import pay
 from tests.integration.room import make, race
@@ -45,42 +49,46 @@ def test_batches_of_decisions_over_two_threads_never_wait_for_each_other():
         assert not Approval.objects.pending().exists()
 
 
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, int]]:
+    """The logs that allocate their own positions, as they are written to, each with the number of queries before it."""
+    found: list[tuple[UUID, int]] = []
+    real = log.store
+
+    def store(appends: Any, own: Any = (), **options: Any) -> Any:
+        found.extend((item.stream_id, len(connection.queries_log)) for item in own)
+        return real(appends, own, **options)
+
+    monkeypatch.setattr(log, "store", store)
+    return found
+
+
 @pytest.mark.django_db
-def test_a_batch_locks_its_runs_by_id_and_writes_the_threads_logs_in_one_order():
+def test_a_batch_locks_its_runs_by_id_and_writes_the_threads_logs_in_one_order(stored):
     rows = waiting_runs("abba")
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    stored.clear()
+    with CaptureQueriesContext(connection) as queries:
         decide(rows)
     held = [query["sql"] for query in queries if "SET next_seq = next_seq WHERE" in query["sql"]]
     assert len(held) == len(rows)
     assert held == sorted(held)
-    logs = [
-        str(pk)
-        for pk in Thread.objects.filter(runs__isnull=False)
-        .distinct()
-        .order_by("stream_id")
-        .values_list("stream_id", flat=True)
-    ]
-    written = [
-        query["sql"] for query in queries if "agentcore_streams_stream" in query["sql"] and "UPDATE" in query["sql"]
-    ]
-    order = [log for sql in written for log in logs if log.replace("-", "") in sql.replace("-", "")]
-    assert order == sorted(order) and set(order) == set(logs)
+    order = [stream_id for stream_id, _ in stored]
+    assert order == sorted(order) and set(order) == set(Thread.objects.values_list("stream_id", flat=True))
 
 
 @pytest.mark.django_db
-def test_a_send_that_interrupts_locks_the_runs_before_the_thread():
+def test_a_send_that_interrupts_locks_the_runs_before_the_thread_and_the_thread_before_its_log(stored):
     room = make([Turn(text="one"), Turn(text="two")], on_busy="interrupt")
     sending.send(room.agent.definition, room.thread, "One", user=SYSTEM)
+    stored.clear()
     with CaptureQueriesContext(connection) as queries:
         sending.send(room.agent.definition, room.thread, "Two", user=SYSTEM)
     locks = [
-        table
-        for query in queries
-        for table in (Run._meta.db_table, Thread._meta.db_table, "agentcore_streams_stream")
+        (position, table)
+        for position, query in enumerate(queries)
+        for table in (Run._meta.db_table, Thread._meta.db_table)
         if query["sql"].replace('"', "").startswith(f"UPDATE {table} ")
     ]
-    first_thread = locks.index(Thread._meta.db_table)
-    assert locks[0] == Run._meta.db_table
-    assert "agentcore_streams_stream" not in locks[:first_thread]
+    first_thread = next(position for position, table in locks if table == Thread._meta.db_table)
+    assert locks[0][1] == Run._meta.db_table
+    assert stored and all(queries_before - queries.initial_queries > first_thread for _, queries_before in stored)
