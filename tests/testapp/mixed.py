@@ -20,7 +20,7 @@ from tests.testapp.scripts import USAGE, prompt_text, results
 
 INSTRUCTIONS = "Do what the soak asks."
 ACT_SECONDS = 0.05
-PIECES, PAUSE = 30, 0.05
+PIECES, PAUSE = 40, 0.08  # longer than a lease of the soak
 
 
 def _act(ctx: ToolContext, text: str) -> str:

@@ -22,15 +22,16 @@ from tests.testapp import agents, world
 PROMPTS = (
     "hello",
     "stream",
-    "pure",
+    "stream",
+    "pure then stream",
     "unsafe",
     "idempotent",
     "checkable",
     "gated",
-    "unsafe idempotent checkable pure",
+    "unsafe idempotent checkable pure then stream",
     "gated gated unsafe",
     "pure then unsafe then stream",
-    "idempotent then gated then checkable",
+    "idempotent then gated then checkable then stream",
 )
 LOOK_SECONDS = 0.2
 MOST_TRIES = 200

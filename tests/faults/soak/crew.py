@@ -31,13 +31,15 @@ class Post:
     env: dict[str, str]
     process: Process | None = None
     frozen: bool = False
-    since: float = 0.0
+    ready: bool = False
 
     @property
     def at_work(self) -> bool:
         """Whether its process lives and is ready."""
-        alive = self.process is not None and self.process.alive and not self.frozen
-        return alive and "istening on" in self.process.text  # type: ignore[union-attr]
+        if self.process is None or not self.process.alive or self.frozen:
+            return False
+        self.ready = self.ready or "istening on" in self.process.text
+        return self.ready
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Crew:
 
     def replace(self, post: Post) -> None:
         """Put a new process on a post; who was there is nobody's concern any more."""
-        post.process, post.frozen = self.stack.worker(post.kind, **post.env), False
+        post.process, post.frozen, post.ready = self.stack.worker(post.kind, **post.env), False, False
 
     def relieve(self, post: Post) -> None:
         """Ask the process of a post to finish, and put another there at once: a rolling restart."""

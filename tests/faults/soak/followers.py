@@ -18,6 +18,7 @@ from agentcore.testing import History
 from tests.faults.soak.clients import Client
 
 WAIT_SECONDS = 1.0
+NEWEST = 200
 RUNS_AT_ONCE = 20
 MOST_CURSORS = 60
 
@@ -31,8 +32,9 @@ class Reader(Client):
         self.ended: set[UUID] = set()
 
     def act(self) -> bool:
-        runs = self.try_once(lambda: list(Run.objects.exclude(pk__in=self.ended).values_list("pk", flat=True)))
-        chosen = self.random.sample(runs, min(len(runs), RUNS_AT_ONCE)) if runs else []
+        newest = Run.objects.order_by("-created_at").values_list("pk", flat=True)[:NEWEST]
+        runs = sorted({*(self.try_once(lambda: list(newest)) or ()), *self.seen} - self.ended)
+        chosen = self.random.sample(runs, min(len(runs), RUNS_AT_ONCE))
         cursors = {run_id: len(self.seen[run_id]) - 1 for run_id in chosen}
         pages = self.try_once(lambda: events.read_batch(cursors, user=SYSTEM)) or {}
         for run_id, page in pages.items():

@@ -60,7 +60,9 @@ class Nemesis:
             Fault("kill -9 of a horse", 4, self._kill_horse),
             Fault("kill -9 of an rq parent", 2, self._kill_parent, 5),
             Fault("rolling restart of a worker", 3, self._relieve, 2),
-            Fault("freeze beyond the lease", 6, lambda: self._freeze(1.2, 3.0), 1),
+            # Mostly as long as another worker needs to take over, and no longer: then two of them write at once.
+            Fault("freeze beyond the lease", 9, lambda: self._freeze(1.3, 2.2), 0.5),
+            Fault("freeze far beyond the lease", 2, lambda: self._freeze(2.2, 4.0), 3),
             Fault("freeze within the lease", 4, lambda: self._freeze(0.1, 0.7)),
             Fault("end of one session", 8, self._end_session),
             Fault("end of all sessions", 1, self._end_all_sessions, 8),
