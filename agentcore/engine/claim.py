@@ -149,9 +149,11 @@ def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:
     cancel refuses, and one whose row somebody holds at this moment; `ours` tells them apart.
     """
     connection = sql.connection()
+    names = ("status", "lost_leases", "alone", "usage", "output", "error_code", "error_message")
     for want in wants:
         check_move(RunStatus.RUNNING, want.values.get("status", RunStatus.RUNNING))
-    names = ("status", "lost_leases", "alone", "usage", "output", "error_code", "error_message")
+        if unknown := want.values.keys() - {*names, "available_in"}:
+            raise ValueError(f"a worker does not set {', '.join(sorted(unknown))} of its run")
     columns = [bulk.column(connection, Run, name) for name in names]
     kept = ", ".join(
         f"{item.name} = COALESCE({item.read(connection, 'wanted')}, {_RUN}.{item.name})" for item in columns
@@ -223,6 +225,14 @@ def _allocate_all(
             next_seq - want.records, next_step_order - want.messages, dialect.time_out(now), cancel is not None
         )
     return allocated
+
+
+def held_by_others(run_ids: Sequence[UUID]) -> set[UUID]:
+    """Return which of the runs somebody else has locked at this moment; the others are locked by the caller now."""
+    if not sql.connection().features.has_select_for_update_skip_locked:
+        return set()
+    free = Run.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=run_ids)
+    return set(run_ids) - set(free.order_by("pk").values_list("pk", flat=True))
 
 
 def ours(claims: Sequence[Claim]) -> dict[UUID, bool]:

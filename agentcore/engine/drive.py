@@ -147,8 +147,10 @@ class Drive:
         released = suspend.released(self.claim, DRAINED, suspect=self.suspect)
         try:
             await self.staged.commit(*([left] if left else []), released)
-        except (CancelRequested, LeaseLost, Moved):
-            return  # it has ended, or whoever takes it over ends it
+        except CancelRequested:
+            await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
+        except (LeaseLost, Moved):
+            return  # whoever takes it over settles what is left
 
     async def _stop(self, reason: BaseException) -> Outcome:
         """End the run for `reason`, keeping what a broken-off step has said; what is no end of a run is raised."""

@@ -79,7 +79,8 @@ class Heartbeat:
         self._read = read
         self._watches: dict[UUID, Watch] = {}
         self._task: asyncio.Task[None] | None = None
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._renewals: dict[UUID, asyncio.Task[None]] = {}
+        self._looking: asyncio.Task[None] | None = None
 
     def watch(self, claim: Claim) -> Watch:
         """Return a watch over the claim that the work inside its block is about to make."""
@@ -98,7 +99,7 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Stop for good."""
-        tasks = [task for task in (self._task, *self._renewals) if task is not None]
+        tasks = [task for task in (self._task, self._looking, *self._renewals.values()) if task is not None]
         for task in tasks:
             task.cancel()
         for task in tasks:
@@ -106,6 +107,7 @@ class Heartbeat:
                 await task
 
     async def _beat(self) -> None:
+        # Nothing here waits for the database: a look or a renewal that hangs must not keep a lease from being given up.
         while self._watches:
             settings = get_settings()
             await asyncio.sleep(settings.cancel_poll_seconds)
@@ -116,18 +118,14 @@ class Heartbeat:
                 elif now - watch.renewed > settings.lease_seconds / 3:
                     self._renew(watch)
             stale = [item for item in self._watches.values() if now - item.looked > settings.cancel_poll_seconds / 2]
-            try:
-                await self._look(stale)
-            except Exception as error:
-                # Without this eye the work must not go on: its lease may be lost, and nobody would notice.
-                for watch in stale:
-                    watch.interrupt(error)
+            if stale and (self._looking is None or self._looking.done()):
+                self._looking = asyncio.create_task(self._look(stale), name="agentcore-look")
 
     def _renew(self, watch: Watch) -> None:
-        # In tasks, so that the journal writes them all at once, and a look need not wait for them.
-        task = asyncio.create_task(self._renew_one(watch))
-        self._renewals.add(task)
-        task.add_done_callback(self._renewals.discard)
+        # In tasks, so that the journal writes them all at once; one a run at a time.
+        if watch.claim.run_id not in self._renewals:
+            task = self._renewals[watch.claim.run_id] = asyncio.create_task(self._renew_one(watch))
+            task.add_done_callback(lambda _: self._renewals.pop(watch.claim.run_id, None))
 
     async def _renew_one(self, watch: Watch) -> None:
         began = time.monotonic()
@@ -141,13 +139,16 @@ class Heartbeat:
             watch.interrupt(error)
 
     async def _look(self, watches: list[Watch]) -> None:
-        if not watches:
-            return
         began = time.monotonic()
         try:
             ours = await self._read(claims.ours, [watch.claim for watch in watches])
         except DatabaseError:
             logger.warning("the database did not answer a look at cancels", extra={"action": "heartbeat"})
+            return
+        except Exception as error:
+            # Without this eye the work must not go on: its lease may be lost, and nobody would notice.
+            for watch in watches:
+                watch.interrupt(error)
             return
         for watch in watches:
             cancel = ours.get(watch.claim.run_id)

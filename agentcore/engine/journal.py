@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -39,20 +39,23 @@ HELD_SECONDS = 0.01
 """How long a run whose row somebody holds waits for the next batch."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
-Outcome = Allocation | BaseException
 
-
-class Held(Exception):
+class RowHeld(Exception):
     """Somebody holds a row that this entry needs; it is written in a later batch."""
 
 
 @dataclass(eq=False)
 class Request:
-    """An entry on its way, and who waits for it."""
+    """An entry on its way, and who waits for it; `given` is what it got in a COMMIT whose end nobody saw."""
 
     order: Order
     answer: asyncio.Future[Allocation]
+    given: Allocation | None = None
     since: float = field(default_factory=time.monotonic)
+
+
+Given = dict[UUID, Allocation]
+Answer = Allocation | BaseException
 
 
 class Journal:
@@ -85,11 +88,12 @@ class Journal:
             batch = self._next_batch()
             if not batch:
                 return
+            given = {item.order.claim.run_id: item.given for item in batch if item.given is not None}
             try:
-                outcomes: Sequence[Outcome] = await self._run(commit_batch, [request.order for request in batch])
+                outcomes: Sequence[Answer] = await self._run(commit_batch, [item.order for item in batch], given)
             except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
                 outcomes = [error] * len(batch)
-            if await self._answer(batch, outcomes):
+            if await self._answer(batch, outcomes, given):
                 await asyncio.sleep(HELD_SECONDS)
             elif any(isinstance(outcome, BaseException) for outcome in outcomes):
                 await asyncio.sleep(0)  # whoever was refused may take back what follows, before it is written
@@ -110,16 +114,17 @@ class Journal:
         self._waiting.extendleft(reversed(later))
         return list(batch.values())
 
-    async def _answer(self, batch: Sequence[Request], outcomes: Sequence[Outcome]) -> bool:
+    async def _answer(self, batch: Sequence[Request], outcomes: Sequence[Answer], given: Given) -> bool:
         """Tell everybody how it went; returns whether all there is to do now is to wait for rows somebody holds."""
         held = []
         for request, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, Held) and time.monotonic() - request.since < get_settings().lease_seconds:
+            if isinstance(outcome, RowHeld) and time.monotonic() - request.since < get_settings().lease_seconds:
+                request.given = given.get(request.order.claim.run_id)
                 held.append(request)
             elif request.answer.done():
                 continue
-            elif isinstance(outcome, Held):
-                request.answer.set_exception(LeaseLost())
+            elif isinstance(outcome, RowHeld):
+                request.answer.set_exception(LeaseLost() if request.order.take is None else NotClaimed())
             elif isinstance(outcome, BaseException):
                 request.answer.set_exception(outcome)
             else:
@@ -128,86 +133,107 @@ class Journal:
         return len(held) == len(self._waiting) > 0
 
 
-def commit_batch(orders: Sequence[Order]) -> list[Outcome]:
-    """Commit entries of different runs together; returns for each what it was given, or why it was not written."""
-    given: dict[UUID, Allocation] = {}
+def commit_batch(orders: Sequence[Order], given: Given | None = None) -> list[Answer]:
+    """Commit entries of different runs together; returns for each what it was given, or why it was not written.
+
+    `given` is what entries got in a COMMIT whose end nobody saw, before and after.
+    """
+    given = {} if given is None else given
     try:
-        return _together(orders, given)
+        return _in_order(orders, _once(orders, given))
     except StreamBusy as error:
         free = [order for order in orders if order.claim.thread_stream_id not in error.stream_ids]
-        found = {order.claim.run_id: outcome for order, outcome in zip(free, commit_batch(free), strict=True)}
-        return [found.get(order.claim.run_id, Held()) for order in orders]
+        found = {order.claim.run_id: answer for order, answer in zip(free, commit_batch(free, given), strict=True)}
+        return [found.get(order.claim.run_id, RowHeld()) for order in orders]
     except Exception as error:
         if is_outage(error) and not sql.connection().in_atomic_block:
-            return _again(orders, given, error)
-        return _alone(orders) if len(orders) > 1 else [error]
+            return _in_order(orders, _again(orders, given, error))
+        return [commit_batch([order], given)[0] for order in orders] if len(orders) > 1 else [error]
 
 
-def _alone(orders: Sequence[Order]) -> list[Outcome]:
-    return [outcome for order in orders for outcome in commit_batch([order])]
+def _in_order(orders: Sequence[Order], answers: Mapping[UUID, Answer]) -> list[Answer]:
+    return [answers[order.claim.run_id] for order in orders]
 
 
-def _together(orders: Sequence[Order], given: dict[UUID, Allocation]) -> list[Outcome]:
-    """Commit in one transaction; `given` holds what the rows gave, also where nobody knows how the COMMIT ended."""
+def _once(orders: Sequence[Order], given: Given) -> dict[UUID, Answer]:
+    """Look up what an unseen COMMIT has written after all, and commit the others in one transaction.
+
+    They are written only onto the row that was read then: the lost COMMIT may still
+    be on its way. `given` gets what the rows give now.
+    """
+    answers: dict[UUID, Answer] = {}
+    if given:
+        fresh = write.reread(orders, given)
+        answers.update(fresh.written)
+        orders = fresh.left
     # Durable: inside somebody's transaction "committed before the body runs" would be untrue.
     with transaction.atomic(using=sql.alias(), durable=True):
         allocated = write.write(orders)
         given.update(allocated)
+        left_out = [order for order in orders if order.claim.run_id not in allocated]
+        answers.update(_why_not(left_out) if left_out else {})
         failpoint("before_commit")
     failpoint("after_commit")
-    left_out = [order.claim for order in orders if order.claim.run_id not in allocated]
-    still_ours = claims.ours(left_out) if left_out else {}
-    return [allocated.get(order.claim.run_id) or _why_not(order, still_ours) for order in orders]
+    for order in orders:
+        if not isinstance(answers.get(order.claim.run_id), RowHeld):
+            given.pop(order.claim.run_id, None)  # how this one ended is known
+    return {**answers, **allocated}
 
 
-def _why_not(order: Order, still_ours: dict[UUID, bool]) -> BaseException:
-    if order.take is not None:
-        return NotClaimed()
-    canceled = still_ours.get(order.claim.run_id)
-    if canceled is None:
-        return LeaseLost()
-    return CancelRequested() if canceled and order.entry.starts else Held()
+def _why_not(orders: Sequence[Order]) -> dict[UUID, Answer]:
+    """Return why the rows of some entries did not take them."""
+    claimed = [order.claim for order in orders]
+    held = claims.held_by_others([claim.run_id for claim in claimed])
+    ours = claims.ours(claimed)
+    answers: dict[UUID, Answer] = {}
+    for order in orders:
+        run_id = order.claim.run_id
+        canceled = ours.get(run_id)
+        if run_id in held:
+            answers[run_id] = RowHeld()
+        elif order.take is not None:
+            answers[run_id] = NotClaimed()
+        elif canceled is None:
+            answers[run_id] = LeaseLost()
+        else:
+            answers[run_id] = CancelRequested() if canceled and order.entry.starts else RowHeld()
+    return answers
 
 
-def _again(orders: Sequence[Order], given: dict[UUID, Allocation], error: Exception) -> list[Outcome]:
-    """Write a batch again while the database is away, for as long as the leases may live.
-
-    Where a COMMIT broke off, the log is read for what it was to write before it is
-    written again; and it is written again only onto the row that was read then, for
-    the lost COMMIT may still be on its way.
-    """
+def _again(orders: Sequence[Order], given: Given, error: Exception) -> dict[UUID, Answer]:
+    """Write a batch again while the database is away, for as long as the leases may live."""
     logger.warning("the database did not answer (%s); trying again", error, extra={"action": "commit_again"})
-    outcomes: dict[UUID, Outcome] = {}
+    answers: dict[UUID, Answer] = {}
     deadline, pause = time.monotonic() + get_settings().lease_seconds, FIRST_PAUSE
     left = list(orders)
     while left and time.monotonic() < deadline:
         time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
         pause = min(pause * 2, LONGEST_PAUSE)
-        sql.connection().close()
-        try:
-            fresh = write.reread(left, given)
-            outcomes.update(fresh.written)
-            # From the third time on alone: one entry may be what the database cannot take.
-            turns = [[order] for order in fresh.left] if pause > FIRST_PAUSE * 4 else [fresh.left]
-            for turn in turns:
-                outcomes.update(_one_turn(turn, given))
-        except Exception as fault:
-            if not is_outage(fault):
-                raise
-            error = fault
-        left = [order for order in orders if order.claim.run_id not in outcomes]
-    return [outcomes.get(order.claim.run_id, error) for order in orders]
+        # From the third time on alone: one entry may be what the database cannot take.
+        for turn in [[order] for order in left] if pause > FIRST_PAUSE * 4 else [left]:
+            sql.connection().close()
+            try:
+                answers.update(_one_turn(turn, given))
+            except Exception as fault:
+                if not is_outage(fault):
+                    raise
+                error = fault
+        left = [order for order in left if order.claim.run_id not in answers]
+    return {**{order.claim.run_id: error for order in left}, **answers}
 
 
-def _one_turn(orders: Sequence[Order], given: dict[UUID, Allocation]) -> dict[UUID, Outcome]:
-    """Write once more; what is held, or away again, is left out."""
+def _one_turn(orders: Sequence[Order], given: Given) -> dict[UUID, Answer]:
+    """Write once more; raises where the database is away again."""
     try:
-        found = _together(orders, given) if orders else []
+        return _once(orders, given)
     except StreamBusy:
-        return {}
+        return {order.claim.run_id: RowHeld() for order in orders}
     except Exception as error:
         if is_outage(error):
             raise
-        found = [error] if len(orders) == 1 else _alone(orders)
-    pairs = zip(orders, found, strict=True)
-    return {order.claim.run_id: outcome for order, outcome in pairs if not isinstance(outcome, Held)}
+        if len(orders) == 1:
+            return {orders[0].claim.run_id: error}
+    answers: dict[UUID, Answer] = {}
+    for order in orders:
+        answers.update(_one_turn([order], given))
+    return answers

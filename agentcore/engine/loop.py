@@ -28,7 +28,17 @@ INSIDE_A_TRANSACTION = (
 
 
 async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
-    """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do."""
+    """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do, or it is driven here."""
+    if run_id in runtime.driving:
+        return Outcome.NOTHING
+    runtime.driving.add(run_id)
+    try:
+        return await _advance(run_id, runtime)
+    finally:
+        runtime.driving.discard(run_id)
+
+
+async def _advance(run_id: UUID, runtime: Runtime) -> Outcome:
     for _ in range(MOST_LOOKS):
         state = await runtime.together(snapshot.load_many, run_id)
         if state is None or not state.claimable:

@@ -6,10 +6,11 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
@@ -62,11 +63,13 @@ class Runtime:
         self.draining = False
         self.journal = Journal(self.db)
         self.heartbeat = Heartbeat(self.journal, self.read)
+        self.driving: set[UUID] = set()
         self._gatherings: dict[Any, Gathering[Any, Any]] = {}
         self._drained = asyncio.Event()
         self._app = _App()
         self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
         self._reader = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader")
+        self._errands = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-errands")
 
     async def db(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the engine's own writes: one thread, one connection."""
@@ -77,12 +80,22 @@ class Runtime:
         return await _on(self._reader, function, *args, **kwargs)
 
     async def together(self, answer: Callable[[Sequence[K]], Mapping[K, V]], key: K) -> V | None:
-        """Return what `answer` has for a key; it is asked once for all that ask at the same time."""
+        """Return what `answer` reads for a key; it is asked once for all that ask at the same time."""
+        found: V | None = await self._gathered(self.read, answer, key)
+        return found
+
+    async def owed(self, do: Callable[[Sequence[K]], Mapping[K, V]], key: K) -> None:
+        """Do something that may wait for a row or for Redis, beside all else; once for all keys at the same time."""
+        await self._gathered(self._errand, do, key)
+
+    async def _errand(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _on(self._errands, function, *args, **kwargs)
+
+    async def _gathered(self, run: Callable[..., Awaitable[Any]], answer: Callable[..., Any], key: Any) -> Any:
         known = self._gatherings.get(answer)
         if known is None:
-            known = self._gatherings[answer] = Gathering(self.read, answer)
-        found: V | None = await known.get(key)
-        return found
+            known = self._gatherings[answer] = Gathering(run, answer)
+        return await known.get(key)
 
     async def app(self, function: Callable[[], T]) -> T:
         """Run the application's blocking code; it may use the ORM."""
@@ -111,7 +124,7 @@ class Runtime:
         """Finish what is being written, and close the connections of its threads."""
         await self.journal.settled()
         await self.heartbeat.stop()
-        for executor in (self._writer, self._reader):
+        for executor in (self._writer, self._reader, self._errands):
             if executor is not None:
                 await asyncio.get_running_loop().run_in_executor(executor, connections.close_all)
                 executor.shutdown(wait=False)

@@ -45,19 +45,27 @@ async def read_model(
                     draft.add(event)
                     outgoing.review()
                     await afailpoint("mid_stream")
+        _check_broken_off()
     except TimeoutError as error:
+        _check_broken_off()
         if not patience.limit.expired():
             raise _wrapped(error) from error
         raise patience.reason from error
     except ModelError:
+        _check_broken_off()
         raise
     except (Exception, asyncio.CancelledError) as error:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise  # this step is broken off; otherwise the adapter was cancelled by its own library
+        _check_broken_off()  # otherwise the adapter was cancelled by its own library
         raise _wrapped(error) from error
     finally:
         outgoing.stop()
+
+
+def _check_broken_off() -> None:
+    """Raise where this step is being broken off, whatever an adapter has made of that: nothing, or its own error."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _wrapped(error: BaseException) -> ModelError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 
 from .. import events
 from ..clock import NOW
@@ -74,9 +75,8 @@ async def _start(this: Round) -> Commit:
     calls = this.state.runnable
     known = this.state.approvals
     # The policy is asked about approvals only, and it may read the database.
-    rulings = (
-        await this.runtime.read(judge, calls, this.definition, known) if known else judge(calls, this.definition, known)
-    )
+    ask = partial(judge, calls, this.definition, known)
+    rulings = await this.runtime.app(ask) if known else ask()
     started = Commit(
         events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.attempt)],
         inserts=[Insert(this.step, {"started_at": NOW})],

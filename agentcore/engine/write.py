@@ -92,15 +92,17 @@ def reread(orders: Sequence[Order], given: Mapping[UUID, Allocation]) -> Reread:
 
     What is left may be written onto the row as it was read, and onto no other.
     """
-    rows = {run.pk: run for run in Run.objects.filter(pk__in=[order.claim.run_id for order in orders])}
+    rows = Run.objects.in_bulk(list(given))
     written: dict[UUID, Allocation] = {}
     left: list[Order] = []
     for order in orders:
         allocation, run = given.get(order.claim.run_id), rows.get(order.claim.run_id)
-        if allocation is not None and run is not None and _is_written(order, allocation, run):
+        if allocation is None or run is None:
+            left.append(order)
+        elif _is_written(order, allocation, run):
             written[order.claim.run_id] = allocation
         else:
-            left.append(replace(order, seen_seq=run.next_seq if run is not None else None))
+            left.append(replace(order, seen_seq=run.next_seq))
     return Reread(written, left)
 
 

@@ -109,7 +109,7 @@ async def _pass_on(run_id: UUID, outcome: Outcome, runtime: Runtime) -> None:
     if owed is None:
         return
     try:
-        await runtime.together(owed, run_id)
+        await runtime.owed(owed, run_id)
     except (OperationalError, InterfaceError):
         logger.warning("what was owed for a run is left to the sweep", extra={"run_id": str(run_id)}, exc_info=True)
 

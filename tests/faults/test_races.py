@@ -15,7 +15,7 @@ from django.db import connection, connections
 
 from agentcore import SYSTEM, registry
 from agentcore.engine.entry import Commit
-from agentcore.engine.journal import Held, commit_batch
+from agentcore.engine.journal import RowHeld, commit_batch
 from agentcore.engine.write import Order
 from agentcore.events import TextDelta as TextLogged
 from agentcore.failpoints import Marks
@@ -149,7 +149,7 @@ def test_batches_of_two_journals_and_the_web_never_deadlock(
                     for claim in batch
                 ]
                 for outcome in commit_batch(orders):
-                    if not isinstance(outcome, Held):
+                    if not isinstance(outcome, RowHeld):
                         assert not isinstance(outcome, BaseException), outcome
                         written[number] += 1
 

@@ -156,9 +156,8 @@ def test_a_worker_that_could_not_renew_its_lease_breaks_its_model_call_off(
         stack.sweeper()
         stack.worker()
         wait_for(lambda: Run.objects.get(pk=run.pk).attempt == 2, LONG, "another worker to take the run over")
-        assert "let go" not in cut_off.text
+        wait_for(lambda: "let go: lost" in cut_off.text, 10, "the first worker to let go by its own clock")
         proxy.ok()
-        wait_for(lambda: "let go: lost" in cut_off.text, 20, "the first worker to let go, more than a minute early")
     wait_for(lambda: types(run).count("step.started") == 2, LONG, "the second worker's model call")
     assert types(run)[-3:] == ["run.started", "step.reset", "step.started"]
     assert Run.objects.get(pk=run.pk).attempt == 2
