@@ -43,6 +43,7 @@ def terminate_others() -> int:
 def waiting_for_a_lock() -> int:
     """How many sessions wait for another one."""
     with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_clear_snapshot()")  # inside a transaction the first answer would be kept
         cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS} AND wait_event_type = 'Lock'")
         return int(cursor.fetchone()[0])
 
