@@ -99,9 +99,10 @@ class Runtime:
 
     async def app(self, function: Callable[[], T]) -> T:
         """Run the application's blocking code; it may use the ORM."""
+        call = partial(_raising_what_a_future_carries, function)
         if self.inline:
-            return await sync_to_async(function, thread_sensitive=True)()
-        return await self._app.call(function)
+            return await sync_to_async(call, thread_sensitive=True)()
+        return await self._app.call(call)
 
     def drain(self) -> None:
         """Have every run given back at its next step boundary. Call it on the event loop's thread."""
@@ -132,7 +133,9 @@ class Runtime:
 
 
 async def _on(executor: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    call = partial(_leaving_no_dead_connection, function, *args, **kwargs)
+    call: Callable[[], T] = partial(
+        _leaving_no_dead_connection, _raising_what_a_future_carries, function, *args, **kwargs
+    )
     if executor is None:
         return await sync_to_async(call, thread_sensitive=True)()
     return await asyncio.get_running_loop().run_in_executor(executor, call)
@@ -145,6 +148,14 @@ def _leaving_no_dead_connection(function: Callable[..., T], *args: Any, **kwargs
     except (OperationalError, InterfaceError):
         sql.connection().close_if_unusable_or_obsolete()
         raise
+
+
+def _raising_what_a_future_carries(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call it; a future refuses a StopIteration, and whoever awaits it would wait for ever."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("a function raised StopIteration") from error
 
 
 class _App:

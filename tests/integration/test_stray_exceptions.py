@@ -1,0 +1,64 @@
+"""Exceptions of the application's that mean something else to a thread or an event loop: they fail a run, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from agentcore import registry, tool
+from agentcore.engine.runtime import Runtime
+from agentcore.testing import Turn
+from tests.integration.room import driven, fresh, make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _short_registry(settings: Any) -> Iterator[None]:
+    settings.AGENTCORE = {**settings.AGENTCORE, "TOOL_TIMEOUT": 3}
+    with registry.isolated():
+        yield
+
+
+def stops(*args: Any) -> Any:
+    """Forget the default of a next()."""
+    return next(iter(()))
+
+
+@pytest.mark.parametrize("options", [{"inline": True}, {"alone": True}, {"alone": False}], ids=str)
+@pytest.mark.parametrize("where", ["app", "db", "read"])
+def test_a_stop_iteration_reaches_whoever_waits_for_the_thread(where: str, options: dict[str, bool]) -> None:
+    async def ask() -> None:
+        runtime = Runtime("worker", **options)
+        try:
+            await asyncio.wait_for(getattr(runtime, where)(stops), 3)
+        finally:
+            await runtime.aclose()
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"context": [stops]}, "context_failed"),
+        ({"instructions": stops}, "context_failed"),
+        ({}, "needs_approval_failed"),
+    ],
+    ids=["loader", "instructions", "needs_approval"],
+)
+def test_a_stop_iteration_of_the_application_fails_the_run_at_once(options: dict[str, Any], code: str) -> None:
+    @tool(needs_approval=stops)
+    def act() -> str:
+        """Act."""
+        return "done"
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act], **options).send()
+    with driven(run):
+        pass
+    assert (fresh(run).status, fresh(run).error_code) == ("failed", code)
+    assert "RuntimeError" in fresh(run).error_message
