@@ -57,14 +57,18 @@ class Drive:
         with self.watch:
             try:
                 return await self._steps(await self._claimed())
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
                 task = asyncio.current_task()
-                if self.watch.reason is None or task is None:
+                if self.watch.reason is not None and task is not None:
+                    task.uncancel()
+                    reason: BaseException = self.watch.reason
+                elif task is None or task.cancelling():
                     self.watch.stop()
                     await asyncio.shield(self._hand_over())
                     raise
-                task.uncancel()
-                reason: BaseException = self.watch.reason
+                else:  # code of the application's let one out: handed over, the run would meet it again, for ever
+                    reason = RuntimeError("a CancelledError was raised, but nobody cancelled the run")
+                    reason.__cause__ = error
             except (CancelRequested, Exception) as error:
                 reason = error
             self.watch.stop()

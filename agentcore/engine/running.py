@@ -112,7 +112,9 @@ async def _look_up(work: Work, check: Callable[..., Any]) -> Outcome | None:
         async with asyncio.timeout(work.seconds):
             value = await work.invoke(lambda: check(arguments, ctx), is_async=inspect.iscoroutinefunction(check))
             return None if value is None else Outcome(ToolCallStatus.SUCCEEDED, value)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        if _is_being_ended(error):
+            raise
         logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
         return _broken_off(work, f"Whether it took effect could not be checked ({type(error).__name__}).")
 
@@ -163,9 +165,8 @@ class RunningCall:
         except (ToolFailed, ModelRetry) as error:
             return Outcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-                raise  # the run is being ended; otherwise the body was cancelled by a library of its own
+            if _is_being_ended(error):
+                raise
             if limit.expired():
                 return _broken_off(work, f"The tool did not end within {work.seconds:g} seconds.")
             return self._raised(error)
@@ -198,6 +199,12 @@ def _broken_off(work: Work, error: str) -> Outcome:
     if work.tool.effect is EffectKind.PURE:
         return Outcome(ToolCallStatus.FAILED, error=error)
     return Outcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
+
+
+def _is_being_ended(error: BaseException) -> bool:
+    """Whether the call is cancelled because its run is being ended, and not by a library of the application's own."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _about(work: Work, action: str) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agentcore import registry, tool
+from agentcore import Checkable, registry, tool
 from agentcore.engine.runtime import Runtime
 from agentcore.testing import Turn
-from tests.integration.room import driven, fresh, make
+from tests.integration.room import assert_ended_once, driven, fresh, make, types
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,3 +62,41 @@ def test_a_stop_iteration_of_the_application_fails_the_run_at_once(options: dict
         pass
     assert (fresh(run).status, fresh(run).error_code) == ("failed", code)
     assert "RuntimeError" in fresh(run).error_message
+
+
+async def leaks_a_cancel(*args: Any) -> Any:
+    """Await a task of its own that a library has cancelled."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"context": [leaks_a_cancel]}, {"instructions": leaks_a_cancel}, {}],
+    ids=["loader", "instructions", "needs_approval"],
+)
+def test_a_cancel_that_the_application_lets_out_fails_the_run_and_is_no_drain(options: dict[str, Any]) -> None:
+    @tool(needs_approval=leaks_a_cancel)
+    def act() -> str:
+        """Act."""
+        return "done"
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act], **options).send()
+    with driven(run):
+        pass
+    assert_ended_once(run, "failed")
+    assert fresh(run).error_code == "internal_error"
+    assert "run.released" not in types(run)
+
+
+def test_a_check_that_lets_a_cancel_out_tells_nothing() -> None:
+    @tool(effect=Checkable(leaks_a_cancel))
+    async def act() -> str:
+        """Act."""
+        raise ConnectionError("reset")
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="ok")], [act]).send()
+    with driven(run):
+        pass
+    assert fresh(run).status == "waiting"
+    call = run.tool_calls.get()
+    assert (call.status, "could not be checked (CancelledError)" in call.error) == ("effect_unverified", True)
