@@ -34,6 +34,7 @@ class Outcome:
     status: ToolCallStatus
     result: Any = None
     error: str = ""
+    began: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,28 @@ class BrokeOff(Exception):
     """A body raised what no loop or future can carry: it would end the worker, or be lost. The cause says what."""
 
 
+class ThreadedBody:
+    """A sync body on its way through a thread of the application's, which cannot be stopped once it has it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._begun = self._withdrawn = False
+
+    def __call__(self) -> Any:
+        with self._lock:
+            if self._withdrawn:
+                return None
+            self._begun = True
+        return self._function()
+
+    def withdraw(self) -> bool:
+        """Keep it from beginning; returns whether it had not begun."""
+        with self._lock:
+            self._withdrawn = True
+            return not self._begun
+
+
 def _contained(function: Callable[[], Any]) -> Any:
     try:
         return function()
@@ -94,7 +117,10 @@ async def execute(work: Work) -> Outcome:
         unknown = outcome.status is ToolCallStatus.EFFECT_UNVERIFIED
         if outcome.status is ToolCallStatus.SUCCEEDED or (unknown and work.tool.effect is not EffectKind.IDEMPOTENT):
             break
-        outcome = await _once(work)
+        repeated = await _once(work)
+        if unknown and not repeated.began:
+            break  # what is not known of an earlier attempt stays so
+        outcome = repeated
     return outcome
 
 
@@ -133,6 +159,7 @@ class RunningCall:
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
         self._progress: list[asyncio.Task[None]] = []
+        self._threaded: ThreadedBody | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -156,6 +183,8 @@ class RunningCall:
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
             return _broken_off(work, fault) if work.call.tries > 1 else Outcome(ToolCallStatus.FAILED, error=fault)
+        if not work.tool.is_async:
+            body = self._threaded = ThreadedBody(body)
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
@@ -168,11 +197,17 @@ class RunningCall:
             if _is_being_ended(error):
                 raise
             if limit.expired():
+                if self._withdrawn():
+                    return _not_begun(work)
                 return _broken_off(work, f"The tool did not end within {work.seconds:g} seconds.")
             return self._raised(error)
         finally:
+            self._withdrawn()
             self._stopped.set()
             await asyncio.gather(*self._progress, return_exceptions=True)
+
+    def _withdrawn(self) -> bool:
+        return self._threaded is not None and self._threaded.withdraw()
 
     def _raised(self, error: BaseException) -> Outcome:
         if isinstance(error, BrokeOff) and error.__cause__ is not None:
@@ -192,6 +227,12 @@ class RunningCall:
             return  # the attempt has its outcome; a thread that could not be stopped says no more
         entry = Commit(events=[events.ToolProgress(self.call_id, value)])
         self._progress.append(self._loop.create_task(self._work.commit(entry)))  # type: ignore[arg-type]
+
+
+def _not_begun(work: Work) -> Outcome:
+    """A body that no thread was free for has done nothing; an earlier try, of an attempt that was interrupted, may."""
+    error = f"The tool did not start within {work.seconds:g} seconds: the worker had no thread free for it."
+    return _broken_off(work, error) if work.call.tries > 1 else Outcome(ToolCallStatus.FAILED, error=error, began=False)
 
 
 def _broken_off(work: Work, error: str) -> Outcome:
