@@ -82,7 +82,8 @@ class Drive:
         self.staged.add(_begun(claim), point="after_claim")
         if not state.left_open:
             return state
-        left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST)
+        still_runs = self.runtime.still_runs
+        left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
         if left is None:
             return state
         await self.staged.commit(left)
@@ -147,8 +148,9 @@ class Drive:
         if not self.staged.claimed:
             return
         await self.staged.commit()
-        left = await self.runtime.read(takeover.left_open, self.claim.run_id, self.claim.attempt, DRAINED)
-        released = suspend.released(self.claim, DRAINED, suspect=self.suspect)
+        claim, still_runs = self.claim, self.runtime.still_runs
+        left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, DRAINED, still_runs)
+        released = suspend.released(claim, DRAINED, suspect=self.suspect)
         try:
             await self.staged.commit(*([left] if left else []), released)
         except CancelRequested:

@@ -23,6 +23,7 @@ from ..tools import EffectKind, Tool
 from .entry import Commit
 from .runtime import Runtime
 from .takeover import UNVERIFIED
+from .threaded import BrokeOff, ThreadedBody, contained
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -59,45 +60,12 @@ class Work:
         """
         limit = get_settings().result_limit
         if not is_async:
-            return await self.runtime.app(lambda: _contained(lambda: foreign.bounded(function(), limit)))
+            return await self.runtime.app(lambda: contained(lambda: foreign.bounded(function(), limit)))
         try:
             value = function()
             return foreign.bounded(await value if inspect.isawaitable(value) else value, limit)
         except SystemExit as error:
             raise BrokeOff from error
-
-
-class BrokeOff(Exception):
-    """A body raised what no loop or future can carry: it would end the worker, or be lost. The cause says what."""
-
-
-class ThreadedBody:
-    """A sync body on its way through a thread of the application's, which cannot be stopped once it has it."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self._function = function
-        self._lock = threading.Lock()
-        self._begun = self._withdrawn = False
-
-    def __call__(self) -> Any:
-        with self._lock:
-            if self._withdrawn:
-                return None
-            self._begun = True
-        return self._function()
-
-    def withdraw(self) -> bool:
-        """Keep it from beginning; returns whether it had not begun."""
-        with self._lock:
-            self._withdrawn = True
-            return not self._begun
-
-
-def _contained(function: Callable[[], Any]) -> Any:
-    try:
-        return function()
-    except (SystemExit, StopIteration) as error:
-        raise BrokeOff from error
 
 
 NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
@@ -107,6 +75,7 @@ async def execute(work: Work) -> Outcome:
     """Run the body, again if its `retries` say so; never raises for what a tool does.
 
     Before a `Checkable` is repeated, and after it broke off, its check tells whether it happened.
+    While its body still runs in a thread, only a check that finds it done says anything.
     """
     if work.call.tries > 1 and work.tool.check is not None:
         happened = await _look_up(work, work.tool.check)
@@ -125,10 +94,15 @@ async def execute(work: Work) -> Outcome:
 
 
 async def _once(work: Work) -> Outcome:
-    outcome = await RunningCall(work).run_body()
+    attempt = RunningCall(work)
+    outcome = await attempt.run_body()
     if outcome.status is not ToolCallStatus.EFFECT_UNVERIFIED or work.tool.check is None:
         return outcome
-    return await _look_up(work, work.tool.check) or Outcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED)
+    unsettled = attempt.still_runs  # before the check, for what ends meanwhile may have come too late for it
+    happened = await _look_up(work, work.tool.check)
+    if happened is not None:
+        return happened
+    return outcome if unsettled else Outcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED)
 
 
 async def _look_up(work: Work, check: Callable[..., Any]) -> Outcome | None:
@@ -165,6 +139,11 @@ class RunningCall:
     def cancelled(self) -> bool:
         """Whether this attempt is being ended; a long tool looks now and then, and stops."""
         return self._stopped.is_set()
+
+    @property
+    def still_runs(self) -> bool:
+        """Whether a thread is still busy with its body, though nobody waits for it."""
+        return self._threaded is not None and self._threaded.runs
 
     def progress(self, value: Any) -> None:
         """Show `value` (JSON data) to whoever watches the run; may be called from any thread."""
@@ -204,6 +183,8 @@ class RunningCall:
         finally:
             self._withdrawn()
             self._stopped.set()
+            if self.still_runs:
+                work.runtime.leave_running(work.call.pk, lambda: self.still_runs)
             await asyncio.gather(*self._progress, return_exceptions=True)
 
     def _withdrawn(self) -> bool:

@@ -65,6 +65,7 @@ class Runtime:
         self.heartbeat = Heartbeat(self.journal, self.read)
         self.driving: set[UUID] = set()
         self._gatherings: dict[Any, Gathering[Any, Any]] = {}
+        self._left_running: dict[UUID, Callable[[], bool]] = {}
         self._drained = asyncio.Event()
         self._app = _App()
         self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
@@ -116,6 +117,16 @@ class Runtime:
                 await self._drained.wait()
         except TimeoutError:
             return
+
+    def leave_running(self, call: UUID, still_runs: Callable[[], bool]) -> None:
+        """Note that nobody waits for a call's thread any more, though it runs on."""
+        known = self._left_running.items()
+        self._left_running = {**{key: runs for key, runs in known if runs()}, call: still_runs}
+
+    def still_runs(self, call: UUID) -> bool:
+        """Whether a thread that nobody waits for is still busy with a call."""
+        runs = self._left_running.get(call)
+        return runs is not None and runs()
 
     def stuck_threads(self) -> int:
         """Return how many threads of the application run on though nobody waits for them any more."""

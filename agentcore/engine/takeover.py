@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from .. import events, jsontext
@@ -15,17 +15,22 @@ from .entry import Commit, Move, combined
 UNVERIFIED = "The call was interrupted; nobody knows yet whether it took effect. Do not repeat it."
 
 
-def left_open(run_id: UUID, attempt: int, code: str) -> Commit | None:
-    """Return the entry that settles a run's open step and running calls, read from its rows; None where none is."""
-    entries = list(_settled(run_id, attempt, code))
+def left_open(
+    run_id: UUID, attempt: int, code: str, still_runs: Callable[[UUID], bool] = lambda call: False
+) -> Commit | None:
+    """Return the entry that settles a run's open step and running calls, read from its rows; None where none is.
+
+    `still_runs` tells of a call whether a thread of this process is still busy with it.
+    """
+    entries = list(_settled(run_id, attempt, code, still_runs))
     return combined(entries) if entries else None
 
 
-def _settled(run_id: UUID, attempt: int, code: str) -> Iterator[Commit]:
+def _settled(run_id: UUID, attempt: int, code: str, still_runs: Callable[[UUID], bool]) -> Iterator[Commit]:
     for step in Step.objects.filter(run_id=run_id, status=StepStatus.STARTED):
         yield abandon(step, attempt, code)
     for call in ToolCall.objects.filter(run_id=run_id, status=ToolCallStatus.RUNNING).order_by("position"):
-        yield interrupted(call)
+        yield interrupted(call, still_runs=still_runs(call.pk))
 
 
 def abandon(step: Step, attempt: int, code: str, message: str = "") -> Commit:
@@ -40,13 +45,14 @@ def abandon(step: Step, attempt: int, code: str, message: str = "") -> Commit:
     return Commit(events=reset, moves=[Move(step, StepStatus.STARTED, values)])
 
 
-def interrupted(call: ToolCall) -> Commit:
+def interrupted(call: ToolCall, *, still_runs: bool = False) -> Commit:
     """Return the entry for a call whose outcome nobody saw.
 
     What may be repeated goes back to pending, under the same key. An unsafe call
     may have happened: it is neither repeated nor called failed; a person decides.
+    So does one for a checkable call that `still_runs`: its check cannot see yet what it is about to do.
     """
-    if call.effect == EffectKind.UNSAFE:
+    if call.effect == EffectKind.UNSAFE or (call.effect == EffectKind.CHECKABLE and still_runs):
         return unverified(call, UNVERIFIED)
     return Commit(moves=[Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})])
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from agentcore import registry, tool
+from agentcore import Checkable, ToolContext, registry, tool
 from agentcore.engine import runtime
+from agentcore.engine.runtime import Runtime
+from agentcore.services import execution
 from agentcore.testing import Turn
-from tests.integration.room import driven, fresh, make
+from agentcore.tools import Tool
+from tests.integration.room import driven, fresh, make, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,3 +79,70 @@ def test_a_repetition_that_did_not_start_does_not_hide_that_the_first_may_have_h
         pass
     call = run.tool_calls.get()
     assert call.status == "effect_unverified" and "did not end" in call.error
+
+
+@dataclass
+class Shop:
+    """Where a tool buys something, slowly; its check tells whether it has."""
+
+    bought: list[int] = field(default_factory=list)
+    entered: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+
+    def check(self, arguments: Any, ctx: ToolContext) -> str | None:
+        """Look into the books."""
+        return "bought" if self.bought else None
+
+    def tool(self, **options: Any) -> Tool:
+        """The tool, whose body buys when `go_on` lets it."""
+
+        @tool(effect=Checkable(self.check), **options)
+        def buy() -> str:
+            """Buy."""
+            self.entered.set()
+            self.go_on.wait(20)
+            self.bought.append(1)
+            self.left.set()
+            return "bought"
+
+        return buy
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    """A shop that lets everybody go on when the test is over."""
+    made = Shop()
+    yield made
+    made.go_on.set()
+
+
+def test_a_check_is_not_believed_that_nothing_happened_while_the_body_still_runs(shop: Shop) -> None:
+    run = make([Turn(calls=[("buy", {})]), Turn(text="ok")], [shop.tool(timeout=0.3, retries=3)]).send()
+    with driven(run):
+        pass
+    shop.go_on.set()
+    assert shop.left.wait(10)
+    call = run.tool_calls.get()
+    assert call.status == "effect_unverified" and "did not end" in call.error
+    assert (fresh(run).status, shop.bought) == ("waiting", [1])
+
+
+def test_a_body_that_still_runs_when_its_run_is_handed_over_does_not_run_again_beside_itself(shop: Shop) -> None:
+    run = make([Turn(calls=[("buy", {})]), Turn(text="ok")], [shop.tool()]).send()
+
+    async def hand_over() -> None:
+        runtime = Runtime("worker", alone=False)
+        driving = asyncio.create_task(execution.adrive(run.pk, runtime))
+        await asyncio.to_thread(shop.entered.wait, 10)
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+        await runtime.aclose()
+
+    race(lambda: asyncio.run(hand_over()))
+    assert (fresh(run).status, run.tool_calls.get().status) == ("pending", "effect_unverified")
+    with driven(run):
+        pass
+    shop.go_on.set()
+    assert shop.left.wait(10)
+    assert (fresh(run).status, shop.bought) == ("waiting", [1])

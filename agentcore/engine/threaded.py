@@ -1,0 +1,49 @@
+"""A tool's body in a thread: what it raises must not end the worker, and it cannot be stopped once it has begun."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class BrokeOff(Exception):
+    """A body raised what no loop or future can carry: it would end the worker, or be lost. The cause says what."""
+
+
+def contained(function: Callable[[], Any]) -> Any:
+    """Call it; raises `BrokeOff` where it raises what must not leave its thread."""
+    try:
+        return function()
+    except (SystemExit, StopIteration) as error:
+        raise BrokeOff from error
+
+
+class ThreadedBody:
+    """A sync body on its way through a thread of the application's, which cannot be stopped once it has it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._begun = self._withdrawn = self._ended = False
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has begun and not ended: what it does may still be to come."""
+        return self._begun and not self._ended
+
+    def __call__(self) -> Any:
+        with self._lock:
+            if self._withdrawn:
+                return None
+            self._begun = True
+        try:
+            return self._function()
+        finally:
+            self._ended = True
+
+    def withdraw(self) -> bool:
+        """Keep it from beginning; returns whether it had not begun."""
+        with self._lock:
+            self._withdrawn = True
+            return not self._begun
