@@ -132,7 +132,7 @@ def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
         [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone) for item, _ in takes],
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
-        "available_at = NULL, dispatched_at = NULL, dispatch_count = 0",
+        "available_at = NULL, version_missing_since = NULL, dispatched_at = NULL, dispatch_count = 0",
         [settings.lease_seconds],
         f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq AND ("
         f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
@@ -269,7 +269,7 @@ def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, An
     check_move(held.status, target)
     columns = dict(values)
     if target is not held.status:
-        columns["lease_expires_at"] = columns["available_at"] = None
+        columns["lease_expires_at"] = columns["available_at"] = columns["version_missing_since"] = None
         columns["finished_at"] = Later(0) if target.terminal else None
     assignments = ["next_seq = next_seq + %s", "next_step_order = next_step_order + %s"]
     bound: list[Any] = [records, messages]

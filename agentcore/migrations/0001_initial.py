@@ -69,6 +69,7 @@ class Migration(migrations.Migration):
                 ('alone', models.BooleanField(default=False, verbose_name='driven alone')),
                 ('poisoned_at', models.DateTimeField(blank=True, null=True, verbose_name='poisoned at')),
                 ('available_at', models.DateTimeField(blank=True, null=True, verbose_name='available at')),
+                ('version_missing_since', models.DateTimeField(blank=True, null=True, verbose_name='version missing since')),
                 ('dispatched_at', models.DateTimeField(blank=True, null=True, verbose_name='dispatched at')),
                 ('dispatch_count', models.PositiveSmallIntegerField(default=0)),
                 ('cancel_requested_at', models.DateTimeField(blank=True, null=True, verbose_name='cancel requested at')),

@@ -172,6 +172,8 @@ class Run(models.Model):
     alone = models.BooleanField(_("driven alone"), default=False)
     poisoned_at = models.DateTimeField(_("poisoned at"), null=True, blank=True)
     available_at = models.DateTimeField(_("available at"), null=True, blank=True)
+    # Since when every worker that looked at it had another version of its agent; a claim clears it.
+    version_missing_since = models.DateTimeField(_("version missing since"), null=True, blank=True)
     dispatched_at = models.DateTimeField(_("dispatched at"), null=True, blank=True)
     dispatch_count = models.PositiveSmallIntegerField(default=0)
     cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True, blank=True)

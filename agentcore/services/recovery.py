@@ -60,7 +60,8 @@ def _recover(run_id: UUID) -> Recovered:
             return Recovered(0, 0, 0)
         run = Run.objects.get(pk=run_id)
         # A worker that survived holds an attempt which the next claim would otherwise give out again.
-        entry = Commit(run={"attempt": run.attempt + JUMP, "dispatched_at": None, "dispatch_count": 0})
+        since_the_backup = {"dispatched_at": None, "dispatch_count": 0, "version_missing_since": None}
+        entry = Commit(run={"attempt": run.attempt + JUMP, **since_the_backup})
         calls: list[ToolCall] = []
         if held.status is RunStatus.RUNNING:
             calls = list(run.tool_calls.filter(status=ToolCallStatus.RUNNING).order_by("position"))

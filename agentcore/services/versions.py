@@ -14,7 +14,6 @@ from ..engine import claim as claims
 from ..engine import ending, write
 from ..models import Run
 from ..states import RunStatus
-from ..streams.models import Record
 from . import runs
 
 logger = logging.getLogger("agentcore.engine")
@@ -31,8 +30,8 @@ def defer(run_id: UUID) -> str:
     """Put off a run that this process may not drive; ends it where no worker could for `VERSION_SECONDS`.
 
     No attempt is burned, and nothing is logged. The delay grows with the time nobody
-    has had the version, which is counted from the run's last event. Returns what was
-    done: deferred, ended, or nothing.
+    has had the version, which is counted from the first time the run was put off: it may
+    have waited long before for its turn. Returns what was done: deferred, ended, or nothing.
     """
     with transaction.atomic():
         held = claims.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
@@ -42,17 +41,17 @@ def defer(run_id: UUID) -> str:
         lapsed = run.lease_expires_at is not None and run.lease_expires_at < held.now
         if held.status is RunStatus.RUNNING and not lapsed:
             return "nothing"
-        last = Record.objects.filter(stream=run.stream_id, seq=run.next_seq - 1).values_list("created_at", flat=True)
-        waited = (held.now - (last.first() or run.created_at)).total_seconds()
+        since = run.version_missing_since or held.now
+        waited = (held.now - since).total_seconds()
         if waited > get_settings().version_seconds:
             code = "agent_version_missing"
             write.record(held, ending.end(held, run, RunStatus.FAILED, code=code, message=NOBODY_HAS_IT))
             done = "ended"
         else:
             delay = min(max(waited, FIRST_DELAY), LONGEST_DELAY) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-            if held.status is RunStatus.PENDING:
-                # A lapsed one has no due time: the sweep's next hint finds it.
-                Run.objects.filter(pk=run_id).update(available_at=held.now + timedelta(seconds=delay))
+            # A lapsed one has no due time: the sweep's next hint finds it.
+            due = held.now + timedelta(seconds=delay) if held.status is RunStatus.PENDING else None
+            Run.objects.filter(pk=run_id).update(version_missing_since=since, available_at=due)
             done = "deferred"
     if done == "ended":
         runs.dispatch_next(run_id)

@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, registry
 from agentcore.models import Run
-from agentcore.services import execution
+from agentcore.services import execution, runs
 from agentcore.services.sweep import sweep
 from agentcore.streams.models import Record
 from agentcore.testing import ScriptedModel, Turn
-from tests.integration.room import assert_ended_once, fresh, lapse, log
+from tests.integration.room import assert_ended_once, claim, fresh, lapse, log
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:O4")]
 
@@ -30,6 +30,14 @@ def release(version: str, **options: Any) -> Agent:
     """Another release's processes: the agent in another version."""
     registry._agents.clear()
     return Agent(name="test", version=version, model=ScriptedModel([Turn(text="Hello")]), **options)
+
+
+def put_off_two_hours_ago(run: Run) -> None:
+    """What time does to a run that was put off once."""
+    long_ago = timezone.now() - timedelta(hours=2)
+    Run.objects.filter(pk=run.pk, version_missing_since__isnull=False).update(version_missing_since=long_ago)
+    Run.objects.filter(pk=run.pk, status="pending").update(available_at=long_ago)
+    assert fresh(run).version_missing_since == long_ago
 
 
 def sent(agent: Agent) -> Run:
@@ -65,14 +73,39 @@ def test_a_run_whose_agent_is_not_there_is_put_off_too() -> None:
     assert (fresh(run).status, fresh(run).attempt) == ("pending", 0)
 
 
+def test_a_run_that_waited_long_for_its_turn_is_put_off_and_not_ended_at_the_first_look() -> None:
+    run = sent(release("1", on_version="strict"))
+    long_ago = timezone.now() - timedelta(hours=2)
+    Record.objects.filter(stream=run.stream_id).update(created_at=long_ago)
+    Run.objects.update(created_at=long_ago)
+    release("2", on_version="strict")
+    assert execution.drive(run.pk) == "other_version"
+    assert fresh(run).status == "pending"
+
+
+@pytest.mark.parametrize("claimed", [True, False], ids=["claimed", "resumed by a person"])
+def test_what_goes_on_meanwhile_gives_the_run_its_whole_time_again(claimed: bool) -> None:
+    run = sent(release("1", on_version="strict"))
+    release("2", on_version="strict")
+    execution.drive(run.pk)
+    put_off_two_hours_ago(run)
+    if claimed:
+        assert claim(run.pk) is not None
+    else:
+        Run.objects.filter(pk=run.pk).update(status="waiting", poisoned_at=timezone.now())
+        runs.resume(fresh(run), user=SYSTEM)
+    assert fresh(run).version_missing_since is None
+
+
 @pytest.mark.parametrize("driven_before", [False, True])
 def test_a_run_whose_version_nobody_has_in_time_fails_and_says_so(driven_before: bool) -> None:
     run = sent(release("1", on_version="strict"))
     if driven_before:
         Run.objects.filter(pk=run.pk).update(status="running", attempt=1, lease_expires_at=timezone.now())
         lapse(run)
-    Record.objects.filter(stream=run.stream_id).update(created_at=timezone.now() - timedelta(hours=2))
     release("2", on_version="strict")
+    assert execution.drive(run.pk) == "other_version"
+    put_off_two_hours_ago(run)
     assert execution.drive(run.pk) == "other_version"
     assert_ended_once(run, "failed")
     assert fresh(run).error_code == "agent_version_missing"
