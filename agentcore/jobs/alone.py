@@ -62,8 +62,9 @@ class Drain:
             self._begin = None
 
     def _on_signal(self, number: int, frame: Any) -> None:
-        self._asked = True
-        if self._begin is not None:
+        first, self._asked = not self._asked, True
+        # Only once: its grace would end a second time, in the middle of the handing over.
+        if first and self._begin is not None:
             self._begin()
 
 

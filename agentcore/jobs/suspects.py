@@ -18,11 +18,13 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from uuid import UUID
 
+from ..conf import get_settings
 from .lone import drive_alone
 
 logger = logging.getLogger("agentcore.jobs")
 
 LAST_SECONDS = 5.0
+AGAIN_SECONDS = 1.0
 SERVER = "agentcore.jobs.lone_server"
 
 
@@ -32,6 +34,8 @@ class Suspects:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._processes: set[ForkServerProcess] = set()
+        self._told: set[ForkServerProcess] = set()
+        self._draining = False
 
     def prepare(self) -> None:
         """Start the server, which loads the project meanwhile."""
@@ -48,40 +52,59 @@ class Suspects:
                 os.environ["PYTHONPATH"] = before
 
     async def drive(self, run_id: UUID) -> None:
-        """Drive a run in a process of its own, until it lets go; cancelled, the process gets seconds to hand over."""
+        """Drive a run in a process of its own, until it lets go; cancelled, the process gets time to hand over."""
         process = self._context.Process(target=drive_alone, args=(str(run_id),), name=f"run {run_id}")
         self._processes.add(process)
+        # In a thread: the first one waits for the server to have loaded the project.
+        starting = asyncio.ensure_future(asyncio.to_thread(process.start))
         try:
-            # In a thread: the first one waits for the server to have loaded the project.
-            await asyncio.shield(asyncio.ensure_future(asyncio.to_thread(process.start)))
+            await asyncio.shield(starting)
             about = {"run_id": str(run_id), "action": "driven_alone"}
             logger.info("a suspect run, driven alone by process %d", process.pid, extra=about)
-            await self._until_the_end_of(process)
+            if self._draining:
+                self._tell(process)
+            await self._end_of(process)
             if process.exitcode:
                 logger.warning("process %d ended with status %s", process.pid, process.exitcode, extra=about)
+        except asyncio.CancelledError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(get_settings().drain_seconds + LAST_SECONDS):
+                    await asyncio.shield(starting)
+                    self._tell(process)
+                    await self._end_of(process)
+            raise
         finally:
             self._processes.discard(process)
-            _end(process)
+            self._told.discard(process)
+            # Done already, but where it was cancelled again while it was being started.
+            starting.add_done_callback(lambda _: _end(process))
 
-    async def _until_the_end_of(self, process: ForkServerProcess) -> None:
+    def drain(self) -> None:
+        """Have every process give its run back at its next step boundary, also one that is still being started."""
+        self._draining = True
+        for process in self._processes:
+            self._tell(process)
+
+    def _tell(self, process: ForkServerProcess) -> None:
+        """Send the signal that drains a process; once told, it is told again until it ends."""
+        self._told.add(process)
+        if process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
+
+    async def _end_of(self, process: ForkServerProcess) -> None:
+        """Wait for a process to end."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         loop.add_reader(process.sentinel, ended.set)
         try:
-            await ended.wait()
-        except asyncio.CancelledError:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), LAST_SECONDS)
-            raise
+            while not ended.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(ended.wait(), AGAIN_SECONDS)
+                if process in self._told and not ended.is_set():
+                    self._tell(process)  # Python forgets a signal that comes while the process is forked
         finally:
             loop.remove_reader(process.sentinel)
-
-    def drain(self) -> None:
-        """Have every process give its run back at its next step boundary."""
-        for process in self._processes:
-            if process.pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End every process, and what it has started, at once."""

@@ -89,6 +89,30 @@ def test_a_signal_that_comes_before_the_drive_has_begun_is_not_forgotten(
     assert engine.drained.is_set() and not engine.cancelled
 
 
+@pytest.mark.covers("fault:O1")
+def test_a_second_signal_does_not_break_the_handing_over_off(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_over: list[bool] = []
+
+    async def slowly(run_id: UUID, runtime: Any = None) -> str:
+        engine.began.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.5)
+            handed_over.append(True)
+            raise
+        return alone.Outcome.ENDED
+
+    monkeypatch.setattr(execution, "adrive", slowly)
+    first = signal_once(engine)
+    second = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    second.start()
+    assert alone.drive(uuid4()) == "released"
+    first.join()
+    second.join()
+    assert handed_over == [True]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_command_drives_a_run_and_says_how_far_it_came(thread: Thread, capsys: pytest.CaptureFixture[str]) -> None:
     run = agents.echo.runs.send(thread, "Hi", user=thread.owner)
