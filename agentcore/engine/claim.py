@@ -263,6 +263,14 @@ def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:
     return {run_id: held for run_id, held in found if held is not None}
 
 
+def wait_no_longer_than(milliseconds: int) -> None:
+    """Have the caller's transaction fail, as by a conflict, rather than wait longer for a row that somebody holds."""
+    connection = sql.connection()
+    if connection.vendor == "postgresql":  # SQLite has no rows to hold, and a time limit of its own
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
+
+
 def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, Any]) -> Allocation:
     """Allocate positions and set columns of a run whose row is held."""
     target = RunStatus(values.get("status", held.status))

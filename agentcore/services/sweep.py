@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from ..engine import claim as claims
 from ..engine import ending, write
 from ..engine.entry import Commit
 from ..models import Approval, Run, SweepLease
+from ..outage import is_conflict
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
 from . import approvals, runs
@@ -27,6 +29,8 @@ from . import approvals, runs
 logger = logging.getLogger("agentcore.sweep")
 
 BATCH = 200
+# A row is held for milliseconds, or by a process that hangs; then it is the next pass's.
+PATIENCE_MS = 200
 NOBODY_ANSWERED = (
     "A call of this run may have taken effect, and nobody said in time whether it did. Find out and answer it; "
     "then the run can be retried."
@@ -57,7 +61,7 @@ class SweepReport:
 def sweep() -> SweepReport:
     """Run one pass: expire approvals, end or park what nobody may drive on, resume forgotten ones, send due hints.
 
-    A row that cannot be dealt with is logged and left; the others get their turn.
+    A row that cannot be dealt with, or that somebody holds, is logged and left; the others get their turn.
     """
     now = _db_now()
     counts = dict.fromkeys((field.name for field in fields(SweepReport)), 0)
@@ -117,15 +121,30 @@ def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
     """Deal with one row, and count under the name of what was done to it; one that defies it is logged."""
     try:
         done = act()
-    except Exception:
+    except Exception as error:
+        if is_conflict(error):
+            logger.info(
+                "somebody holds the row; the next pass looks again",
+                extra={"run_id": str(run_id), "action": "sweep_held"},
+            )
+            return
         logger.exception("a row was left as it is", extra={"run_id": str(run_id), "action": "sweep_failed"})
         return
     if done:
         counts[done] += 1
 
 
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Open a transaction that does not wait long for a row: one that is held must not stop every sweeper."""
+    with transaction.atomic():
+        claims.wait_no_longer_than(PATIENCE_MS)
+        yield
+
+
 def _expire(approval_id: UUID) -> str:
-    return "expired" if approvals.expire(approval_id) else ""
+    with _impatient():
+        return "expired" if approvals.expire(approval_id) else ""
 
 
 def _settle(run: Run) -> str:
@@ -150,17 +169,19 @@ def _hint(run: Run) -> int:
     mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count)
     # What was sent before this lease ran out was about something else, and is no reason to be patient from now on.
     afresh = run.hint_is_stale and run.dispatch_count > 1
-    claimed = mine.update(dispatched_at=DbNow(), dispatch_count=1 if afresh else F("dispatch_count") + 1)
+    with _impatient():
+        claimed = mine.update(dispatched_at=DbNow(), dispatch_count=1 if afresh else F("dispatch_count") + 1)
     if claimed and not dispatch.enqueue(run.pk):
         # Nothing is outstanding, so the next pass may try again at once.
-        Run.objects.filter(pk=run.pk).update(dispatched_at=None, dispatch_count=0)
+        with _impatient():
+            Run.objects.filter(pk=run.pk).update(dispatched_at=None, dispatch_count=0)
         return 0
     return claimed
 
 
 def _park(run_id: UUID) -> int:
     """Let a run that has cost several workers wait for a person."""
-    with transaction.atomic():
+    with _impatient():
         held = claims.hold(run_id, (RunStatus.RUNNING,))
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
@@ -182,7 +203,7 @@ def _park(run_id: UUID) -> int:
 
 def _resume_or_end(run_id: UUID) -> str:
     """Let a waiting run that waits for nothing go on; end one that nobody has told in time what its calls did."""
-    with transaction.atomic():
+    with _impatient():
         held = claims.hold(run_id, (RunStatus.WAITING,))
         run = Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).first() if held else None
         if held is None or run is None:
@@ -201,5 +222,6 @@ def _resume_or_end(run_id: UUID) -> str:
             runs.hint(run_id)
             done = "resumed"
     if done == "ended":
-        runs.dispatch_next(run_id)
+        with _impatient():
+            runs.dispatch_next(run_id)
     return done
