@@ -17,6 +17,7 @@ from ..context import ContextLoader
 from ..engine.loop import advance
 from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
+from ..exceptions import Conflict
 from ..models import Run
 from ..providers.base import AgentModel
 from ..states import RunStatus
@@ -59,7 +60,8 @@ async def aexecute(
     """Drive a run here, claiming it like any worker; returns it as it stands then.
 
     What is given replaces the agent's own model, context loaders and history length
-    for this drive. A run that is ended, waiting or driven elsewhere is left alone.
+    for this drive. A run that is ended, waiting or driven elsewhere is left alone; raises
+    `Conflict` for a strict run that was started on another version of its agent.
     Other work goes on meanwhile, and no database connection is kept.
     """
     try:
@@ -89,6 +91,11 @@ async def _execute(
 ) -> Run:
     found = await runs.aget(run.pk if isinstance(run, Run) else run, user=user)
     definition = registry.get(found.agent)
+    if found.status in (RunStatus.PENDING, RunStatus.RUNNING) and not definition.takes(found.agent_version):
+        raise Conflict(
+            f"The run was started on version {found.agent_version!r} of {found.agent!r} and goes on with no other; "
+            f"version {definition.version!r} is here. Drive it where its own version is, or retry it on this one."
+        )
     if model is not None:
         definition = replace(definition, model=model)
     if context is not None:

@@ -10,6 +10,7 @@ import pytest
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, registry
+from agentcore.exceptions import Conflict
 from agentcore.models import Run
 from agentcore.services import execution, runs
 from agentcore.services.sweep import sweep
@@ -64,6 +65,18 @@ def test_a_strict_run_is_put_off_by_a_worker_of_another_version_and_burns_no_att
     release("1", on_version="strict")
     assert execution.drive(run.pk) == "ended"
     assert_ended_once(run, "succeeded")
+
+
+def test_execute_refuses_a_strict_run_of_another_version_and_says_which_is_here() -> None:
+    run = sent(release("1", on_version="strict"))
+    release("2", on_version="strict")
+    with pytest.raises(Conflict, match=r"'1'.*'2' is here"):
+        execution.execute(run, user=SYSTEM)
+    assert (fresh(run).status, fresh(run).attempt) == ("pending", 0)
+    release("1", on_version="strict")
+    assert execution.execute(run, user=SYSTEM).status == "succeeded"
+    release("2", on_version="strict")
+    assert execution.execute(run, user=SYSTEM).status == "succeeded", "an ended one is left alone"
 
 
 def test_a_run_whose_agent_is_not_there_is_put_off_too() -> None:
