@@ -107,8 +107,9 @@ def reread(orders: Sequence[Order], given: Mapping[UUID, Allocation]) -> Reread:
 
 
 def _is_written(order: Order, allocation: Allocation, run: Run) -> bool:
-    if order.take is not None:
-        return run.attempt == order.claim.attempt and run.worker == order.take.worker[:100]
+    if order.take is not None and (run.attempt, run.worker) != (order.claim.attempt, order.take.worker[:100]):
+        return False
+    # Of a claim too: two workers may share a name, as containers do, but not the moment at which they claimed.
     payloads = _encode(Written(order.claim, order.entry, allocation))
     # An entry without events says nothing that may not be said twice.
     stored = log.read(order.claim.stream_id, allocation.first_seq - 1, 1) if payloads else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,12 +14,15 @@ from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM, Agent, failpoints, registry, tool
 from agentcore.engine import claim as claims
-from agentcore.engine import write
+from agentcore.engine import snapshot, write
+from agentcore.engine.claim import Claim, Take
 from agentcore.engine.entry import Commit
 from agentcore.engine.runtime import Runtime
-from agentcore.events import TextDelta
+from agentcore.engine.write import Order
+from agentcore.events import RunStarted, TextDelta
 from agentcore.models import Message, Run
 from agentcore.services import events, execution
+from agentcore.states import RunStatus
 from agentcore.streams.models import Stream
 from agentcore.testing import ScriptedModel, Turn
 from tests.integration.room import assert_ended_once, claim, commit, fresh, log, race
@@ -353,3 +357,21 @@ def test_a_commit_under_a_claim_says_what_the_row_gave(sent: list[Run]) -> None:
     given = commit(taken, Commit(events=[TextDelta(1, "a"), TextDelta(1, "b")]))
     assert given.first_seq == before.next_seq and not given.cancel_requested
     assert fresh(sent[0]).next_seq == before.next_seq + 2
+
+
+def test_a_claim_whose_commit_was_lost_is_not_taken_for_that_of_a_worker_of_the_same_name(sent: list[Run]) -> None:
+    def order() -> Order:
+        state = snapshot.load(sent[0].pk)
+        taken = Claim.of(state.run)
+        entry = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
+        return Order(taken, entry, Take(taken, state.run.next_seq, "host:1", alone=False))
+
+    lost, kept = order(), order()
+    with transaction.atomic():
+        given_to_lost = write.write([lost])
+        transaction.set_rollback(True)
+    time.sleep(0.01)  # an event tells its time in milliseconds
+    with transaction.atomic():
+        given_to_kept = write.write([kept])
+    assert write.reread([lost], given_to_lost).written == {}
+    assert write.reread([kept], given_to_kept).written == given_to_kept
