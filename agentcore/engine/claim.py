@@ -229,10 +229,15 @@ def _allocate_all(
 
 def held_by_others(run_ids: Sequence[UUID]) -> set[UUID]:
     """Return which of the runs somebody else has locked at this moment; the others are locked by the caller now."""
-    if not sql.connection().features.has_select_for_update_skip_locked:
-        return set()
-    free = Run.objects.select_for_update(skip_locked=True, no_key=True).filter(pk__in=run_ids)
-    return set(run_ids) - set(free.order_by("pk").values_list("pk", flat=True))
+    connection = sql.connection()
+    free = bulk.execute(
+        connection,
+        f"SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id"
+        f"{dialect.row_lock(connection, 'run', skip_locked=True)}",
+        [bulk.column(connection, Run, "id")],
+        [(run_id,) for run_id in run_ids],
+    )
+    return set(run_ids) - {dialect.id_out(row[0]) for row in free}
 
 
 def ours(claims: Sequence[Claim]) -> dict[UUID, bool]:
