@@ -97,6 +97,7 @@ def test_a_failover_to_a_replica_that_missed_the_last_writes_loses_no_run(
             sweeper = outage_stack.sweeper(REDIS_URL=address.url)
             worker = idle(outage_stack.worker(REDIS_URL=address.url))
             worker.freeze()  # so that the hint is still in the queue when the failover comes
+            wait_for(lambda: redis.info("clients")["blocked_clients"] == 0, LONG, "Redis to give its last wait up")
             standby.replicaof("NO", "ONE")  # from here on it misses what is written
             run = send(agents.careful_bee, make_thread("careful_bee"))
             assert hints_of(run, redis) and not hints_of(run, standby)
