@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from django.utils import timezone
 from agentcore import SYSTEM, Agent
 from agentcore.engine import snapshot, takeover
 from agentcore.engine.claim import Allocation, Claim, Take
-from agentcore.engine.entry import Commit, NotClaimed
-from agentcore.engine.journal import commit_batch
+from agentcore.engine.entry import Commit
+from agentcore.engine.journal import RowHeld, commit_batch
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.write import Order
 from agentcore.events import RunStarted
@@ -105,7 +106,9 @@ def claim(run_id: UUID, worker: str = "worker") -> Claim | None:
     left = takeover.left_open(run_id, taken.attempt, snapshot.WORKER_LOST) if state.lapsed else None
     entry = started.and_then(left) if left else started
     order = Order(taken, entry, Take(taken, state.run.next_seq, worker, alone=True))
-    return None if isinstance(commit_batch([order])[0], NotClaimed) else taken
+    while isinstance(answer := commit_batch([order])[0], RowHeld):
+        time.sleep(0.01)  # as the journal does
+    return taken if isinstance(answer, Allocation) else None
 
 
 def commit(claim: Claim, entry: Commit) -> Allocation:
