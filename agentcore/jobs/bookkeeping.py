@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis
 from redis import asyncio as aredis
 from rq import worker_registration
 from rq.exceptions import NoSuchJobError
@@ -23,11 +22,10 @@ from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
 from .job import AgentcoreJob
+from .redis_client import AWAY
 
 logger = logging.getLogger("agentcore.jobs")
 
-# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
-AWAY = (redis.RedisError, OSError)
 GATHER_SECONDS = 0.05
 PAUSE_SECONDS = 1.0
 MOST_KEPT = 10_000

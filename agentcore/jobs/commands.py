@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from redis import asyncio as aredis
 
-from .bookkeeping import AWAY
+from .redis_client import AWAY
 
 logger = logging.getLogger("agentcore.jobs")
 

@@ -25,12 +25,12 @@ from ..engine.runtime import Runtime, this_worker
 from ..failpoints import afailpoint
 from ..services import execution
 from ..streams import hints
-from .bookkeeping import AWAY, Books
+from .bookkeeping import Books
 from .commands import obey
 from .inbox import Inbox
 from .job import AgentcoreJob, only_ours
 from .maintenance import maintain
-from .redis_client import twin
+from .redis_client import AWAY, twin
 from .suspects import Suspects
 from .sweeper import Sweeper
 from .watchdog import STUCK_STATUS, Watchdog

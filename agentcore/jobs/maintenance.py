@@ -7,7 +7,8 @@ import logging
 
 from rq.worker import BaseWorker
 
-from .bookkeeping import AWAY, PAUSE_SECONDS
+from .bookkeeping import PAUSE_SECONDS
+from .redis_client import AWAY
 
 logger = logging.getLogger("agentcore.jobs")
 

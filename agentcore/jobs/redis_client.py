@@ -1,4 +1,4 @@
-"""An asyncio client of the Redis that a queue's own, synchronous client talks to."""
+"""What it means that Redis is away, and an asyncio client of the one that a queue's own client talks to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from redis import asyncio as aredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
+AWAY = (redis.RedisError, OSError)
 TWINS: dict[type[Any], type[Any]] = {
     redis.Connection: aredis.Connection,
     redis.SSLConnection: aredis.SSLConnection,

@@ -20,11 +20,9 @@ from rq.worker import Worker
 
 from .alone import DRAIN
 from .job import only_ours
+from .redis_client import AWAY
 
 logger = logging.getLogger("agentcore.jobs")
-
-# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
-AWAY = (redis.RedisError, OSError)
 
 
 class AgentcoreWorker(Worker):
