@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -113,33 +114,39 @@ def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
     lease that ran out, unless that was one time too often (see the sweep); and in
     either case not changed since it was read.
     """
-    connection = sql.connection()
-    clock = sql.clock()
+    settings = get_settings()
+    rows = [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone) for item, _ in takes]
+    params = [settings.lease_seconds, settings.poison_after]
+    return _allocate([want for _, want in takes], _taking(sql.alias(), sql.clock()), rows, params)
+
+
+@cache
+def _taking(alias: str, clock: str) -> bulk.Statement:
     ahead = (
         f"SELECT 1 FROM {_RUN} ahead WHERE ahead.thread_id = {_RUN}.thread_id AND ahead.queued "
         f"AND ahead.number < {_RUN}.number AND ahead.status IN ({_LIVE})"
     )
     lost = f"{_RUN}.lost_leases + CASE WHEN {_RUN}.status = 'running' AND {_RUN}.alone THEN 1 ELSE 0 END"
-    settings = get_settings()
-    return _allocate_all(
-        [want for _, want in takes],
+    return _allocating(
+        alias,
+        clock,
         [
-            bulk.column(connection, Run, "attempt"),
+            bulk.column(alias, Run, "attempt"),
             bulk.extra("seen_seq", "bigint"),
-            bulk.column(connection, Run, "worker"),
-            bulk.column(connection, Run, "alone"),
+            bulk.column(alias, Run, "worker"),
+            bulk.column(alias, Run, "alone"),
         ],
-        [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone) for item, _ in takes],
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
         "available_at = NULL, version_missing_since = NULL, dispatched_at = NULL, dispatch_count = 0",
-        [settings.lease_seconds],
         f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq AND ("
         f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
         f"AND NOT (queued AND EXISTS ({ahead}))) "
         f"OR ({_RUN}.status = 'running' AND lease_expires_at < {clock} AND {lost} < %s))",
-        [settings.poison_after],
     )
+
+
+_SET_BY_WORKERS = ("status", "lost_leases", "alone", "usage", "output", "error_code", "error_message")
 
 
 def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:
@@ -148,78 +155,71 @@ def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:
     Left out is a run that is no longer its worker's, one whose `starts` a waiting
     cancel refuses, and one whose row somebody holds at this moment; `ours` tells them apart.
     """
-    connection = sql.connection()
-    names = ("status", "lost_leases", "alone", "usage", "output", "error_code", "error_message")
     for want in wants:
         check_move(RunStatus.RUNNING, want.values.get("status", RunStatus.RUNNING))
-        if unknown := want.values.keys() - {*names, "available_in"}:
+        if unknown := want.values.keys() - {*_SET_BY_WORKERS, "available_in"}:
             raise ValueError(f"a worker does not set {', '.join(sorted(unknown))} of its run")
-    columns = [bulk.column(connection, Run, name) for name in names]
-    kept = ", ".join(
-        f"{item.name} = COALESCE({item.read(connection, 'wanted')}, {_RUN}.{item.name})" for item in columns
-    )
+    rows = [
+        (
+            want.claim.attempt,
+            want.starts,
+            want.seen_seq,
+            want.values.get("available_in"),
+            *map(want.values.get, _SET_BY_WORKERS),
+        )
+        for want in wants
+    ]
+    return _allocate(wants, _fencing(sql.alias(), sql.clock()), rows, [get_settings().lease_seconds])
+
+
+@cache
+def _fencing(alias: str, clock: str) -> bulk.Statement:
+    columns = [bulk.column(alias, Run, name) for name in _SET_BY_WORKERS]
+    kept = ", ".join(f"{item.name} = COALESCE(wanted.{item.name}, {_RUN}.{item.name})" for item in columns)
     now_is = f"COALESCE(wanted.status, {_RUN}.status)"
-    return _allocate_all(
-        wants,
+    return _allocating(
+        alias,
+        clock,
         [
-            bulk.column(connection, Run, "attempt"),
+            bulk.column(alias, Run, "attempt"),
             bulk.extra("starts", "boolean"),
             bulk.extra("seen_seq", "bigint"),
             bulk.extra("available_in", "float"),
             *columns,
         ],
-        [
-            (
-                want.claim.attempt,
-                want.starts,
-                want.seen_seq,
-                want.values.get("available_in"),
-                *map(want.values.get, names),
-            )
-            for want in wants
-        ],
         f"{kept}, lease_expires_at = CASE WHEN {now_is} = 'running' THEN {sql.later()} END, "
         f"available_at = CASE WHEN wanted.available_in IS NOT NULL THEN {sql.later('wanted.available_in')} END, "
-        f"finished_at = CASE WHEN {now_is} IN ({_OVER}) THEN {sql.clock()} END",
-        [get_settings().lease_seconds],
+        f"finished_at = CASE WHEN {now_is} IN ({_OVER}) THEN {clock} END",
         f"{_RUN}.attempt = wanted.attempt AND {_RUN}.status = 'running' "
         "AND NOT (wanted.starts AND cancel_requested_at IS NOT NULL) "
         "AND (wanted.seen_seq IS NULL OR next_seq = wanted.seen_seq)",
-        [],
     )
 
 
-def _allocate_all(
-    wants: Sequence[Want],
-    columns: Sequence[bulk.Column],
-    rows: Sequence[tuple[Any, ...]],
-    assignments: str,
-    assigned: Sequence[Any],
-    condition: str,
-    conditioned: Sequence[Any],
-) -> dict[UUID, Allocation]:
-    connection = sql.connection()
-    own = [
-        bulk.column(connection, Run, "id"),
-        bulk.extra("records", "bigint"),
-        bulk.extra("said", "integer"),
-    ]
-    lock = dialect.row_lock(connection, "run", skip_locked=True)
+def _allocating(
+    alias: str, clock: str, columns: Sequence[bulk.Column], assignments: str, condition: str
+) -> bulk.Statement:
+    """Return the statement that locks runs, changes those that fit the condition, and allocates their positions."""
+    own = [bulk.column(alias, Run, "id"), bulk.extra("records", "bigint"), bulk.extra("said", "integer")]
+    lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
     # On PostgreSQL the rows are locked first, so that one which is held is skipped; SQLite has one writer.
     locked = f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
-    found = bulk.execute(
-        connection,
+    return bulk.Statement(
         f"{locked}UPDATE {_RUN} SET next_seq = next_seq + wanted.records, "
         f"next_step_order = next_step_order + wanted.said, {assignments} "
         f"FROM wanted JOIN locked ON locked.id = wanted.id WHERE {_RUN}.id = wanted.id AND {condition} "
-        f"RETURNING {_RUN}.id, next_seq, next_step_order, cancel_requested_at, {sql.clock()}",
+        f"RETURNING {_RUN}.id, next_seq, next_step_order, cancel_requested_at, {clock}",
         [*own, *columns],
-        [(want.claim.run_id, want.records, want.messages, *row) for want, row in zip(wants, rows, strict=True)],
-        [*assigned, *conditioned],
     )
+
+
+def _allocate(
+    wants: Sequence[Want], statement: bulk.Statement, rows: Sequence[tuple[Any, ...]], params: Sequence[Any]
+) -> dict[UUID, Allocation]:
     asked = {want.claim.run_id: want for want in wants}
+    wanted = [(want.claim.run_id, want.records, want.messages, *row) for want, row in zip(wants, rows, strict=True)]
     allocated = {}
-    for pk, next_seq, next_step_order, cancel, now in found:
+    for pk, next_seq, next_step_order, cancel, now in bulk.execute(sql.connection(), statement, wanted, params):
         want = asked[dialect.id_out(pk)]
         allocated[want.claim.run_id] = Allocation(
             next_seq - want.records, next_step_order - want.messages, dialect.time_out(now), cancel is not None
@@ -229,15 +229,17 @@ def _allocate_all(
 
 def held_by_others(run_ids: Sequence[UUID]) -> set[UUID]:
     """Return which of the runs somebody else has locked at this moment; the others are locked by the caller now."""
-    connection = sql.connection()
-    free = bulk.execute(
-        connection,
-        f"SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id"
-        f"{dialect.row_lock(connection, 'run', skip_locked=True)}",
-        [bulk.column(connection, Run, "id")],
-        [(run_id,) for run_id in run_ids],
-    )
+    free = bulk.execute(sql.connection(), _locking(sql.alias()), [(run_id,) for run_id in run_ids])
     return set(run_ids) - {dialect.id_out(row[0]) for row in free}
+
+
+@cache
+def _locking(alias: str) -> bulk.Statement:
+    lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
+    return bulk.Statement(
+        f"SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}",
+        [bulk.column(alias, Run, "id")],
+    )
 
 
 def ours(claims: Sequence[Claim]) -> dict[UUID, bool]:

@@ -108,35 +108,45 @@ class _Patience:
 
 
 class _Outgoing:
-    """Sends what a draft has said: one entry on its way at most, while the rest gathers behind it."""
+    """Sends what a draft has said: one entry on its way at most, while the rest gathers behind it.
+
+    What is due leaves when the model makes its reader wait: until then, more may go with it.
+    """
 
     def __init__(self, draft: Draft, staged: Staged) -> None:
         self._draft = draft
         self._staged = staged
+        self._loop = asyncio.get_running_loop()
         self._sent: asyncio.Future[Allocation] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._leaves: asyncio.Handle | None = None
         self._stopped = False
 
     def review(self) -> None:
-        """Send what is due, or look again when it will be."""
-        if self._sent is not None or self._stopped:
+        """Have sent what is due, or look again when it will be."""
+        if self._sent is not None or self._leaves is not None or self._stopped:
             return
         seconds = self._draft.seconds_until_due()
         if seconds == 0.0:
-            self._sent = self._staged.send(Commit(events=self._draft.take()))
-            self._sent.add_done_callback(self._arrived)
+            self._leaves = self._loop.call_soon(self._send)
         elif seconds is not None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._timed)
+            self._timer = self._loop.call_later(seconds, self._timed)
 
     def stop(self) -> None:
         """Send no more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for handle in (self._timer, self._leaves):
+            if handle is not None:
+                handle.cancel()
 
     def _timed(self) -> None:
         self._timer = None
         self.review()
+
+    def _send(self) -> None:
+        self._leaves = None
+        self._sent = self._staged.send(Commit(events=self._draft.take()))
+        self._sent.add_done_callback(self._arrived)
 
     def _arrived(self, answer: asyncio.Future[Allocation]) -> None:
         self._sent = None

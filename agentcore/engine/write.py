@@ -6,7 +6,8 @@ calls and approvals, then the logs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -61,6 +62,13 @@ def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
     A run that gets no allocation is left out of the result, and nothing was written for it.
     Raises `Moved` where a row was not as its entry expects, and `StreamBusy`.
     """
+    # How many rows a change has changed is told by Django, which knows of no pipeline.
+    counted = any(order.entry.checks or order.entry.changes for order in orders)
+    with nullcontext() if counted else bulk.pipelined(sql.connection()):
+        return _write(orders)
+
+
+def _write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
     allocated: dict[UUID, Allocation] = {}
     taking = [(order.take, order.want) for order in orders if order.take is not None]
     if taking:
@@ -74,8 +82,7 @@ def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
         if order.claim.run_id in allocated
     ]
     _check_and_change(written)
-    with bulk.pipelined(sql.connection()):
-        _apply(written, skip_locked=True)
+    _apply(written, skip_locked=True)
     return allocated
 
 
@@ -144,20 +151,21 @@ def _check_and_change(items: Sequence[Written]) -> None:
 
 
 def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> None:
-    rows = [row for item in items for row in _new_rows(item)]
+    """Make the moves, insert the rows and store the records, together; raises `Moved`."""
     # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
-    moved = _move([(item, move) for item in items for move in _moves_of_stored(item)])
-    _insert(rows)
-    log.store(
+    moves = _moves([(item, move) for item in items for move in _moves_of_stored(item)])
+    inserts = _inserts([row for item in items for row in _new_rows(item)])
+    logs = log.prepare(
         [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
         _thread_logs(items),
+        closing=[item.row.stream_id for item in items if item.entry.run.get("status") in TERMINAL_RUN_STATUSES],
         skip_locked=skip_locked,
     )
-    for check_moved in moved:
-        check_moved()
-    over = [item.row.stream_id for item in items if item.entry.run.get("status") in TERMINAL_RUN_STATUSES]
-    if over:
-        log.close(*over)
+    counts = bulk.together(sql.connection(), [*moves, *logs.first], [*inserts, *logs.then])()
+    for part, count in zip(moves, counts, strict=False):
+        if count != len(part.rows):
+            raise Moved(f"{count} rows moved, {len(part.rows)} expected: {part.statement.text}")
+    logs.done(counts[len(moves) :])
 
 
 def _new_rows(item: Written) -> list[models.Model]:
@@ -195,56 +203,48 @@ def _times_of_the_database(model: type[models.Model]) -> tuple[str, ...]:
     return tuple(field.attname for field in model._meta.concrete_fields if field.db_default is not NOT_PROVIDED)
 
 
-def _insert(rows: Iterable[models.Model]) -> None:
+def _inserts(rows: Iterable[models.Model]) -> list[bulk.Part]:
     by_model: dict[type[models.Model], list[models.Model]] = {}
     for row in rows:
         by_model.setdefault(type(row), []).append(row)
-    connection = sql.connection()
+    parts = []
     for model in sorted(by_model, key=_ORDER.index):
-        fields = model._meta.concrete_fields
-        bulk.insert(
-            connection,
-            model._meta.db_table,
-            [bulk.column(connection, model, field.name) for field in fields],
-            [[getattr(row, field.attname) for field in fields] for row in by_model[model]],
-        )
+        names = _columns(model)
+        statement = bulk.inserting(sql.alias(), model, names)
+        values = [item.field.attname for item in statement.columns if item.field is not None]
+        parts.append(bulk.Part(statement, [[getattr(row, name) for name in values] for row in by_model[model]]))
+    return parts
 
 
-def _move(moves: Sequence[tuple[Written, Move]]) -> list[Callable[[], None]]:
-    """Make the moves, those of one model and the same columns with one statement; what it returns raises `Moved`."""
-    alike: dict[tuple[type[models.Model], tuple[str, ...]], list[tuple[Written, Move]]] = {}
+@cache
+def _columns(model: type[models.Model]) -> tuple[str, ...]:
+    return tuple(field.name for field in model._meta.concrete_fields)
+
+
+def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:
+    """Return the statements of the moves; those of one model and the same columns are one."""
+    alike: dict[tuple[type[models.Model], tuple[str, ...]], list[tuple[Any, ...]]] = {}
     for item, move in moves:
-        alike.setdefault((type(move.row), tuple(move.values)), []).append((item, move))
+        values = [_at(value, item.allocation) for value in move.values.values()]
+        alike.setdefault((type(move.row), tuple(move.values)), []).append((move.row.pk, move.source.value, *values))
     in_order = sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0]))
-    return [_move_alike(model, names, same) for (model, names), same in in_order]
+    return [bulk.Part(_moving(sql.alias(), model, names), rows) for (model, names), rows in in_order]
 
 
-def _move_alike(
-    model: type[models.Model], names: Sequence[str], moves: Sequence[tuple[Written, Move]]
-) -> Callable[[], None]:
+@cache
+def _moving(alias: str, model: type[models.Model], names: tuple[str, ...]) -> bulk.Statement:
     connection = sql.connection()
     table = model._meta.db_table
-    columns = [bulk.column(connection, model, name) for name in names]
+    columns = [bulk.column(alias, model, name) for name in names]
     # Named apart from the columns they go to, which the condition reads as they were.
     wanted = [bulk.Column(f"new_{item.name}", item.type, item.field) for item in columns]
     pairs = zip(columns, wanted, strict=True)
     values = ", ".join(f"{column.name} = {new.read(connection, 'wanted')}" for column, new in pairs)
-    returned = bulk.submit(
-        connection,
+    return bulk.Statement(
         f"UPDATE {table} SET {values} FROM wanted WHERE {table}.id = wanted.id AND {table}.status = wanted.source "
         f"RETURNING {table}.id",
-        [bulk.column(connection, model, "id"), bulk.extra("source", "text"), *wanted],
-        [
-            (move.row.pk, move.source.value, *(_at(move.values[name], item.allocation) for name in names))
-            for item, move in moves
-        ],
+        [bulk.column(alias, model, "id"), bulk.extra("source", "text"), *wanted],
     )
-
-    def check_moved() -> None:
-        if (count := len(returned())) != len(moves):
-            raise Moved(f"{model.__name__}: {count} rows moved, {len(moves)} expected")
-
-    return check_moved
 
 
 def _update(change: Change, allocation: Allocation) -> None:

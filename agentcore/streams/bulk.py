@@ -1,29 +1,27 @@
 """Many rows in one statement: a list of rows becomes a table that an INSERT or UPDATE reads from.
 
 PostgreSQL gets all rows as one JSON parameter, so a statement's text and its types
-stay the same however many there are; SQLite gets them as VALUES. What follows the
-table reads the same on both. Inside `pipelined`, PostgreSQL is not waited for
-before somebody reads what a statement returned.
+stay the same however many there are, and several statements become one; SQLite gets
+the rows as VALUES. What follows the table reads the same on both. Inside
+`pipelined`, PostgreSQL is not waited for before somebody reads what a statement returned.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cache
 from typing import Any
-from uuid import UUID
 
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BinaryField, Field, Model
+from pydantic_core import to_json
 
-__all__ = ["Column", "Returned", "column", "execute", "extra", "insert", "pipelined", "submit"]
+__all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "pipelined", "together"]
 
 Rows = list[tuple[Any, ...]]
-Returned = Callable[[], Rows]
-"""Reads what a statement returned, waiting for it if need be; raises what went wrong with it."""
 
 _VARIABLES = 900  # SQLite's oldest limit is 999
 
@@ -36,30 +34,47 @@ class Column:
     type: str
     field: Field[Any, Any] | None = None
 
-    @property
-    def is_bytes(self) -> bool:
-        """Whether it holds bytes."""
-        return isinstance(self.field, BinaryField)
-
     def read(self, connection: BaseDatabaseWrapper, table: str) -> str:
         """Return the expression that reads the column of `table`."""
         name = f'{table}."{self.name}"'
-        return f"decode({name}, 'hex')" if self.is_bytes and connection.vendor == "postgresql" else name
+        is_bytes = isinstance(self.field, BinaryField)
+        return f"decode({name}, 'hex')" if is_bytes and connection.vendor == "postgresql" else name
 
 
-_columns: dict[tuple[type[Model], str, str], Column] = {}
+class Statement:
+    """A statement that reads the table `wanted`, whose columns these are; made once, and asked for many times."""
+
+    def __init__(self, text: str, columns: Sequence[Column]) -> None:
+        self.text = text
+        self.columns = tuple(columns)
+        self.names = [item.name for item in columns]
+
+    def rows_of_json(self) -> str:
+        """Return the query that makes PostgreSQL's table of one parameter."""
+        types = ", ".join(f'"{item.name}" {item.type}' for item in self.columns)
+        return f"SELECT * FROM json_to_recordset(%s::json) AS rows({types})"
+
+    def json(self, rows: Sequence[Sequence[Any]]) -> str:
+        """Return that parameter."""
+        names = self.names
+        return to_json([dict(zip(names, row, strict=True)) for row in rows], bytes_mode="hex").decode()
 
 
-def column(connection: BaseDatabaseWrapper, model: type[Model], name: str) -> Column:
-    """Return the column of a model's field."""
-    key = (model, name, connection.vendor)
-    known = _columns.get(key)
-    if known is None:
-        field: Field[Any, Any] = model._meta.get_field(name)  # type: ignore[assignment]
-        # Without its length: what is too long is refused by the column, and not cut on the way.
-        kind = str(field.db_parameters(connection)["type"]).partition("(")[0]
-        known = _columns[key] = Column(str(field.column), "text" if isinstance(field, BinaryField) else kind, field)
-    return known
+@dataclass(frozen=True)
+class Part:
+    """A statement and the rows it is to read."""
+
+    statement: Statement
+    rows: Sequence[Sequence[Any]]
+
+
+@cache
+def column(alias: str, model: type[Model], name: str) -> Column:
+    """Return the column of a model's field in one of the databases."""
+    field: Field[Any, Any] = model._meta.get_field(name)  # type: ignore[assignment]
+    # Without its length: what is too long is refused by the column, and not cut on the way.
+    kind = str(field.db_parameters(connections[alias])["type"]).partition("(")[0]
+    return Column(str(field.column), "text" if isinstance(field, BinaryField) else kind, field)
 
 
 def extra(name: str, kind: str) -> Column:
@@ -67,11 +82,21 @@ def extra(name: str, kind: str) -> Column:
     return Column(name, kind)
 
 
+@cache
+def inserting(alias: str, model: type[Model], names: tuple[str, ...], **expressions: str) -> Statement:
+    """Return the statement that inserts the fields `names` of rows, and into other columns an expression."""
+    columns = [column(alias, model, name) for name in names]
+    into = ", ".join([*(f'"{item.name}"' for item in columns), *expressions])
+    values = ", ".join([*(item.read(connections[alias], "wanted") for item in columns), *expressions.values()])
+    return Statement(f"INSERT INTO {model._meta.db_table} ({into}) SELECT {values} FROM wanted", columns)
+
+
 @contextmanager
 def pipelined(connection: BaseDatabaseWrapper) -> Iterator[None]:
     """Send the statements of the block without waiting for each; at its end all of them have been carried out.
 
-    Where one fails, its error comes out at the next statement that is read, or at the end.
+    Where one fails, its error comes out at the next statement that is read, or at the
+    end. How many rows a statement has changed is not known before it is read.
     """
     if connection.vendor != "postgresql":
         yield
@@ -82,48 +107,80 @@ def pipelined(connection: BaseDatabaseWrapper) -> Iterator[None]:
 
 
 def execute(
-    connection: BaseDatabaseWrapper,
-    statement: str,
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Any]],
-    params: Sequence[Any] = (),
+    connection: BaseDatabaseWrapper, statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()
 ) -> Rows:
-    """Run `WITH wanted(…) AS (the rows) statement` and return what it returns; many rows may take several runs.
-
-    `statement` reads the table `wanted`; its own `params` come after the rows.
-    """
-    return submit(connection, statement, columns, rows, params)()
-
-
-def submit(
-    connection: BaseDatabaseWrapper,
-    statement: str,
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Any]],
-    params: Sequence[Any] = (),
-) -> Returned:
-    """Do what `execute` does, and leave it to the caller when to look at what it returned."""
+    """Run a statement, and return what it returns; its own `params` come after the rows."""
     if connection.vendor == "postgresql":
-        return _postgres(connection, statement, columns, rows, params)
+        return _send(connection, _with_rows(statement), [statement.json(rows), *params])()
     found: Rows = []
-    names = ", ".join(f'"{item.name}"' for item in columns)
-    places = f"({', '.join(['%s'] * len(columns))})"
-    for chunk in _chunks(columns, rows):
-        table = f"WITH wanted({names}) AS (VALUES {', '.join([places] * len(chunk))}) {statement}"
-        values = [_prepared(connection, item, value) for row in chunk for item, value in zip(columns, row, strict=True)]
+    names = ", ".join(f'"{name}"' for name in statement.names)
+    places = f"({', '.join(['%s'] * len(statement.columns))})"
+    for chunk in _chunks(statement.columns, rows):
+        text = f"WITH wanted({names}) AS (VALUES {', '.join([places] * len(chunk))}) {statement.text}"
+        values = [
+            _prepared(connection, item, value)
+            for row in chunk
+            for item, value in zip(statement.columns, row, strict=True)
+        ]
         with connection.cursor() as cursor:
-            cursor.execute(table, [*values, *params])
+            cursor.execute(text, [*values, *params])
             found += cursor.fetchall() if cursor.description else []
-    return lambda: found
+    return found
 
 
-def insert(
-    connection: BaseDatabaseWrapper, table: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]
-) -> None:
-    """Insert rows with one statement."""
-    names = ", ".join(f'"{item.name}"' for item in columns)
-    values = ", ".join(item.read(connection, "wanted") for item in columns)
-    submit(connection, f"INSERT INTO {table} ({names}) SELECT {values} FROM wanted", columns, rows)
+def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Sequence[Part]) -> Callable[[], list[int]]:
+    """Run several statements, on PostgreSQL as one: those of `then` after those of `first`.
+
+    What it returns waits for the end, and says how many rows each of `first` has
+    returned. None of them may write a row that another one has written.
+    """
+    if connection.vendor != "postgresql":
+        counts = [len(execute(connection, part.statement, part.rows)) for part in first]
+        for part in then:
+            execute(connection, part.statement, part.rows)
+        return lambda: counts
+    parts = [*first, *then]
+    if not parts:
+        return lambda: []
+    text = _chained(tuple(part.statement for part in first), tuple(part.statement for part in then))
+    read = _send(connection, text, [part.statement.json(part.rows) for part in parts])
+    return lambda: list(read()[0])[: len(first)]
+
+
+@cache
+def _with_rows(statement: Statement) -> str:
+    return f"WITH wanted AS ({statement.rows_of_json()}) {statement.text}"
+
+
+@cache
+def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
+    """Return one statement of many; those of `then` read a count of those of `first`, and so come after them."""
+    earlier = [f"first_{number}" for number in range(len(first))]
+    counts = [f"(SELECT count(*) FROM {name})" for name in earlier]
+    after = f" WHERE {' + '.join(counts)} >= 0" if counts else ""
+    parts = [
+        *(f"{name} AS ({_with_rows(statement)})" for name, statement in zip(earlier, first, strict=True)),
+        *(
+            f"then_{number} AS (WITH wanted AS ({statement.rows_of_json()}{after}) {statement.text})"
+            for number, statement in enumerate(then)
+        ),
+    ]
+    return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '0'}"
+
+
+def _send(connection: BaseDatabaseWrapper, text: str, params: Sequence[Any]) -> Callable[[], Rows]:
+    """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
+    import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
+
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        cursor = psycopg.Cursor(connection.connection).execute(text, params)
+
+    def returned() -> Rows:
+        with connection.wrap_database_errors:
+            return cursor.fetchall()
+
+    return returned
 
 
 def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
@@ -134,38 +191,3 @@ def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterato
 
 def _prepared(connection: BaseDatabaseWrapper, column: Column, value: Any) -> Any:
     return value if column.field is None or value is None else column.field.get_db_prep_save(value, connection)
-
-
-def _postgres(
-    connection: BaseDatabaseWrapper,
-    statement: str,
-    columns: Sequence[Column],
-    rows: Sequence[Sequence[Any]],
-    params: Sequence[Any],
-) -> Returned:
-    """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
-    import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
-
-    names = [item.name for item in columns]
-    data = json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=_plain)
-    types = ", ".join(f'"{item.name}" {item.type}' for item in columns)
-    table = f"WITH wanted AS (SELECT * FROM json_to_recordset(%s::json) AS rows({types})) {statement}"
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        cursor = psycopg.Cursor(connection.connection).execute(table, [data, *params])
-
-    def returned() -> Rows:
-        with connection.wrap_database_errors:
-            return cursor.fetchall()
-
-    return returned
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, UUID):
-        return value.hex
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bytes | bytearray | memoryview):
-        return value.hex()
-    raise TypeError(f"{type(value).__name__} has no place in a statement")

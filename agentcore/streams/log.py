@@ -6,9 +6,10 @@ order and without gaps, and a reader that asks for "everything after n" can neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,21 @@ from . import bulk, dialect, hints
 from .exceptions import StreamBusy, StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
 
-__all__ = ["Append", "Encoder", "Entry", "Own", "append", "close", "create", "read", "read_batch", "store", "write"]
+__all__ = [
+    "Append",
+    "Encoder",
+    "Entry",
+    "Own",
+    "Writing",
+    "append",
+    "close",
+    "create",
+    "prepare",
+    "read",
+    "read_batch",
+    "store",
+    "write",
+]
 
 Encoder = Callable[[int, datetime], bytes]
 """Given a position and the database's time, return the bytes to store."""
@@ -77,11 +92,33 @@ def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
         return store([], [Own(stream_id, encoders)])[stream_id]
 
 
-def store(appends: Sequence[Append], own: Sequence[Own] = (), *, skip_locked: bool = False) -> dict[UUID, int]:
-    """Store the records of many streams with one statement, in the caller's transaction.
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Records with their positions, as statements that the caller runs, maybe together with others of its own.
 
-    Returns the first position given to each stream that allocates its own. With
-    `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
+    `allocated` holds the first position given to each stream that allocates its own.
+    """
+
+    first: Sequence[bulk.Part]
+    then: Sequence[bulk.Part]
+    written: Sequence[Append]
+    allocated: Mapping[UUID, int]
+
+    def done(self, counts: Sequence[int]) -> None:
+        """Announce the records once they are committed; `counts` says how many rows each of `first` has returned."""
+        if any(count != len(part.rows) for count, part in zip(counts, self.first, strict=True)):
+            raise StreamMissing("There is no such stream to close.")
+        if self.written:
+            # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
+            transaction.on_commit(lambda: _announce(self.written), using=_alias(), robust=True)
+
+
+def prepare(
+    appends: Sequence[Append], own: Sequence[Own] = (), *, closing: Sequence[UUID] = (), skip_locked: bool = False
+) -> Writing:
+    """Give the records of many streams their positions, in the caller's transaction, and close streams for good.
+
+    With `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
     """
     alias = _alias()
     connection = connections[alias]
@@ -94,27 +131,39 @@ def store(appends: Sequence[Append], own: Sequence[Own] = (), *, skip_locked: bo
         for first, now in [allocated[item.stream_id]]
     ]
     written = [item for item in (*appends, *encoded) if item.payloads]
-    if written:
-        _insert(connection, written)
-        # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-        transaction.on_commit(lambda: _announce(written), using=alias, robust=True)
-    return {stream_id: first for stream_id, (first, _) in allocated.items()}
+    rows = [
+        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
+        for item in written
+        for offset, payload in enumerate(item.payloads)
+    ]
+    clock = dialect.clock(connection)
+    columns = ("stream", "seq", "append_seq", "data")
+    return Writing(
+        [bulk.Part(_closing(alias, clock), [(stream_id,) for stream_id in closing])] if closing else [],
+        [bulk.Part(bulk.inserting(alias, Record, columns, created_at=clock), rows)] if rows else [],
+        written,
+        {stream_id: first for stream_id, (first, _) in allocated.items()},
+    )
+
+
+def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, int]:
+    """Store the records of many streams with one statement, in the caller's transaction.
+
+    Returns the first position given to each stream that allocates its own.
+    """
+    writing = prepare(appends, own)
+    _carry_out(writing)
+    return writing.allocated
 
 
 def close(*stream_ids: UUID) -> None:
     """Close streams for good; closing one twice is no error."""
-    alias = _alias()
-    connection = connections[alias]
-    with transaction.atomic(using=alias):
-        closed = bulk.execute(
-            connection,
-            f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {dialect.clock(connection)}) FROM wanted "
-            f"WHERE {_STREAMS}.id = wanted.id RETURNING {_STREAMS}.id",
-            [bulk.column(connection, Stream, "id")],
-            [(stream_id,) for stream_id in stream_ids],
-        )
-    if len(closed) != len(stream_ids):
-        raise StreamMissing("There is no such stream to close.")
+    with transaction.atomic(using=_alias()):
+        _carry_out(prepare([], closing=stream_ids))
+
+
+def _carry_out(writing: Writing) -> None:
+    writing.done(bulk.together(connections[_alias()], writing.first, writing.then)())
 
 
 def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
@@ -137,25 +186,36 @@ def _alias() -> str:
     return router.db_for_write(Stream)
 
 
+@cache
+def _closing(alias: str, clock: str) -> bulk.Statement:
+    return bulk.Statement(
+        f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {clock}) FROM wanted "
+        f"WHERE {_STREAMS}.id = wanted.id RETURNING {_STREAMS}.id",
+        [bulk.column(alias, Stream, "id")],
+    )
+
+
+@cache
+def _allocating(alias: str, clock: str, lock: str) -> bulk.Statement:
+    return bulk.Statement(
+        f", locked AS (SELECT stream.id, wanted.records FROM {_STREAMS} stream JOIN wanted ON wanted.id = stream.id "
+        f"WHERE stream.sequencer = '{Sequencer.OWN.value}' AND stream.closed_at IS NULL ORDER BY stream.id{lock}) "
+        f"UPDATE {_STREAMS} SET next_seq = next_seq + locked.records FROM locked WHERE {_STREAMS}.id = locked.id "
+        f"RETURNING {_STREAMS}.id, next_seq, {clock}",
+        [bulk.column(alias, Stream, "id"), bulk.extra("records", "bigint")],
+    )
+
+
 def _allocate(
     connection: BaseDatabaseWrapper, own: Sequence[Own], *, skip_locked: bool
 ) -> dict[UUID, tuple[int, datetime]]:
     """Lock the streams in the order of their ids, and give each as many positions as it has records."""
-    columns = [bulk.column(connection, Stream, "id"), bulk.extra("records", "bigint")]
     counts = {item.stream_id: len(item.encoders) for item in own}
     if len(counts) != len(own):
         raise ValueError("a stream is named twice")
-    rows = bulk.execute(
-        connection,
-        f", locked AS (SELECT stream.id, wanted.records FROM {_STREAMS} stream JOIN wanted ON wanted.id = stream.id "
-        "WHERE stream.sequencer = %s AND stream.closed_at IS NULL ORDER BY stream.id"
-        f"{dialect.row_lock(connection, 'stream', skip_locked=skip_locked)}) "
-        f"UPDATE {_STREAMS} SET next_seq = next_seq + locked.records FROM locked WHERE {_STREAMS}.id = locked.id "
-        f"RETURNING {_STREAMS}.id, next_seq, {dialect.clock(connection)}",
-        columns,
-        sorted(counts.items()),
-        [Sequencer.OWN.value],
-    )
+    lock = dialect.row_lock(connection, "stream", skip_locked=skip_locked)
+    statement = _allocating(connection.alias, dialect.clock(connection), lock)
+    rows = bulk.execute(connection, statement, sorted(counts.items()))
     found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in rows}
     missing = [stream_id for stream_id in counts if stream_id not in found]
     if missing:
@@ -174,23 +234,6 @@ def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissin
         if stream.closed_at is not None:
             return StreamClosed(f"Stream {stream_id} is closed.")
     return StreamBusy(missing)
-
-
-def _insert(connection: BaseDatabaseWrapper, appends: Iterable[Append]) -> None:
-    columns = [bulk.column(connection, Record, name) for name in ("stream", "seq", "append_seq", "data")]
-    names = ", ".join(item.name for item in columns)
-    values = ", ".join(item.read(connection, "wanted") for item in columns)
-    rows = [
-        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
-        for item in appends
-        for offset, payload in enumerate(item.payloads)
-    ]
-    bulk.submit(
-        connection,
-        f"INSERT INTO {_RECORDS} ({names}, created_at) SELECT {values}, {dialect.clock(connection)} FROM wanted",
-        columns,
-        rows,
-    )
 
 
 def _select(

@@ -7,8 +7,11 @@ variable set, which the test app reads (`AGENTCORE_TEST_SABOTAGE=token_check`).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -17,20 +20,18 @@ from django.db import connection
 from agentcore.clock import NOW
 from agentcore.engine import claim as claims
 from agentcore.engine import permission, toolexec, write
-from agentcore.engine.claim import Want
 from agentcore.engine.entry import Change
 from agentcore.engine.heartbeat import Watch
 from agentcore.exceptions import LeaseLost
-from agentcore.models import Approval, Run, Step
+from agentcore.models import Approval, Step
 from agentcore.streams import bulk, hub
 
 VARIABLE = "AGENTCORE_TEST_SABOTAGE"
-TABLE = Run._meta.db_table
 
 
 def _token_check(patches: ExitStack) -> None:
     """A worker writes on whether the claim is still its own or not, and never looks."""
-    _drop(patches, f"{TABLE}.attempt = wanted.attempt AND ")
+    _change(patches, claims, "_fencing", r"\S+\.attempt = wanted\.attempt AND ", "")
     real = Watch.interrupt
 
     def deaf(watch: Watch, reason: BaseException) -> None:
@@ -42,25 +43,12 @@ def _token_check(patches: ExitStack) -> None:
 
 def _claim_check(patches: ExitStack) -> None:
     """A worker claims a run as it has read it, whatever has become of it since."""
-    real = claims._allocate_all
-
-    def allocate(wants: Sequence[Want], columns: Any, rows: Any, assignments: str, *rest: Any) -> Any:
-        if "lost_leases + " not in assignments:
-            return real(wants, columns, rows, assignments, *rest)
-        return real(wants, columns, rows, assignments, rest[0], "1 = 1", [])
-
-    patches.enter_context(mock.patch.object(claims, "_allocate_all", allocate))
+    _change(patches, claims, "_taking", r"\S+\.attempt = wanted\.attempt - 1 AND .*(?= RETURNING)", "%s > 0")
 
 
 def _call_row(patches: ExitStack) -> None:
     """A call's row, and its round's, are no guard: a call that runs is set running again, and so is a round."""
-    real = bulk.submit
-
-    def submit(connection: Any, statement: str, *rest: Any) -> Any:
-        table = statement.partition("UPDATE ")[2].partition(" ")[0]
-        return real(connection, statement.replace(f" AND {table}.status = wanted.source", ""), *rest)
-
-    patches.enter_context(mock.patch.object(write.bulk, "submit", submit))
+    _change(patches, write, "_moving", r" AND \S+\.status = wanted\.source", "")
 
 
 def _poll_fallback(patches: ExitStack) -> None:
@@ -96,14 +84,17 @@ PROTECTIONS: dict[str, Callable[[ExitStack], None]] = {
 }
 
 
-def _drop(patches: ExitStack, condition: str) -> None:
-    """Leave a condition out of the statement that fences writes; it must be there."""
-    real = claims._allocate_all
+def _change(patches: ExitStack, module: ModuleType, name: str, pattern: str, replacement: str) -> None:
+    """Put `replacement` for what the pattern matches in the statement that a function builds; it must be there."""
+    real = getattr(module, name)
 
-    def allocate(wants: Any, columns: Any, rows: Any, assignments: str, assigned: Any, where: str, bound: Any) -> Any:
-        return real(wants, columns, rows, assignments, assigned, where.replace(condition, ""), bound)
+    def build(*args: Any) -> bulk.Statement:
+        statement = real(*args)
+        text, count = re.subn(pattern, replacement, statement.text)
+        assert count == 1, f"{name} has changed: {statement.text}"
+        return bulk.Statement(text, statement.columns)
 
-    patches.enter_context(mock.patch.object(claims, "_allocate_all", allocate))
+    patches.enter_context(mock.patch.object(module, name, cache(build)))
 
 
 @contextmanager

@@ -118,17 +118,17 @@ def test_a_run_with_one_tool_is_five_commits(sent: list[Run], monkeypatch: pytes
 def test_what_a_database_refuses_of_one_run_ends_that_run_only(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM) for _ in range(4)]
     sick = runs[1].pk
-    real = write._insert
+    real = write._inserts
 
-    def refusing(rows: Any) -> None:
+    def refusing(rows: Any) -> Any:
         if any(getattr(row, "run_id", None) == sick and type(row).__name__ == "ToolCall" for row in rows):
             for row in rows:
                 if getattr(row, "run_id", None) == sick and hasattr(row, "call_id"):
                     row.effect = "no such effect, and too long for its column"
                     row.status = "impossible"
-        real(rows)
+        return real(rows)
 
-    monkeypatch.setattr(write, "_insert", refusing)
+    monkeypatch.setattr(write, "_inserts", refusing)
     assert drive(runs) == ["ended"] * 4
     assert [fresh(run).status for run in runs] == ["succeeded", "failed", "succeeded", "succeeded"]
     assert fresh(runs[1]).error_code == "internal_error"

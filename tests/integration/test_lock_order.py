@@ -53,13 +53,13 @@ def test_batches_of_decisions_over_two_threads_never_wait_for_each_other():
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, int]]:
     """The logs that allocate their own positions, as they are written to, each with the number of queries before it."""
     found: list[tuple[UUID, int]] = []
-    real = log.store
+    real = log.prepare
 
-    def store(appends: Any, own: Any = (), **options: Any) -> Any:
+    def prepare(appends: Any, own: Any = (), **options: Any) -> Any:
         found.extend((item.stream_id, len(connection.queries_log)) for item in own)
         return real(appends, own, **options)
 
-    monkeypatch.setattr(log, "store", store)
+    monkeypatch.setattr(log, "prepare", prepare)
     return found
 
 
