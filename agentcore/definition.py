@@ -63,8 +63,12 @@ class AgentDefinition:
 
     def choose_model(self) -> AgentModel:
         """Return the model to call; a callable is asked anew for each step."""
+        return self._models()
+
+    @cached_property
+    def _models(self) -> Callable[[], AgentModel]:
         model = self.model
-        return model if isinstance(model, AgentModel) else model()
+        return (lambda: model) if isinstance(model, AgentModel) else model
 
     @cached_property
     def tool_specs(self) -> tuple[ToolSpec, ...]:

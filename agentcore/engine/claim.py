@@ -91,12 +91,16 @@ class Want:
 
 @dataclass(frozen=True)
 class Allocation:
-    """What a fenced UPDATE gave: positions, the database's time, and whether a cancel waits."""
+    """What a fenced UPDATE gave: positions, the database's time, and whether a cancel waits.
+
+    `last` says that the entry has ended the run, and that no other waits for its turn in the thread.
+    """
 
     first_seq: int
     first_step_order: int
     now: datetime
     cancel_requested: bool
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,19 @@ def _allocate(
             next_seq - want.records, next_step_order - want.messages, dialect.time_out(now), cancel is not None
         )
     return allocated
+
+
+@cache
+def next_in_turn(alias: str) -> bulk.Statement:
+    """Return the statement that finds, for threads, the runs that wait for their turn.
+
+    Whoever holds the threads' logs misses none: a run that is sent later has a hint of its own.
+    """
+    return bulk.Statement(
+        f"SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.thread_id = run.thread_id "
+        f"WHERE run.queued AND run.status = '{RunStatus.PENDING.value}'",
+        [bulk.column(alias, Run, "thread")],
+    )
 
 
 def held_by_others(run_ids: Sequence[UUID]) -> set[UUID]:

@@ -28,7 +28,8 @@ class Watch:
 
     `renewed` is when the lease was last known to be renewed, by this process's own
     clock: a worker that cannot write stops before anybody may take over. `sending`
-    counts the commits under way, whose answers say more than a look beside them.
+    counts the commits under way, whose answers say more than a look beside them. `last`
+    is what the last commit said (see `Allocation`).
     """
 
     def __init__(self, heartbeat: Heartbeat, claim: Claim) -> None:
@@ -36,6 +37,7 @@ class Watch:
         self.reason: BaseException | None = None
         self.renewed = self.looked = time.monotonic()
         self.sending = 0
+        self.last = False
         self._heartbeat = heartbeat
         self._work: asyncio.Task[object] | None = None
         self._left = False
@@ -59,6 +61,7 @@ class Watch:
         """Note that a commit sent at `since` renewed the lease, and what the row said of a cancel."""
         self.renewed = max(self.renewed, since)
         self.looked = time.monotonic()
+        self.last = allocation.last
         if not self._left:  # a renewal may be answered when the work is over, and must not begin a life without it
             self._heartbeat.add(self)
         if allocation.cancel_requested:

@@ -6,10 +6,11 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """Why a worker let go of a run, or left it alone."""
+    """Why a worker let go of a run, or left it alone; with `ENDED_LAST`, no other waits for its turn in the thread."""
 
     NOTHING = "nothing"
     ENDED = "ended"
+    ENDED_LAST = "ended_last"
     SUSPENDED = "suspended"
     RELEASED = "released"
     LOST = "lost"

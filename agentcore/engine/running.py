@@ -185,7 +185,8 @@ class RunningCall:
             self._stopped.set()
             if self.still_runs:
                 work.runtime.leave_running(work.call.pk, lambda: self.still_runs)
-            await asyncio.gather(*self._progress, return_exceptions=True)
+            if self._progress:
+                await asyncio.gather(*self._progress, return_exceptions=True)
 
     def _withdrawn(self) -> bool:
         return self._threaded is not None and self._threaded.withdraw()

@@ -59,12 +59,12 @@ async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runt
     await afailpoint("after_tool_start")
     tasks = [asyncio.create_task(_run_one(this, call)) for call in this.running]
     try:
-        for task in asyncio.as_completed(tasks):
-            await task
+        await asyncio.gather(*tasks)
     finally:
-        for one in tasks:
-            one.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if left := [task for task in tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
     finished = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value, "finished_at": NOW})
     staged.add(Commit(events=[events.StepFinished(number)], moves=[finished], run={"lost_leases": 0}))
     return state.after_tool_round(this.open, this.said)

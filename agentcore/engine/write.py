@@ -82,7 +82,10 @@ def _write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
         if order.claim.run_id in allocated
     ]
     _check_and_change(written)
-    _apply(written, skip_locked=True)
+    if _apply(written, skip_locked=True):
+        allocated.update(
+            (item.row.run_id, replace(item.allocation, last=True)) for item in written if _ends_its_run(item)
+        )
     return allocated
 
 
@@ -150,22 +153,34 @@ def _check_and_change(items: Sequence[Written]) -> None:
             _update(change, item.allocation)
 
 
-def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> None:
-    """Make the moves, insert the rows and store the records, together; raises `Moved`."""
+def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
+    """Make the moves, insert the rows and store the records, together; raises `Moved`.
+
+    Returns whether runs have ended, and none waits for its turn in any of their threads.
+    """
+    over = [item for item in items if _ends_its_run(item)]
     # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
     moves = _moves([(item, move) for item in items for move in _moves_of_stored(item)])
     inserts = _inserts([row for item in items for row in _new_rows(item)])
+    moved = bulk.together(sql.connection(), moves, inserts)
     logs = log.prepare(
-        [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
+        lambda: [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
         _thread_logs(items),
-        closing=[item.row.stream_id for item in items if item.entry.run.get("status") in TERMINAL_RUN_STATUSES],
+        closing=[item.row.stream_id for item in over],
         skip_locked=skip_locked,
     )
-    counts = bulk.together(sql.connection(), [*moves, *logs.first], [*inserts, *logs.then])()
-    for part, count in zip(moves, counts, strict=False):
+    turn = [bulk.Part(claims.next_in_turn(sql.alias()), [(item.row.thread_id,) for item in over])] if over else []
+    stored = bulk.together(sql.connection(), [*logs.first, *turn], logs.then)
+    for part, count in zip(moves, moved(), strict=True):
         if count != len(part.rows):
             raise Moved(f"{count} rows moved, {len(part.rows)} expected: {part.statement.text}")
-    logs.done(counts[len(moves) :])
+    counts = stored()
+    logs.done(counts[: len(logs.first)])
+    return bool(over) and counts[-1] == 0
+
+
+def _ends_its_run(item: Written) -> bool:
+    return item.entry.run.get("status") in TERMINAL_RUN_STATUSES
 
 
 def _new_rows(item: Written) -> list[models.Model]:

@@ -112,7 +112,8 @@ def compose(
 ) -> Message:
     """Return an unsaved message with its content cleaned and its text derived."""
     stored = parts.to_json(content)
-    return Message(
+    typed = parts.from_json(stored)
+    message = Message(
         thread_id=thread_id,
         run_id=run_id,
         order=order,
@@ -122,5 +123,7 @@ def compose(
         author_user_id=author_user_id,
         status=status,
         content=stored,
-        text=parts.text_of(parts.from_json(stored)),
+        text=parts.text_of(typed),
     )
+    message.parts = typed
+    return message

@@ -41,7 +41,7 @@ async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
         await asyncio.shield(_pass_on(run_id, Outcome.RELEASED, runtime))
         raise
     await _pass_on(run_id, outcome, runtime)
-    return outcome
+    return Outcome.ENDED if outcome is Outcome.ENDED_LAST else outcome
 
 
 def drive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:

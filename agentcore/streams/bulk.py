@@ -19,9 +19,23 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BinaryField, Field, Model
 from pydantic_core import to_json
 
-__all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "pipelined", "together"]
+__all__ = [
+    "Column",
+    "Part",
+    "Returned",
+    "Statement",
+    "column",
+    "execute",
+    "extra",
+    "inserting",
+    "pipelined",
+    "submit",
+    "together",
+]
 
 Rows = list[tuple[Any, ...]]
+Returned = Callable[[], Rows]
+"""Reads what a statement returned, waiting for it if need be; raises what went wrong with it."""
 
 _VARIABLES = 900  # SQLite's oldest limit is 999
 
@@ -110,8 +124,15 @@ def execute(
     connection: BaseDatabaseWrapper, statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()
 ) -> Rows:
     """Run a statement, and return what it returns; its own `params` come after the rows."""
+    return submit(connection, statement, rows, params)()
+
+
+def submit(
+    connection: BaseDatabaseWrapper, statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()
+) -> Returned:
+    """Do what `execute` does, and leave it to the caller when to look at what it returned."""
     if connection.vendor == "postgresql":
-        return _send(connection, _with_rows(statement), [statement.json(rows), *params])()
+        return _send(connection, _with_rows(statement), [statement.json(rows), *params])
     found: Rows = []
     names = ", ".join(f'"{name}"' for name in statement.names)
     places = f"({', '.join(['%s'] * len(statement.columns))})"
@@ -125,7 +146,7 @@ def execute(
         with connection.cursor() as cursor:
             cursor.execute(text, [*values, *params])
             found += cursor.fetchall() if cursor.description else []
-    return found
+    return lambda: found
 
 
 def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Sequence[Part]) -> Callable[[], list[int]]:
@@ -168,7 +189,7 @@ def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
     return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '0'}"
 
 
-def _send(connection: BaseDatabaseWrapper, text: str, params: Sequence[Any]) -> Callable[[], Rows]:
+def _send(connection: BaseDatabaseWrapper, text: str, params: Sequence[Any]) -> Returned:
     """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
     import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 

@@ -114,23 +114,30 @@ class Writing:
 
 
 def prepare(
-    appends: Sequence[Append], own: Sequence[Own] = (), *, closing: Sequence[UUID] = (), skip_locked: bool = False
+    appends: Callable[[], Sequence[Append]],
+    own: Sequence[Own] = (),
+    *,
+    closing: Sequence[UUID] = (),
+    skip_locked: bool = False,
 ) -> Writing:
     """Give the records of many streams their positions, in the caller's transaction, and close streams for good.
 
-    With `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
+    `appends` makes its records while the database allocates the positions of `own`. With
+    `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
     """
     alias = _alias()
     connection = connections[alias]
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
-    allocated = _allocate(connection, own, skip_locked=skip_locked) if own else {}
+    allocating = _allocate(connection, own, skip_locked=skip_locked)
+    appended = appends()
+    allocated = allocating()
     encoded = [
         Append(item.stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(item.encoders)])
         for item in own
         for first, now in [allocated[item.stream_id]]
     ]
-    written = [item for item in (*appends, *encoded) if item.payloads]
+    written = [item for item in (*appended, *encoded) if item.payloads]
     rows = [
         (item.stream_id, item.first_seq + offset, item.first_seq, payload)
         for item in written
@@ -151,7 +158,7 @@ def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, i
 
     Returns the first position given to each stream that allocates its own.
     """
-    writing = prepare(appends, own)
+    writing = prepare(lambda: appends, own)
     _carry_out(writing)
     return writing.allocated
 
@@ -159,7 +166,7 @@ def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, i
 def close(*stream_ids: UUID) -> None:
     """Close streams for good; closing one twice is no error."""
     with transaction.atomic(using=_alias()):
-        _carry_out(prepare([], closing=stream_ids))
+        _carry_out(prepare(list, closing=stream_ids))
 
 
 def _carry_out(writing: Writing) -> None:
@@ -208,19 +215,25 @@ def _allocating(alias: str, clock: str, lock: str) -> bulk.Statement:
 
 def _allocate(
     connection: BaseDatabaseWrapper, own: Sequence[Own], *, skip_locked: bool
-) -> dict[UUID, tuple[int, datetime]]:
+) -> Callable[[], dict[UUID, tuple[int, datetime]]]:
     """Lock the streams in the order of their ids, and give each as many positions as it has records."""
+    if not own:
+        return dict
     counts = {item.stream_id: len(item.encoders) for item in own}
     if len(counts) != len(own):
         raise ValueError("a stream is named twice")
     lock = dialect.row_lock(connection, "stream", skip_locked=skip_locked)
     statement = _allocating(connection.alias, dialect.clock(connection), lock)
-    rows = bulk.execute(connection, statement, sorted(counts.items()))
-    found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in rows}
-    missing = [stream_id for stream_id in counts if stream_id not in found]
-    if missing:
-        raise _refusal(connection.alias, missing)
-    return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
+    returned = bulk.submit(connection, statement, sorted(counts.items()))
+
+    def allocated() -> dict[UUID, tuple[int, datetime]]:
+        found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned()}
+        missing = [stream_id for stream_id in counts if stream_id not in found]
+        if missing:
+            raise _refusal(connection.alias, missing)
+        return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
+
+    return allocated
 
 
 def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:

@@ -22,6 +22,7 @@ from agentcore.engine.write import Order
 from agentcore.events import RunStarted, TextDelta
 from agentcore.models import Message, Run
 from agentcore.services import events, execution
+from agentcore.services import runs as run_services
 from agentcore.states import RunStatus
 from agentcore.streams.models import Stream
 from agentcore.testing import ScriptedModel, Turn
@@ -113,6 +114,25 @@ def test_a_run_with_one_tool_is_five_commits(sent: list[Run], monkeypatch: pytes
     sizes = counted(monkeypatch)
     assert drive(sent[:1]) == ["ended"]
     assert sizes == [1] * 5
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_the_end_of_a_run_sends_a_hint_only_to_the_one_that_waits_behind_it(
+    behind: int, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    hinted: list[Any] = []
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
+    with registry.isolated():
+        agent = Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="queue")
+        thread = agent.threads.create(user=SYSTEM)
+        first, *later = [agent.runs.send(thread, "Add.", user=SYSTEM) for _ in range(1 + behind)]
+        real = run_services.dispatch_next
+        monkeypatch.setattr(run_services, "dispatch_next", lambda *ended: (asked.append(ended), real(*ended)))
+        monkeypatch.setattr(run_services, "hint", hinted.append)
+        assert drive([first]) == ["ended"]
+    assert hinted == [run.pk for run in later]
+    assert asked == [(first.pk,)] * behind
 
 
 def test_what_a_database_refuses_of_one_run_ends_that_run_only(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
