@@ -22,7 +22,7 @@ from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
 from .ending import close_call
-from .entry import Commit, Insert
+from .entry import Commit, Insert, combined
 from .runtime import Runtime
 
 logger = logging.getLogger("agentcore.engine")
@@ -74,14 +74,14 @@ async def plan(
 
 def record(planned: Sequence[Planned], step: int) -> Commit:
     """Return the entry that records the calls, asks for approvals, and answers what was refused."""
-    entry = Commit(inserts=[Insert(item.call) for item in planned])
+    entries = []
     for item in planned:
-        entry = entry.and_then(_announce(item, step))
+        entries.append(_announce(item, step))
         if item.needs_approval:
-            entry = entry.and_then(request_approval(item.call))
+            entries.append(request_approval(item.call))
         if item.fault:
-            entry = entry.and_then(close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
-    return entry
+            entries.append(close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
+    return combined(entries)
 
 
 def request_approval(call: ToolCall) -> Commit:
@@ -113,11 +113,8 @@ def request_approval(call: ToolCall) -> Commit:
 
 def _announce(item: Planned, step: int) -> Commit:
     call = item.call
-    return Commit(
-        events=[
-            events.ToolCall(step, call.call_id, call.name, call.arguments_json, str(call.effect), item.needs_approval)
-        ]
-    )
+    asked = events.ToolCall(step, call.call_id, call.name, call.arguments_json, str(call.effect), item.needs_approval)
+    return Commit(events=[asked], inserts=[Insert(call)])
 
 
 def _new_call(

@@ -106,19 +106,22 @@ def combined(commits: Iterable[Commit]) -> Commit:
     parts = list(commits)
     if len(parts) == 1:
         return parts[0]
+    events: list[Event | Saved] = []
     run: dict[str, Any] = {}
+    inserts: list[Insert] = []
+    changes: list[Change] = []
+    moves: list[Move] = []
+    checks: list[Check] = []
+    thread_events: list[Event] = []
     for part in parts:
+        events += part.events
         run.update(part.run)
-    return Commit(
-        events=[item for part in parts for item in part.events],
-        run=run,
-        inserts=[item for part in parts for item in part.inserts],
-        changes=[item for part in parts for item in part.changes],
-        moves=[item for part in parts for item in part.moves],
-        checks=[item for part in parts for item in part.checks],
-        starts=any(part.starts for part in parts),
-        thread_events=[item for part in parts for item in part.thread_events],
-    )
+        inserts += part.inserts
+        changes += part.changes
+        moves += part.moves
+        checks += part.checks
+        thread_events += part.thread_events
+    return Commit(events, run, inserts, changes, moves, checks, any(part.starts for part in parts), thread_events)
 
 
 class Moved(Exception):

@@ -13,10 +13,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from ..context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..streams.dialect import DbNow
+from .compiled import Compiled
 from .retry import Retry
 
 OUTPUT_INVALID = "output_invalid"
@@ -91,8 +94,8 @@ class Snapshot:
 
     def after_model_step(self, step: Step, calls: Sequence[ToolCall], said: Sequence[Message]) -> Snapshot:
         """Return the snapshot after a finished model step, which has asked for `calls` and said `said`."""
-        return replace(
-            self._after(said),
+        return self._after(
+            said,
             calls=tuple(call for call in calls if call.status in OPEN_CALL_STATUSES),
             last_model_step=step,
             failed_tries=0,
@@ -101,21 +104,28 @@ class Snapshot:
 
     def after_tool_round(self, still_open: Sequence[ToolCall], said: Sequence[Message]) -> Snapshot:
         """Return the snapshot after a finished round of tool calls."""
-        return replace(self._after(said), calls=tuple(still_open), approvals={})
+        return self._after(said, calls=tuple(still_open), approvals={})
 
     def after_failure(self, retry: Retry) -> Snapshot:
         """Return the snapshot after a model call that failed and is to be made again."""
         return replace(self, failed_tries=self.failed_tries + 1, retry=retry)
 
-    def _after(self, said: Sequence[Message]) -> Snapshot:
+    def _after(self, said: Sequence[Message], **changed: Any) -> Snapshot:
         history = None if self.history is None else (*self.history, *said)
-        return replace(self, steps_finished=self.steps_finished + 1, history=history, retry=None)
+        return replace(self, steps_finished=self.steps_finished + 1, history=history, retry=None, **changed)
 
 
 def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
     """Read runs and their open rows; user code is never replayed. A run that is gone is left out."""
-    rows: Any = Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).filter(pk__in=run_ids)
+    rows: list[Any] = _runs.read(run_ids)
     return {run.pk: _with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now) for run in rows}
+
+
+def _ask(run_ids: Sequence[UUID]) -> QuerySet[Run]:
+    return Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).filter(pk__in=run_ids)
+
+
+_runs = Compiled(_ask)
 
 
 def load(run_id: UUID) -> Snapshot:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -35,7 +36,8 @@ class Engine:
             self.runs[number] = self.sent.pop(0)
 
     async def open(self, in_flight: int) -> None:
-        """Start a Runtime."""
+        """Start a Runtime, as the concurrent worker does."""
+        gc.freeze()
         self.runtime = Runtime(this_worker(), alone=False)
 
     async def run(self, number: int) -> str:
