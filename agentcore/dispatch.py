@@ -35,15 +35,20 @@ def enqueue(run_id: UUID) -> bool:
     """
     settings = get_settings()
     try:
-        Queue(settings.queue, connection=_connection(settings.queue), serializer=JSONSerializer).enqueue_call(
-            JOB,
-            args=(str(run_id),),
-            timeout=settings.job_timeout,
-            result_ttl=0,
-            failure_ttl=3600,
-            job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
-            description=f"look at run {run_id}",
-        )
+        client = _connection(settings.queue)
+        # Of its own, RQ would send what it has to say in two transactions.
+        with client.pipeline() as pipeline:
+            Queue(settings.queue, connection=client, serializer=JSONSerializer).enqueue_call(
+                JOB,
+                args=(str(run_id),),
+                timeout=settings.job_timeout,
+                result_ttl=0,
+                failure_ttl=3600,
+                job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
+                description=f"look at run {run_id}",
+                pipeline=pipeline,
+            )
+            pipeline.execute()
     except (redis.RedisError, OSError, KeyError, ValueError, ImproperlyConfigured) as error:
         logger.warning(
             "hint not sent: %s; the sweep will send it again",
