@@ -4,62 +4,61 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import F
-
 from .. import events
 from ..access import SYSTEM, require
 from ..definition import AgentDefinition
-from ..engine import claim as claims
-from ..engine import write
-from ..engine.entry import Commit
-from ..exceptions import NotFound
+from ..engine import sql
 from ..models import Message, Run, Thread
 from ..states import RunStatus
-from ..streams import log
-from ..streams.dialect import DbNow
+from ..streams import bulk, log, rows
+from ..streams.log import Own
 from . import runs
 
 
-def lock(thread: Thread) -> None:
-    """Lock a thread's row: the order in which sends get it is the order of their runs."""
-    Thread.objects.filter(pk=thread.pk).update(updated_at=DbNow())
-
-
 def row(definition: AgentDefinition, thread: Thread, order: int, user: Any) -> Run:
-    """Return an unsaved run with the thread's next number; the thread's row is locked by the caller."""
+    """Return an unsaved run with the number that the caller has taken from the thread."""
     require(user)
-    Thread.objects.filter(pk=thread.pk).update(next_number=F("next_number") + 1)
-    number = Thread.objects.values_list("next_number", flat=True).get(pk=thread.pk) - 1
+    person = {"user_id": thread.owner_id} if user is SYSTEM else {"user": user}
     return Run(
         thread=thread,
-        number=number,
+        number=thread.next_number,
         agent=definition.name,
         agent_version=definition.version,
-        user=thread.owner if user is SYSTEM else user,
         order=order,
         queued=definition.on_busy != "parallel",
+        **person,
     )
 
 
 def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
-    """Save a new run, with the message that opens its turn, open its log and dispatch it."""
+    """Save a new run, with the message that opens its turn, open its log and dispatch it.
+
+    Nobody sees the run before the commit. So its row needs no lock, and is inserted as its
+    first event and its first hint leave it. The message's row comes first, as everywhere.
+    """
     if prompt is not None:
-        prompt.save(force_insert=True)
         run.prompt = prompt
-    run.stream = log.create(f"run:{run.pk}", sequencer="external")
-    run.save(force_insert=True)
-    held = claims.hold(run.pk, (RunStatus.PENDING,))
-    if held is None:
-        raise NotFound
-    created = events.RunCreated(
+    said = [events.ThreadMessage(prompt.to_event())] if prompt else []
+    news = [*said, events.ThreadRun(str(run.pk), RunStatus.PENDING.value, run.number, run.agent)]
+    told = Own(thread.stream_id, [event.encode for event in news])
+    run.stream, now, logs = log.prepare_new(f"run:{run.pk}", [_created(run).encode], told)
+    run.created_at, run.next_seq = now, 1
+    run.dispatched_at, run.dispatch_count = now, 1
+    inserts = [rows.inserting(sql.alias(), run)]
+    if prompt is not None:
+        prompt.created_at = now
+        inserts.insert(0, rows.inserting(sql.alias(), prompt))
+    logs.done(bulk.together(sql.connection(), logs.first, [*inserts, *logs.then])())
+    runs.send_hint(run.pk)
+
+
+def _created(run: Run) -> events.RunCreated:
+    return events.RunCreated(
         run=str(run.pk),
-        thread=str(thread.pk),
+        thread=str(run.thread_id),
         agent=run.agent,
         agent_version=run.agent_version,
         number=run.number,
         prompt=str(run.prompt_id) if run.prompt_id else None,
         retry_of=str(run.retry_of_id) if run.retry_of_id else None,
     )
-    said = [events.ThreadMessage(prompt.to_event())] if prompt else []
-    write.record(held, Commit(events=[created], thread_events=[*said, held.changed(RunStatus.PENDING)]))
-    runs.hint(run.pk)

@@ -8,17 +8,16 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
 
 from .. import events, parts
 from ..access import SYSTEM, get_policy, require
-from ..exceptions import Invalid, NotAllowed, NotFound
+from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
 from ..parts import Part, TextPart
 from ..streams import log
-from ..streams.dialect import DbNow
-from . import threads
+from . import places, threads
 from .twins import twin
 from .units import unit
 
@@ -53,8 +52,8 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
     found = writable(thread, user=user)
     typed = as_parts(content)
     with transaction.atomic():
-        order = next_turn(found)
-        message = in_turn(found, order, typed, user=user, author=author, name=name)
+        places.take(found, turns=1)
+        message = in_turn(found, found.next_order, typed, user=user, author=author, name=name)
         message.save(force_insert=True)
         log.append(found.stream_id, [events.ThreadMessage(message.to_event()).encode])
     return message
@@ -80,14 +79,6 @@ def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
     if user is not SYSTEM and not get_policy().may_start(user, found):
         raise NotAllowed("You may read this thread, but not write to it.")
     return found
-
-
-def next_turn(thread: Thread) -> int:
-    """Allocate the thread's next turn under its row, which stays locked until the transaction ends."""
-    changed = Thread.objects.filter(pk=thread.pk).update(next_order=F("next_order") + 1, updated_at=DbNow())
-    if not changed:
-        raise NotFound
-    return Thread.objects.values_list("next_order", flat=True).get(pk=thread.pk) - 1
 
 
 def in_turn(

@@ -14,7 +14,7 @@ from ..models import Run, Thread, ToolCall
 from ..states import ToolCallStatus
 from ..streams.dialect import DbNow
 from ..streams.models import Record, Stream
-from . import creating
+from . import places
 from .units import unit
 
 logger = logging.getLogger("agentcore.retention")
@@ -56,7 +56,7 @@ def _delete(thread_id: UUID, older_than: timedelta) -> int:
         thread = prunable(older_than).filter(pk=thread_id).first()
         if thread is None:
             return 0
-        creating.lock(thread)  # whoever sends now waits, and finds no thread then
+        places.lock(thread)  # whoever sends now waits, and finds no thread then
         if Run.objects.filter(thread=thread).live().exists():
             return 0
         streams = [thread.stream_id, *thread.runs.values_list("stream_id", flat=True)]

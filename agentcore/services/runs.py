@@ -129,6 +129,11 @@ def dispatch_next(*ended: UUID) -> None:
 def hint(run_id: UUID) -> None:
     """Note that a hint goes out, and send it after the commit; a lost one is sent again by the sweep."""
     Run.objects.filter(pk=run_id).update(dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1)
+    send_hint(run_id)
+
+
+def send_hint(run_id: UUID) -> None:
+    """Send a hint after the commit, of which the caller has made a note."""
     # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
     transaction.on_commit(lambda: _enqueue(run_id), robust=True)
 

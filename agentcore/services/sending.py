@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import Max
+from django.db import IntegrityError, transaction
+from django.db.models import Max, QuerySet
 
 from .. import jsontext, parts, registry
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..engine import claim as claims
-from ..engine.claim import Held
+from ..engine import sql
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet
 from ..parts import Part
 from ..states import RunStatus, ToolCallStatus
-from . import creating, messages, runs
+from . import creating, messages, places, runs
 from .messages import Content
 from .twins import twin
 from .units import unit
@@ -91,9 +91,15 @@ def start_once(
     for _ in range(MOST_TRIES):
         try:
             with transaction.atomic():
-                return _start(order)
+                return Started(_start(order), created=True)
         except _StartOver:
             continue
+        except (IntegrityError, ThreadBusy):
+            # What is in the way may be the run that the same request has made: no key is used twice.
+            earlier = _same_key(order)
+            if earlier is None:
+                raise
+            return Started(earlier, created=False)
     raise Conflict("Other messages keep coming in this thread. Send this one again.")
 
 
@@ -107,7 +113,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
     """
     old = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     with transaction.atomic():
-        creating.lock(old.thread)
+        places.renew(old.thread)
         refusal = why_not_retry(old, user=user)
         if refusal is not None:
             raise refusal
@@ -116,6 +122,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
         if again is not None:
             return again
         _check_idle(definition, old.thread)
+        places.take(old.thread, runs=1)
         new = creating.row(definition, old.thread, old.order, user)
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
         new.next_step_order = _next_step_order(old)
@@ -171,57 +178,50 @@ class _StartOver(Exception):
     """A run has come between the look at the live runs and the lock of their thread."""
 
 
-def _start(order: Order) -> Started:
-    """Start a run, or find the one the same request has made; a repeated request changes nothing.
+def _start(order: Order) -> Run:
+    """Start a run; where the same request has made one already, the database refuses it, and nothing is changed.
 
     What is interrupted must be locked before the thread, so it is looked for
     before, and again once no run can join.
     """
     interrupts = order.definition.on_busy == "interrupt"
-    held = _hold_live(order) if interrupts else {}
-    creating.lock(order.thread)
-    earlier = _same_key(order)
-    if earlier is not None:
-        return Started(earlier, created=False)
-    if interrupts and not held.keys() >= _live(order.thread):
+    held = claims.hold_all(_others(order)) if interrupts else {}
+    places.take(order.thread, turns=1, runs=1)
+    if interrupts and not held.keys() >= set(_others(order)):
         raise _StartOver
     for one in held.values():
         runs.end_held(one, "A new message has come.")
     _check_idle(order.definition, order.thread)
-    turn = messages.next_turn(order.thread)
+    turn = order.thread.next_order
     prompt = None if order.content is None else messages.in_turn(order.thread, turn, order.content, user=order.user)
     run = creating.row(order.definition, order.thread, turn, order.user)
     run.key, run.request_digest, run.metadata = order.key, order.request, order.metadata
     creating.open_(run, order.thread, prompt)
-    return Started(run, created=True)
+    return run
 
 
 def _check_idle(definition: AgentDefinition, thread: Thread) -> None:
     """Raise `ThreadBusy` where a run lives in the locked thread and the agent rejects a second one."""
-    if definition.on_busy == "reject" and _live(thread):
+    if definition.on_busy == "reject" and Run.objects.filter(thread=thread).live().exists():
         raise ThreadBusy
-
-
-def _live(thread: Thread) -> set[UUID]:
-    return set(Run.objects.filter(thread=thread).live().values_list("pk", flat=True))
 
 
 def _same_key(order: Order) -> Run | None:
     if not order.key:
         return None
-    same = Run.objects.filter(thread=order.thread, agent=order.definition.name, key=order.key)
+    same = Run.objects.using(sql.alias()).filter(thread=order.thread, agent=order.definition.name, key=order.key)
     earlier = same.select_related("thread").first()
     if earlier is not None and earlier.request_digest != order.request:
         raise KeyConflict
     return earlier
 
 
-def _hold_live(order: Order) -> dict[UUID, Held]:
-    """Lock what is live, but for the run this very request made before."""
+def _others(order: Order) -> QuerySet[Run, UUID]:
+    """Return what is live in the thread, but for the run this very request made before."""
     others = Run.objects.filter(thread=order.thread).live()
     if order.key:
         others = others.exclude(agent=order.definition.name, key=order.key)
-    return claims.hold_all(others.values_list("pk", flat=True))
+    return others.values_list("pk", flat=True)
 
 
 def _request_digest(typed: tuple[Part, ...] | None, metadata: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ order and without gaps, and a reader that asks for "everything after n" can neve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from . import bulk, dialect, hints
+from . import bulk, dialect, hints, rows
 from .exceptions import StreamBusy, StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
 
@@ -30,6 +30,7 @@ __all__ = [
     "close",
     "create",
     "prepare",
+    "prepare_new",
     "read",
     "read_batch",
     "store",
@@ -125,32 +126,26 @@ def prepare(
     `appends` makes its records while the database allocates the positions of `own`. With
     `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
     """
-    alias = _alias()
-    connection = connections[alias]
-    if not connection.in_atomic_block:
-        raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
+    connection = _in_transaction()
     allocating = _allocate(connection, own, skip_locked=skip_locked)
     appended = appends()
     allocated = allocating()
-    encoded = [
-        Append(item.stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(item.encoders)])
-        for item in own
-        for first, now in [allocated[item.stream_id]]
-    ]
-    written = [item for item in (*appended, *encoded) if item.payloads]
-    rows = [
-        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
-        for item in written
-        for offset, payload in enumerate(item.payloads)
-    ]
-    clock = dialect.clock(connection)
-    columns = ("stream", "seq", "append_seq", "data")
-    return Writing(
-        [bulk.Part(_closing(alias, clock), [(stream_id,) for stream_id in closing])] if closing else [],
-        [bulk.Part(bulk.inserting(alias, Record, columns, created_at=clock), rows)] if rows else [],
-        written,
-        {stream_id: first for stream_id, (first, _) in allocated.items()},
-    )
+    encoded = [_encoded(item.stream_id, *allocated[item.stream_id], item.encoders) for item in own]
+    return _writing(connection, [*appended, *encoded], allocated, closing)
+
+
+def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Stream, datetime, Writing]:
+    """Do what `prepare` does, for `own` and the first records of a new stream, whose caller allocates all later ones.
+
+    Returns the new stream too, and the database's time, which all the records have.
+    """
+    connection = _in_transaction()
+    allocated = _allocate(connection, [own], skip_locked=False)()
+    first, now = allocated[own.stream_id]
+    stream = Stream(name=name, sequencer=Sequencer.EXTERNAL, created_at=now)
+    appends = [_encoded(stream.pk, 0, now, encoders), _encoded(own.stream_id, first, now, own.encoders)]
+    writing = _writing(connection, appends, allocated)
+    return stream, now, replace(writing, then=[rows.inserting(connection.alias, stream), *writing.then])
 
 
 def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, int]:
@@ -210,6 +205,39 @@ def _allocating(alias: str, clock: str, lock: str) -> bulk.Statement:
         f"UPDATE {_STREAMS} SET next_seq = next_seq + locked.records FROM locked WHERE {_STREAMS}.id = locked.id "
         f"RETURNING {_STREAMS}.id, next_seq, {clock}",
         [bulk.column(alias, Stream, "id"), bulk.extra("records", "bigint")],
+    )
+
+
+def _in_transaction() -> BaseDatabaseWrapper:
+    connection = connections[_alias()]
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
+    return connection
+
+
+def _encoded(stream_id: UUID, first: int, now: datetime, encoders: Sequence[Encoder]) -> Append:
+    return Append(stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(encoders)])
+
+
+def _writing(
+    connection: BaseDatabaseWrapper,
+    appends: Sequence[Append],
+    allocated: Mapping[UUID, tuple[int, datetime]],
+    closing: Sequence[UUID] = (),
+) -> Writing:
+    written = [item for item in appends if item.payloads]
+    records = [
+        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
+        for item in written
+        for offset, payload in enumerate(item.payloads)
+    ]
+    alias, clock = connection.alias, dialect.clock(connection)
+    columns = ("stream", "seq", "append_seq", "data")
+    return Writing(
+        [bulk.Part(_closing(alias, clock), [(stream_id,) for stream_id in closing])] if closing else [],
+        [bulk.Part(bulk.inserting(alias, Record, columns, created_at=clock), records)] if records else [],
+        written,
+        {stream_id: first for stream_id, (first, _) in allocated.items()},
     )
 
 

@@ -53,13 +53,18 @@ def test_batches_of_decisions_over_two_threads_never_wait_for_each_other():
 def stored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, int]]:
     """The logs that allocate their own positions, as they are written to, each with the number of queries before it."""
     found: list[tuple[UUID, int]] = []
-    real = log.prepare
+    real, real_new = log.prepare, log.prepare_new
 
     def prepare(appends: Any, own: Any = (), **options: Any) -> Any:
         found.extend((item.stream_id, len(connection.queries_log)) for item in own)
         return real(appends, own, **options)
 
+    def prepare_new(name: str, encoders: Any, own: Any) -> Any:
+        found.append((own.stream_id, len(connection.queries_log)))
+        return real_new(name, encoders, own)
+
     monkeypatch.setattr(log, "prepare", prepare)
+    monkeypatch.setattr(log, "prepare_new", prepare_new)
     return found
 
 

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AbstractUser
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, registry, tool
 from agentcore.exceptions import Conflict, Invalid, KeyConflict, NotFound, RunActive, ThreadBusy, UserError
 from agentcore.models import Message, Run, Thread, ToolCall
+from agentcore.services import messages
 from agentcore.states import RunStatus, ToolCallStatus
 from agentcore.streams import log
+from agentcore.streams.models import Record, Stream
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
 
 MANY = 50
@@ -182,11 +185,78 @@ def test_what_is_no_message_is_refused_and_leaves_nothing(
     assert not Run.objects.exists() and not Message.objects.exists()
 
 
+@pytest.mark.once
+@pytest.mark.django_db
+@pytest.mark.parametrize("on_busy", ["queue", "parallel"])
+def test_a_send_reads_once_and_writes_with_one_statement_a_table(
+    make: Callable[..., tuple[Agent, Thread]], user: AbstractUser, on_busy: str
+) -> None:
+    agent, thread = make(on_busy=on_busy)
+    with CaptureQueriesContext(connection) as queries:
+        agent.runs.send(thread.pk, "Hi", user=user, key="k")
+    # Of what goes round Django's cursor, as inserts do on PostgreSQL, nothing is seen.
+    said = [query["sql"].split()[0] for query in queries if "SAVEPOINT" not in query["sql"]]
+    assert said.count("SELECT") == 1 and len(said) <= 7
+
+
 @pytest.mark.django_db
 def test_nobody_is_not_a_sender(make: Callable[..., tuple[Agent, Thread]]) -> None:
     agent, thread = make()
     with pytest.raises(UserError, match="SYSTEM"):
         agent.runs.send(thread, "Hi", user=None)
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("api:I1")
+@pytest.mark.parametrize("on_busy", ["queue", "reject", "interrupt", "parallel"])
+def test_a_repeated_request_changes_nothing(
+    make: Callable[..., tuple[Agent, Thread]], user: AbstractUser, on_busy: str
+) -> None:
+    agent, thread = make(on_busy=on_busy)
+    first = agent.runs.send(thread, "1", user=user, key="1")
+    agent.runs.cancel(first, user=user)
+    agent.runs.send(thread, "2", user=user, key="2")
+    before = [*Thread.objects.values(), *Run.objects.values(), *Stream.objects.values(), *Record.objects.values()]
+    assert agent.runs.send(thread, "1", user=user, key="1").pk == first.pk
+    assert [
+        *Thread.objects.values(),
+        *Run.objects.values(),
+        *Stream.objects.values(),
+        *Record.objects.values(),
+    ] == before
+
+
+@pytest.mark.django_db
+def test_who_read_the_thread_before_somebody_elses_send_gets_the_next_places(
+    make: Callable[..., tuple[Agent, Thread]], user: AbstractUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, thread = make()
+    really, sent = messages.writable, []
+
+    def overtaken(*args: Any, **options: Any) -> Thread:
+        found = really(*args, **options)
+        if not sent:
+            sent.append(True)
+            sent.append(agent.runs.send(thread, "1", user=user))
+        return found
+
+    monkeypatch.setattr(messages, "writable", overtaken)
+    second = agent.runs.send(thread, "2", user=user)
+    assert (sent[1].number, second.number) == (1, 2) and (sent[1].order, second.order) == (0, 1)
+    thread.refresh_from_db()
+    assert (thread.next_order, thread.next_number) == (2, 3)
+
+
+@pytest.mark.django_db
+def test_a_thread_that_is_deleted_after_it_was_read_is_not_found(
+    make: Callable[..., tuple[Agent, Thread]], user: AbstractUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, thread = make()
+    monkeypatch.setattr(messages, "writable", lambda *args, **options: thread)
+    Thread.objects.filter(pk=thread.pk).delete()
+    with pytest.raises(NotFound):
+        agent.runs.send(thread, "Hi", user=user)
+    assert not Run.objects.exists() and not Message.objects.exists()
 
 
 # --- a busy thread ------------------------------------------------------------------------------------------------

@@ -1,0 +1,39 @@
+"""What a thread allocates: its next turn and the number of its next run, under its row."""
+
+from __future__ import annotations
+
+from ..engine import sql
+from ..exceptions import NotFound
+from ..models import Thread
+from ..streams.dialect import DbNow
+
+
+def take(thread: Thread, *, turns: int = 0, runs: int = 0) -> None:
+    """Take the thread's `next_order` and `next_number`, which nobody else gets then; raises `NotFound`.
+
+    One conditional UPDATE does where nobody has taken any since the thread was read. Its
+    row stays locked until the transaction ends.
+    """
+    while not _took(thread, turns, runs):
+        renew(thread)
+
+
+def renew(thread: Thread) -> None:
+    """Lock a thread that may have changed since it was read, and read again what it allocates; raises `NotFound`."""
+    lock(thread)
+    # Not from a replica, which may lag behind what is locked.
+    now = Thread.objects.using(sql.alias()).filter(pk=thread.pk).values_list("next_order", "next_number").first()
+    if now is None:
+        raise NotFound
+    thread.next_order, thread.next_number = now
+
+
+def lock(thread: Thread) -> None:
+    """Lock a thread's row: the order in which sends get it is the order of their runs."""
+    Thread.objects.filter(pk=thread.pk).update(updated_at=DbNow())
+
+
+def _took(thread: Thread, turns: int, runs: int) -> bool:
+    as_read = Thread.objects.filter(pk=thread.pk, next_order=thread.next_order, next_number=thread.next_number)
+    after = {"next_order": thread.next_order + turns, "next_number": thread.next_number + runs}
+    return bool(as_read.update(**after, updated_at=DbNow()))
