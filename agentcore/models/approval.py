@@ -42,7 +42,10 @@ class Approval(models.Model):
     """One decision on one call: bound to the exact arguments, taken by a named person, consumed once."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="approvals", verbose_name=_("run"))
+    # No index of its own: that of its status begins with it.
+    run = models.ForeignKey(
+        "agentcore.Run", on_delete=models.CASCADE, related_name="approvals", db_index=False, verbose_name=_("run")
+    )
     tool_call = models.ForeignKey(
         "agentcore.ToolCall", on_delete=models.CASCADE, related_name="approvals", verbose_name=_("tool call")
     )

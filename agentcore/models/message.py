@@ -35,8 +35,13 @@ class Message(models.Model):
     """One entry; `(order, step_order)` places it: the turn, then the step in the turn."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # No index of its own: that of its place begins with it.
     thread = models.ForeignKey(
-        "agentcore.Thread", on_delete=models.CASCADE, related_name="messages", verbose_name=_("thread")
+        "agentcore.Thread",
+        on_delete=models.CASCADE,
+        related_name="messages",
+        db_index=False,
+        verbose_name=_("thread"),
     )
     run = models.ForeignKey(
         "agentcore.Run",

@@ -13,7 +13,10 @@ class RunLink(models.Model):
     """An id of the same work in another system: a workflow, a ticket, a trace."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="links", verbose_name=_("run"))
+    # No index of its own: that of its kind begins with it.
+    run = models.ForeignKey(
+        "agentcore.Run", on_delete=models.CASCADE, related_name="links", db_index=False, verbose_name=_("run")
+    )
     kind = models.CharField(_("kind"), max_length=64)
     external_id = models.CharField(_("external id"), max_length=255)
     created_at = models.DateTimeField(_("created at"), db_default=Now())

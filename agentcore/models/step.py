@@ -15,7 +15,10 @@ class Step(models.Model):
     """One model call or one round of tool calls, kept for the auditor; a finished one never runs again."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="steps", verbose_name=_("run"))
+    # No index of its own: that of its number begins with it.
+    run = models.ForeignKey(
+        "agentcore.Run", on_delete=models.CASCADE, related_name="steps", db_index=False, verbose_name=_("run")
+    )
     number = models.PositiveIntegerField(_("number"))
     kind = models.CharField(_("kind"), max_length=6, choices=choices(StepKind))
     attempt = models.PositiveIntegerField(_("attempt"))

@@ -28,7 +28,10 @@ class ToolCall(models.Model):
     """One recorded call; its id is the idempotency key of every attempt to run it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    run = models.ForeignKey("agentcore.Run", on_delete=models.CASCADE, related_name="tool_calls", verbose_name=_("run"))
+    # No index of its own: that of its status begins with it.
+    run = models.ForeignKey(
+        "agentcore.Run", on_delete=models.CASCADE, related_name="tool_calls", db_index=False, verbose_name=_("run")
+    )
     step = models.ForeignKey(
         "agentcore.Step", on_delete=models.CASCADE, related_name="tool_calls", verbose_name=_("step")
     )

@@ -64,9 +64,13 @@ class Statement:
         self.names = [item.name for item in columns]
 
     def rows_of_json(self) -> str:
-        """Return the query that makes PostgreSQL's table of one parameter."""
+        """Return the query that makes PostgreSQL's table of one parameter; the first column is never null.
+
+        It takes any such list for a hundred rows, and would rather read the whole of a table that is small when
+        the plan is made. With a condition that it takes for hard to meet, it looks each row up by its index.
+        """
         types = ", ".join(f'"{item.name}" {item.type}' for item in self.columns)
-        return f"SELECT * FROM json_to_recordset(%s::json) AS rows({types})"
+        return f'SELECT * FROM json_to_recordset(%s::json) AS rows({types}) WHERE num_nulls("{self.names[0]}") = 0'
 
     def json(self, rows: Sequence[Sequence[Any]]) -> str:
         """Return that parameter."""
@@ -178,7 +182,7 @@ def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
     """Return one statement of many; those of `then` read a count of those of `first`, and so come after them."""
     earlier = [f"first_{number}" for number in range(len(first))]
     counts = [f"(SELECT count(*) FROM {name})" for name in earlier]
-    after = f" WHERE {' + '.join(counts)} >= 0" if counts else ""
+    after = f" AND {' + '.join(counts)} >= 0" if counts else ""
     parts = [
         *(f"{name} AS ({_with_rows(statement)})" for name, statement in zip(earlier, first, strict=True)),
         *(

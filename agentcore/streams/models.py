@@ -21,7 +21,7 @@ class Stream(models.Model):
     """An ordered log; its id is new for every incarnation of a name."""
 
     id = models.UUIDField(_("id"), primary_key=True, default=uuid7, editable=False)
-    name = models.CharField(_("name"), max_length=255, unique=True)
+    name = models.CharField(_("name"), max_length=255)
     content_type = models.CharField(_("content type"), max_length=255, default="application/json")
     sequencer = models.CharField(_("sequencer"), max_length=8, choices=Sequencer.choices, default=Sequencer.OWN)
     next_seq = models.BigIntegerField(_("next position"), default=0)
@@ -32,6 +32,8 @@ class Stream(models.Model):
         verbose_name = _("stream")
         verbose_name_plural = _("streams")
         constraints = [
+            # Not `unique=True`: that would make PostgreSQL keep a second index, for LIKE.
+            models.UniqueConstraint(fields=["name"], name="agentcore_stream_name"),
             models.CheckConstraint(
                 name="agentcore_stream_sequencer", condition=models.Q(sequencer__in=["own", "external"])
             ),
