@@ -118,6 +118,7 @@ VIOLATIONS: dict[str, list[Callable[[World], None]]] = {
     ],
     "agentcore_message_place": [lambda world: again(world.message)],
     "agentcore_message_status": [lambda world: change(world.message, status="asleep")],
+    "agentcore_stream_name": [lambda world: again(world.thread.stream)],
     "agentcore_stream_sequencer": [lambda world: change(world.thread.stream, sequencer="nobody")],
     "agentcore_stream_next_seq": [lambda world: change(world.thread.stream, next_seq=-1)],
     "agentcore_record_positions": [
