@@ -19,6 +19,8 @@ from tests.stack import database_url
 
 OTHERS = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
 
+GONE_MS = 5_000  # a session that is told to end may be in the middle of something
+
 
 def restart() -> None:
     """Restart it as after a crash: every session is lost, and what was not committed."""
@@ -34,9 +36,10 @@ def restart() -> None:
 
 
 def terminate_others() -> int:
-    """End every session but this one; returns how many there were."""
+    """End every session but this one, and wait until they are gone; returns how many there were."""
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {OTHERS}")
+        ended = f"SELECT pg_terminate_backend(pid, {GONE_MS}) AS gone FROM pg_stat_activity WHERE {OTHERS}"
+        cursor.execute(f"SELECT count(*) FILTER (WHERE gone) FROM ({ended}) AS ended")
         return int(cursor.fetchone()[0])
 
 

@@ -9,7 +9,7 @@ from tests.testapp import world
 from tests.testapp.books import booker, checked_booker, looper
 from tests.testapp.hazards import blocker, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
-from tests.testapp.scripts import AsksOnce, Echo, Slow
+from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Slow
 
 __all__ = [
     "blocker",
@@ -70,6 +70,7 @@ gated = Agent(
 talkative = Agent(name="talkative", version="1", model=Slow(pieces=50, pause=0.08), instructions=INSTRUCTIONS)
 endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
 side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")
+counter = Agent(name="counter", version="1", model=CountsOn(), instructions=INSTRUCTIONS)
 silent = Agent(name="silent", version="1", model=Slow(pieces=2, pause=100), instructions=INSTRUCTIONS)
 
 # A worker of another release has this agent in another version, or (an empty one) does not have it at all.

@@ -17,6 +17,7 @@ from agentcore.providers.base import (
     UsageReported,
 )
 from agentcore.usage import Usage
+from tests.testapp import world
 
 USAGE = UsageReported(Usage(input_tokens=10, output_tokens=5, total_tokens=15))
 
@@ -66,6 +67,25 @@ class Slow:
         for number in range(self.pieces):
             await asyncio.sleep(self.pause)
             yield TextDelta(f"{number} ")
+        yield USAGE
+        yield StepFinished("stop")
+
+
+@dataclass(frozen=True)
+class CountsOn:
+    """Counts for as long as the test holds tools, however long that takes, and then says that it is done."""
+
+    pause: float = 0.05
+    name: str = "counts-on-1"
+    provider: str = "tests"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        number = 0
+        while number == 0 or world.held():
+            await asyncio.sleep(self.pause)
+            yield TextDelta(f"{number} ")
+            number += 1
+        yield TextDelta("done")
         yield USAGE
         yield StepFinished("stop")
 
