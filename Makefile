@@ -23,11 +23,8 @@ demo: $(DEMO) ## the support desk with everything it needs, until Ctrl-C
 demo-check: $(DEMO) ## one support case through HTTP, WebSocket, RQ and Redis, without a browser
 	@exec $(BIN)/python manage.py demo_check
 
-test: $(DEV) ## the suite on SQLite and on PostgreSQL; ARGS="-k name" narrows it
-	@status=0; \
-	echo "== SQLite"; $(PYTEST) --ds=tests.settings.sqlite --sample $(ARGS) || status=$$?; \
-	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres --sample -m "not once" $(ARGS) || status=$$?; \
-	exit $$status
+test: $(DEV) ## the suite on SQLite and on PostgreSQL, side by side; ARGS="-k name" narrows it
+	@exec $(BIN)/python -m tests.tools.passes $(ARGS)
 
 matrix: $(DEV) ## every fault test on both databases and with both workers; ARGS="-k name" narrows it
 	@status=0; \

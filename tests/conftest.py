@@ -17,6 +17,8 @@ from supportdemo.servers import start_redis
 from tests.servers import settings_module
 from tests.stack import Stack
 
+FAULTS = Path(__file__).parent / "faults"
+
 
 @pytest.fixture
 def user(db: None) -> AbstractUser:
@@ -81,13 +83,18 @@ def outage_stack(transactional_db: None, tmp_path: Path, settings: LazySettings)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what is about PostgreSQL to the PostgreSQL pass."""
-    if "postgres" in settings_module(config):
-        return
-    elsewhere = [item for item in items if item.get_closest_marker("postgres")]
+    """Leave what is about PostgreSQL to the PostgreSQL pass, and the other part to another run."""
+    elsewhere = {item for item in items if _is_elsewhere(item, config)}
     if elsewhere:
-        config.hook.pytest_deselected(items=elsewhere)
+        config.hook.pytest_deselected(items=[item for item in items if item in elsewhere])
         items[:] = [item for item in items if item not in elsewhere]
+
+
+def _is_elsewhere(item: pytest.Item, config: pytest.Config) -> bool:
+    if item.get_closest_marker("postgres") and "postgres" not in settings_module(config):
+        return True
+    part = config.getoption("part")
+    return bool(part) and (part == "faults") is not (FAULTS in item.path.parents)
 
 
 @pytest.hookimpl(wrapper=True)

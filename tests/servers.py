@@ -63,10 +63,11 @@ def settings_module(config: pytest.Config) -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run choose which workers its real processes are, or how many of the combinations it takes."""
+    """Let a run choose which workers its real processes are, how many of the combinations it takes, and which part."""
     parser.addoption("--workers", choices=("concurrent", "stock"), help="the workers that fault tests start")
     parser.addoption("--matrix", action="store_true", help="fault tests: every kind of worker")
     parser.addoption("--sample", action="store_true", help="fault tests: each once, and a sample of the matrix")
+    parser.addoption("--part", choices=("faults", "others"), help="the fault tests alone, or all but them")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
