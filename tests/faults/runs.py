@@ -8,6 +8,7 @@ from typing import Any
 
 from agentcore import SYSTEM
 from agentcore.models import Run
+from tests.stack import wait_for
 from tests.testapp import agents
 
 LONG = 40  # seconds; a loaded machine starts a worker slowly
@@ -47,3 +48,18 @@ def assert_log_is_whole(run: Run) -> None:
     assert [event["seq"] for event in log] == list(range(len(log)))
     assert [event["type"] for event in log].count("done") == 1
     assert log[-1]["type"] == "done"
+
+
+def wait_for_success(run: Run) -> None:
+    """Wait until the run has succeeded; its log is then whole."""
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert_log_is_whole(run)
+
+
+def assert_counted_on(run: Run) -> None:
+    """A run of `agents.counter` has, since its last reset, lost none of its numbers and said none twice."""
+    log = events(run)
+    resets = [index for index, event in enumerate(log) if event["type"] == "step.reset"]
+    said = "".join(event["text"] for event in log[max(resets, default=0) :] if event["type"] == "text.delta")
+    *numbers, last = said.split()
+    assert last == "done" and numbers == [str(number) for number in range(len(numbers))]

@@ -18,7 +18,8 @@ from agentcore.models import Message, Run, Thread
 from agentcore.streams.models import Record
 from tests.faults import postgres
 from tests.faults.browser import Answer, Browser
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.faults.openings import listening
+from tests.faults.runs import LONG, assert_counted_on, assert_log_is_whole, events, send, status
 from tests.stack import Stack, Web, wait_for
 from tests.testapp import agents
 
@@ -61,11 +62,7 @@ def assert_all_succeeded_in_order(runs: list[Run]) -> None:
     wait_for(ask_again(lambda: statuses(runs) == {"succeeded"}), 2 * LONG, "every run to succeed")
     for run in runs:
         assert_log_is_whole(run)
-        log = events(run)
-        resets = [index for index, event in enumerate(log) if event["type"] == "step.reset"]
-        said = "".join(event["text"] for event in log[max(resets, default=0) :] if event["type"] == "text.delta")
-        *numbers, last = said.split()
-        assert last == "done" and numbers == [str(number) for number in range(len(numbers))]  # none lost, none doubled
+        assert_counted_on(run)
 
 
 @pytest.mark.postgres
@@ -126,8 +123,7 @@ def test_out_of_connections_the_web_says_when_to_come_back_and_no_run_fails(
     stack: Stack, make_thread: Callable[..., Any], user: AbstractUser
 ) -> None:
     browser, thread = Browser.of(stack.web().url, user), make_thread()
-    sweeper, worker = stack.sweeper(), stack.worker()
-    wait_for(lambda: "Listening on" in worker.text, LONG, "the worker to listen")
+    sweeper, worker = stack.sweeper(), listening(stack.worker())
     with postgres.no_connection_left():
         refused = browser.send(thread, "refused", key="once")
         accepted = send(agents.echo, thread, "accepted")  # by a process that has its connection already

@@ -10,7 +10,8 @@ from django.conf import LazySettings
 
 from agentcore.jobs.watchdog import STUCK_STATUS
 from agentcore.models import Run
-from tests.faults.runs import LONG, assert_log_is_whole, send, settings_of_process, status
+from tests.faults.openings import inside_its_tool, listening
+from tests.faults.runs import LONG, send, settings_of_process, wait_for_success
 from tests.stack import Stack, chosen_workers, wait_for
 from tests.testapp import agents, hazards
 
@@ -24,8 +25,7 @@ def test_a_tool_that_swallows_everything_costs_its_call_and_not_the_run(
     run = send(hazards.leaker, make_thread("leaker"))
     stack.sweeper()
     stack.worker()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to end by the tool's own limit")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert Run.objects.get(pk=run.pk).attempt == 1
 
 
@@ -34,18 +34,16 @@ def test_a_tool_that_swallows_everything_costs_its_call_and_not_the_run(
 def test_a_worker_with_a_thread_it_cannot_stop_drains_and_leaves_for_a_new_one(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    bystander = send(hazards.waiter, make_thread("waiter"))
-    worker = stack.worker("concurrent", **settings_of_process(**QUICK))
-    wait_for(stack.effects, LONG, "the bystander's tool")
+    bystander, worker = inside_its_tool(
+        stack, hazards.waiter, make_thread, lambda: stack.worker("concurrent", **settings_of_process(**QUICK))
+    )
     send(hazards.leaker, make_thread("leaker"))
     wait_for(lambda: not worker.alive, LONG, "the worker to leave")
     assert worker.sigterm() == STUCK_STATUS
     assert "does not end" in worker.text
     stack.release_tools()
     stack.worker("concurrent")
-    wait_for(lambda: status(bystander) == "succeeded", LONG, "the bystander to succeed")
-    assert_log_is_whole(bystander)
+    wait_for_success(bystander)
     after = Run.objects.get(pk=bystander.pk)
     assert (after.attempt, after.lost_leases) == (2, 0)
 
@@ -61,12 +59,10 @@ def test_a_run_at_rqs_deadline_is_given_back_and_not_failed(
     stack.worker()
     wait_for(lambda: len(stack.effects()) >= 2, LONG, "another attempt")
     stack.release_tools()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert len({effect.call_id for effect in stack.effects()}) == 1
 
 
 def test_the_worker_that_was_tested_is_the_one_that_was_asked_for(stack: Stack) -> None:
-    worker = stack.worker()
-    wait_for(lambda: "istening on" in worker.text, LONG, "the worker to listen")
+    worker = listening(stack.worker())
     assert ("25 runs at a time" in worker.text) is (chosen_workers() == "concurrent")

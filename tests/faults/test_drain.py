@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from agentcore.models import Run
-from tests.faults.runs import LONG, assert_log_is_whole, driver_of, events, send, settings_of_process, status
+from tests.faults.openings import inside_its_tool, listening, wait_for_text
+from tests.faults.runs import (
+    LONG,
+    assert_counted_on,
+    driver_of,
+    events,
+    send,
+    settings_of_process,
+    status,
+    wait_for_success,
+)
 from tests.stack import Process, Stack, wait_for
 from tests.testapp import agents, hazards
 
@@ -32,17 +42,16 @@ def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_t
     runs = [send(hazards.walker, make_thread("walker", title=str(number))) for number in range(6)]
     stack.sweeper()
     workers = [patient_worker(stack), patient_worker(stack)]
-    wait_for(lambda: all("istening on" in worker.text for worker in workers), LONG, "both workers")
+    for worker in workers:
+        listening(worker)
     wait_for(lambda: len(stack.effects()) >= 2, LONG, "the first steps")
     for _ in range(3):
-        new = patient_worker(stack)
-        wait_for(lambda new=new: "istening on" in new.text, LONG, "the new worker")
+        new = listening(patient_worker(stack))
         old, *workers = [*workers, new]
         assert old.sigterm() == 0
     stack.release_tools()
     for run in runs:
-        wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
-        assert_log_is_whole(run)
+        wait_for_success(run)
         after = Run.objects.get(pk=run.pk)
         assert (after.lost_leases, after.poisoned_at) == (0, None)
     assert any("drained" in released(run) for run in runs)
@@ -55,18 +64,13 @@ def test_rolling_restarts_lose_no_time_and_count_as_nothing(stack: Stack, make_t
 def test_a_run_inside_a_step_when_the_grace_is_over_is_handed_over_as_it_stands(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(hazards.waiter, make_thread("waiter"))
     stack.sweeper()
-    old = patient_worker(stack, DRAIN_SECONDS=1)
-    wait_for(stack.effects, LONG, "the tool")
-    new = patient_worker(stack)
-    wait_for(lambda: "istening on" in new.text, LONG, "the new worker")
+    run, old = inside_its_tool(stack, hazards.waiter, make_thread, lambda: patient_worker(stack, DRAIN_SECONDS=1))
+    listening(patient_worker(stack))
     assert old.sigterm() == 0
     wait_for(lambda: len(stack.effects()) == 2, 5, "the new worker to take over at once")
     stack.release_tools()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     after = Run.objects.get(pk=run.pk)
     assert (after.attempt, after.lost_leases) == (2, 0)
 
@@ -76,18 +80,17 @@ def test_a_run_inside_a_step_when_the_grace_is_over_is_handed_over_as_it_stands(
 def test_text_of_a_model_call_that_was_broken_off_by_the_stop_is_dropped(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    run = send(agents.slow, make_thread("slow"))
+    stack.hold_tools()  # the run speaks on until it is let go
+    run = send(agents.counter, make_thread("counter"))
     stack.sweeper()
     old = patient_worker(stack, DRAIN_SECONDS=0.2)
-    wait_for(lambda: any(event["type"] == "text.delta" for event in events(run)), LONG, "the first text")
+    wait_for_text(run)
     assert old.sigterm() == 0
     patient_worker(stack)
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
-    log = events(run)
-    reset = next(index for index, event in enumerate(log) if event["type"] == "step.reset")
-    said = "".join(event["text"] for event in log[reset:] if event["type"] == "text.delta")
-    assert said.split() == [str(number) for number in range(40)]
+    wait_for_text(run, "step.reset")
+    stack.release_tools()
+    wait_for_success(run)
+    assert_counted_on(run)
     assert Run.objects.get(pk=run.pk).lost_leases == 0
 
 
@@ -95,19 +98,15 @@ def test_text_of_a_model_call_that_was_broken_off_by_the_stop_is_dropped(
 def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(agents.careful_bee, make_thread("careful_bee"))
     stack.sweeper()
-    old = stack.worker()
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, old = inside_its_tool(stack, agents.careful_bee, make_thread)
     with pytest.raises(TimeoutExpired):
         old.sigterm(timeout=1.5)  # the tool holds it, and there are twenty seconds of grace
     old.sigterm(timeout=5)
     assert not [child for child in old.children() if child == driver_of(run)]
     stack.release_tools()
     stack.worker()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
 
 
@@ -116,10 +115,7 @@ def test_a_second_signal_ends_the_process_at_once_and_its_run_is_taken_over(
 def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(hazards.walker, make_thread("walker"))
-    doomed = stack.worker("concurrent")
-    wait_for(stack.effects, LONG, "the first step")
+    run, doomed = inside_its_tool(stack, hazards.walker, make_thread, lambda: stack.worker("concurrent"))
     doomed.kill9()
     second = stack.worker("concurrent")
     wait_for(lambda: driver_of(run) not in (doomed.pid, second.pid), LONG, "a process of its own")
@@ -129,8 +125,7 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
     assert "drained" in released(run) and status(run) == "pending"
     stack.release_tools()
     stack.worker("concurrent")
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
 
 
 @pytest.mark.own_workers
@@ -138,11 +133,10 @@ def test_a_suspect_in_a_process_of_its_own_is_drained_with_its_worker(
 def test_rqs_own_worker_with_our_job_class_finishes_what_it_has_begun(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(agents.careful_bee, make_thread("careful_bee"))
     ours = ["--job-class", "agentcore.jobs.job.AgentcoreJob", "--serializer", "rq.serializers.JSONSerializer"]
-    worker = stack.manage("worker", "rqworker", "agentcore", *ours)
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, worker = inside_its_tool(
+        stack, agents.careful_bee, make_thread, lambda: stack.manage("worker", "rqworker", "agentcore", *ours)
+    )
     with pytest.raises(TimeoutExpired):
         worker.sigterm(timeout=1)
     stack.release_tools()
@@ -153,6 +147,5 @@ def test_rqs_own_worker_with_our_job_class_finishes_what_it_has_begun(
 
 @pytest.mark.covers("fault:O1")
 def test_an_idle_worker_stops_at_once(stack: Stack) -> None:
-    worker = stack.worker()
-    wait_for(lambda: "istening on" in worker.text, LONG, "the worker to listen")
+    worker = listening(stack.worker())
     assert worker.sigterm(timeout=8) == 0

@@ -25,7 +25,16 @@ from agentcore.services.approvals import Decision
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, Turn, check_invariants, run_until_idle
 from tests.faults import postgres
-from tests.faults.runs import LONG, assert_log_is_whole, events, failpoints, send, settings_of_process, status
+from tests.faults.runs import (
+    LONG,
+    assert_log_is_whole,
+    events,
+    failpoints,
+    send,
+    settings_of_process,
+    status,
+    wait_for_success,
+)
 from tests.integration import room
 from tests.integration.decision_room import pay
 from tests.stack import Stack, wait_for
@@ -60,8 +69,7 @@ def test_a_decision_between_the_results_and_the_suspend_is_no_lost_wake_up(
     assert status(run) == ("pending" if waits else "running")
     marks.release(point)
     # Nobody sweeps beside a stock worker: the run goes on by itself, or by the decision's own hint.
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert types(run).count("run.waiting") == types(run).count("run.resumed") == waits
     assert Run.objects.get(pk=run.pk).attempt == 1 + waits
     assert check_invariants([run.pk]) == []

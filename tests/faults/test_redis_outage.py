@@ -10,19 +10,13 @@ import pytest
 import redis
 
 from agentcore.models import Run
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
-from tests.stack import Process, Stack, wait_for
+from tests.faults.openings import inside_its_tool, listening
+from tests.faults.runs import LONG, assert_log_is_whole, events, send, status, wait_for_success
+from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
 OUTAGE = 8.0  # seconds; a worker that doubles its wait has then just gone to sleep for eight more
 SOON = 6.0  # within which a run must start when Redis is back: a promise of liveness, not a measurement
-
-
-def idle_worker(stack: Stack) -> Process:
-    """A worker that has found Redis and waits for its first job."""
-    worker = stack.worker()
-    wait_for(lambda: "Listening on" in worker.text, LONG, "the worker to listen")
-    return worker
 
 
 @pytest.mark.own_workers
@@ -31,7 +25,7 @@ def test_a_run_started_in_an_outage_is_accepted_at_once_and_starts_soon_after_it
     outage_stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
     thread = make_thread()
-    sweeper, worker = outage_stack.sweeper(), idle_worker(outage_stack)
+    sweeper, worker = outage_stack.sweeper(), listening(outage_stack.worker())
     outage_stack.stop_redis()
     back_at = time.monotonic() + OUTAGE
     run = send(agents.echo, thread)
@@ -40,8 +34,7 @@ def test_a_run_started_in_an_outage_is_accepted_at_once_and_starts_soon_after_it
     assert status(run) == "pending"
     outage_stack.start_redis()
     wait_for(lambda: status(run) != "pending", SOON, "the run to start")
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert worker.alive and sweeper.alive
 
 
@@ -49,11 +42,8 @@ def test_a_run_started_in_an_outage_is_accepted_at_once_and_starts_soon_after_it
 def test_a_worker_whose_redis_goes_away_during_a_job_finishes_the_run_and_stays(
     outage_stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    outage_stack.hold_tools()
-    first = send(agents.careful_bee, make_thread("careful_bee"))
     outage_stack.sweeper()
-    worker = outage_stack.worker()
-    wait_for(outage_stack.effects, LONG, "the tool's effect")
+    first, worker = inside_its_tool(outage_stack, agents.careful_bee, make_thread)
     outage_stack.stop_redis()
     outage_stack.release_tools()
     wait_for(lambda: status(first) == "succeeded", LONG, "the run to succeed without Redis")
@@ -62,7 +52,7 @@ def test_a_worker_whose_redis_goes_away_during_a_job_finishes_the_run_and_stays(
     )
     second = send(agents.echo, make_thread())
     outage_stack.start_redis()
-    wait_for(lambda: status(second) == "succeeded", LONG, "the next run to succeed")
+    wait_for_success(second)
     assert worker.alive
     assert Run.objects.get(pk=first.pk).attempt == 1 and len(outage_stack.effects()) == 1
 

@@ -22,8 +22,9 @@ from agentcore.services.sweep import sweep
 from agentcore.testing import FaultProxy
 from supportdemo.servers import start_redis
 from tests.faults.browser import Browser
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
-from tests.stack import Process, Stack, wait_for
+from tests.faults.openings import listening, wait_for_text
+from tests.faults.runs import LONG, assert_log_is_whole, send, status, wait_for_success
+from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
 PAUSE = 8.0  # seconds, longer than anybody is patient
@@ -43,14 +44,8 @@ def hints_of(run: Run, redis: Redis) -> list[str]:
     return [name for name in Queue("agentcore", connection=redis).job_ids if run.pk.hex in name]
 
 
-def idle(worker: Process) -> Process:
-    wait_for(lambda: "Listening on" in worker.text, LONG, "the worker to listen")
-    return worker
-
-
 def assert_ran_once(run: Run) -> None:
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert Run.objects.get(pk=run.pk).attempt == 1
 
 
@@ -77,7 +72,7 @@ def test_a_hint_that_a_stalled_redis_takes_twice_runs_once(
     assert_ran_once(run)
     wait_for(lambda: not hints_of(run, redis), LONG, "the second job to be taken")
     after = send(agents.echo, make_thread())
-    wait_for(lambda: status(after) == "succeeded", LONG, "the job behind it")
+    wait_for_success(after)
     assert_ran_once(run)
     assert len(outage_stack.effects()) == 1 and worker.alive
 
@@ -95,7 +90,7 @@ def test_a_failover_to_a_replica_that_missed_the_last_writes_loses_no_run(
             wait_for(lambda: standby.info("replication")["master_link_status"] == "up", LONG, "the replica to follow")
             settings.RQ_QUEUES = {"agentcore": {**settings.RQ_QUEUES["agentcore"], "URL": address.url}}
             sweeper = outage_stack.sweeper(REDIS_URL=address.url)
-            worker = idle(outage_stack.worker(REDIS_URL=address.url))
+            worker = listening(outage_stack.worker(REDIS_URL=address.url))
             worker.freeze()  # so that the hint is still in the queue when the failover comes
             wait_for(lambda: redis.info("clients")["blocked_clients"] == 0, LONG, "Redis to give its last wait up")
             standby.replicaof("NO", "ONE")  # from here on it misses what is written
@@ -121,7 +116,7 @@ def test_a_paused_redis_holds_up_neither_requests_nor_the_run_that_is_driven(
     outage_stack.sweeper()
     worker = outage_stack.worker()
     driven, thread = send(agents.slow, make_thread("slow")), make_thread()
-    wait_for(lambda: any(event["type"] == "text.delta" for event in events(driven)), LONG, "the first text")
+    wait_for_text(driven)
     redis.client_pause(int(PAUSE * 1000))
     over_at = time.monotonic() + PAUSE
     began = time.monotonic()
@@ -141,7 +136,7 @@ def test_a_redis_that_is_full_is_like_one_that_is_away(
     outage_stack: Stack, make_thread: Callable[..., Any], user: AbstractUser, redis: Redis
 ) -> None:
     browser, thread = Browser.of(outage_stack.web().url, user), make_thread()
-    processes = [outage_stack.sweeper(), idle(outage_stack.worker())]
+    processes = [outage_stack.sweeper(), listening(outage_stack.worker())]
     redis.config_set("maxmemory-policy", "noeviction")
     redis.config_set("maxmemory", "1")
     began = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agentcore.models import Run
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.faults.runs import LONG, events, send, status, wait_for_success
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
@@ -28,8 +28,7 @@ def test_an_old_worker_leaves_a_new_run_to_a_new_one_and_burns_no_attempt(
     stack.sweeper()
     stack.worker()
     assert old.sigterm() == 0  # it declined what it had not, and is well
-    wait_for(lambda: status(run) == "succeeded", LONG, "the new worker to find it")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert Run.objects.get(pk=run.pk).attempt == 1
 
 

@@ -14,7 +14,8 @@ from agentcore import SYSTEM
 from agentcore.models import Run, ToolCall
 from agentcore.services import unverified
 from tests.faults import backup
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.faults.openings import inside_its_tool
+from tests.faults.runs import LONG, events, send, status, wait_for_success
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
@@ -30,12 +31,10 @@ def recover() -> str:
 def test_a_call_that_was_executing_at_the_time_of_the_backup_waits_for_a_person(
     stack: Stack, make_thread: Callable[..., Any], tmp_path: Path, agent: str
 ) -> None:
-    stack.hold_tools()
-    run, worker = send(getattr(agents, agent), make_thread(agent)), stack.worker()
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, worker = inside_its_tool(stack, getattr(agents, agent), make_thread)
     file = backup.take(tmp_path)
     stack.release_tools()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    wait_for_success(run)
     worker.sigterm()
     backup.restore(file)
     assert status(run) == "running"
@@ -47,8 +46,7 @@ def test_a_call_that_was_executing_at_the_time_of_the_backup_waits_for_a_person(
     wait_for(lambda: status(run) == "waiting", LONG, "the run to wait for a person")
     assert len(stack.effects()) == 1
     unverified.resolve(run, call.call_id, "happened", user=SYSTEM, result="done")
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert len(stack.effects()) == 1
 
 

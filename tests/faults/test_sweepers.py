@@ -11,7 +11,8 @@ from django.db.models.functions import Now
 
 from agentcore import dispatch
 from agentcore.models import Run, SweepLease
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.faults.openings import inside_its_tool
+from tests.faults.runs import LONG, events, send, wait_for_success
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
@@ -40,7 +41,7 @@ def test_of_three_sweepers_one_sweeps_and_a_dead_one_is_replaced_within_seconds(
     run = send(agents.echo, make_thread())
     monkeypatch.undo()
     stack.worker("stock")
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    wait_for_success(run)
     # One that ends hands over: the last one need not wait for the lease to run out.
     leaving = sweepers.pop(int(successor.rpartition(":")[2]))
     assert leaving.sigterm() == 0
@@ -50,18 +51,14 @@ def test_of_three_sweepers_one_sweeps_and_a_dead_one_is_replaced_within_seconds(
 
 @pytest.mark.covers("promise:P1", "fault:W2")
 def test_a_killed_workers_run_is_claimed_soon_after_its_lease(stack: Stack, make_thread: Callable[..., Any]) -> None:
-    stack.hold_tools()
-    run = send(agents.careful_bee, make_thread("careful_bee"))
-    doomed = stack.worker()
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, doomed = inside_its_tool(stack, agents.careful_bee, make_thread)
     stack.worker()
     stack.sweeper()
     doomed.kill9()
     lapse = Run.objects.values_list("lease_expires_at", flat=True).get(pk=run.pk)
     wait_for(lambda: Run.objects.get(pk=run.pk).attempt == 2, 10, "the take-over")
     stack.release_tools()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     started = [event for event in events(run) if event["type"] == "run.started"]
     assert len(started) == 2
     taken = started[1]["ts"]

@@ -17,7 +17,7 @@ from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.services import execution
 from agentcore.testing import FaultProxy
 from tests.faults.browser import Browser
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.faults.runs import LONG, assert_log_is_whole, events, send, wait_for_success
 from tests.integration.room import drive_to_the_end, lapse, race
 from tests.stack import Stack, database_url, wait_for
 from tests.testapp import agents, world
@@ -41,8 +41,7 @@ def test_a_run_whose_web_process_dies_between_commit_and_hint_is_found_by_the_sw
     assert (again.status, again.body["id"]) == (200, str(run.pk))
     stack.sweeper()
     stack.worker()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert Run.objects.get().attempt == 1
 
 
@@ -64,8 +63,7 @@ def test_a_send_cut_off_at_its_commit_is_asked_again_and_makes_one_run(
     assert repeated.body["id"] == str(run.pk) and Message.objects.count() == 1
     stack.sweeper()
     stack.worker()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
 
 
 # --- what a worker commits ----------------------------------------------------------------------------------------

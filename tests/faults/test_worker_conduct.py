@@ -17,32 +17,24 @@ from agentcore import SYSTEM
 from agentcore.models import Run, Thread
 from agentcore.services import runs
 from tests.faults import postgres
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
+from tests.faults.openings import inside_its_tool, listening, wait_for_text
+from tests.faults.runs import LONG, assert_log_is_whole, events, send, status, wait_for_success
 from tests.servers import DIRECTORY_VARIABLE
 from tests.stack import Process, Stack, wait_for
 from tests.testapp import agents
-
-STOCK = ["rqworker", "agentcore", "--worker-class", "agentcore.jobs.worker.AgentcoreWorker"]
-
-
-def has_text(run: Run) -> bool:
-    return any(event["type"] == "text.delta" for event in events(run))
-
-
-def listening(worker: Process) -> Process:
-    wait_for(lambda: "Listening on" in worker.text, LONG, "the worker to listen")
-    return worker
 
 
 @pytest.mark.covers("dj:RQ-6", "promise:P2")
 def test_processes_that_start_while_a_run_is_driven_leave_it_alone(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    run = send(agents.slow, make_thread("slow"))
+    stack.hold_tools()  # the run speaks on until it is let go
+    run = send(agents.counter, make_thread("counter"))
     stack.worker()
-    wait_for(lambda: has_text(run), LONG, "the first text")
+    wait_for_text(run)
     others = [listening(stack.worker()), stack.sweeper(), stack.web()]
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    stack.release_tools()
+    wait_for_success(run)
     assert [event["type"] for event in events(run)].count("run.started") == 1
     assert "step.reset" not in [event["type"] for event in events(run)]
     assert Run.objects.get(pk=run.pk).attempt == 1 and all(other.alive for other in others)
@@ -54,7 +46,7 @@ def test_a_cancelled_run_stops_at_once_and_says_so_and_its_worker_is_free(
 ) -> None:
     run = send(agents.endless, make_thread("endless"))
     worker = stack.worker()
-    wait_for(lambda: has_text(run), LONG, "the first text")
+    wait_for_text(run)
     runs.cancel(run, user=SYSTEM, reason="Enough.")
     wait_for(lambda: status(run) == "canceled", 10, "the run to be canceled, two minutes early")
     assert_log_is_whole(run)
@@ -66,7 +58,7 @@ def test_a_cancelled_run_stops_at_once_and_says_so_and_its_worker_is_free(
 def test_deleting_a_run_that_is_driven_stops_its_worker(stack: Stack, make_thread: Callable[..., Any]) -> None:
     run = send(agents.endless, make_thread("endless"))
     worker = stack.worker()
-    wait_for(lambda: has_text(run), LONG, "the first text")
+    wait_for_text(run)
     Thread.objects.get(pk=run.thread_id).delete()
     wait_for(lambda: "let go: lost" in worker.text, 10, "the worker to let go, two minutes early")
     assert not Run.objects.exists()
@@ -76,7 +68,7 @@ def test_deleting_a_run_that_is_driven_stops_its_worker(stack: Stack, make_threa
 def assert_free(worker: Process, make_thread: Callable[..., Any]) -> None:
     """The worker lives and takes the next run at once."""
     after = send(agents.echo, make_thread())
-    wait_for(lambda: status(after) == "succeeded", LONG, "the next run to succeed")
+    wait_for_success(after)
     assert worker.alive
 
 
@@ -96,10 +88,9 @@ def sessions_of(name: str) -> int:
 def test_the_parent_of_a_forking_worker_has_no_database_connection(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(agents.careful_bee, make_thread("careful_bee"))
-    worker = stack.manage("worker", *STOCK, PGAPPNAME="forking")
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, worker = inside_its_tool(
+        stack, agents.careful_bee, make_thread, lambda: stack.worker("stock", PGAPPNAME="forking")
+    )
     assert sessions_of("forking") > 0  # the horse's
     (horse,) = worker.children()
     os.kill(horse, signal.SIGKILL)
@@ -132,7 +123,7 @@ def test_jobs_take_leave_of_the_database(
 ) -> None:
     runs_ = [send(agents.careful_bee, make_thread("careful_bee")) for _ in range(3)]
     runs_ += [send(agents.echo, make_thread()) for _ in range(3)]
-    worker = stack.manage("worker", *STOCK, PGAPPNAME="polite")
+    worker = stack.worker("stock", PGAPPNAME="polite")
     wait_for(lambda: {status(run) for run in runs_} == {"succeeded"}, LONG, "every run to succeed")
     wait_for(lambda: sessions_of("polite") == 0, LONG, "every job to be gone")
     assert worker.sigterm() == 0
@@ -158,18 +149,14 @@ def test_the_log_would_tell_of_a_client_that_goes_without_a_word(
 def test_a_worker_told_to_stop_ends_its_step_and_another_one_goes_on(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(agents.worker_bee, make_thread("worker_bee"))
     stack.sweeper()
-    leaving = stack.worker()
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, leaving = inside_its_tool(stack, agents.worker_bee, make_thread)
     os.kill(leaving.pid, signal.SIGTERM)
     time.sleep(0.5)  # for the signal to arrive while the step is under way
     stack.release_tools()
     wait_for(lambda: not leaving.alive, 25, "the worker to leave")
     stack.worker()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert len(stack.effects()) == 1  # an unsafe call, neither broken off nor repeated
     assert Run.objects.get(pk=run.pk).lost_leases == 0
     assert "step.reset" not in [event["type"] for event in events(run)]

@@ -11,15 +11,16 @@ import psutil
 import pytest
 
 from agentcore.models import Run, ToolCall
+from tests.faults.openings import inside_its_tool
 from tests.faults.runs import (
     LONG,
-    assert_log_is_whole,
     driver_of,
     events,
     failpoints,
     send,
     settings_of_process,
     status,
+    wait_for_success,
 )
 from tests.stack import Stack, chosen_workers, wait_for
 from tests.testapp import agents, hazards
@@ -42,8 +43,7 @@ def test_a_worker_killed_between_taking_a_hint_and_its_claim_costs_no_attempt(
     assert status(run) == "pending"
     stack.sweeper()
     stack.worker()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     after = Run.objects.get(pk=run.pk)
     assert (after.attempt, after.lost_leases) == (1, 0)
 
@@ -52,10 +52,7 @@ def test_a_worker_killed_between_taking_a_hint_and_its_claim_costs_no_attempt(
 def test_a_horse_that_outlives_its_parent_and_its_lease_is_fenced(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(agents.careful_bee, make_thread("careful_bee"))
-    doomed = stack.worker("stock")
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, doomed = inside_its_tool(stack, agents.careful_bee, make_thread, lambda: stack.worker("stock"))
     (horse,) = doomed.children()
     doomed.kill9_alone()
     assert alive(horse)
@@ -65,9 +62,8 @@ def test_a_horse_that_outlives_its_parent_and_its_lease_is_fenced(
     wait_for(lambda: len(stack.effects()) == 2, LONG, "the take-over")
     os.kill(horse, signal.SIGCONT)
     stack.release_tools()
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    wait_for_success(run)
     wait_for(lambda: not alive(horse), LONG, "the horse to end")
-    assert_log_is_whole(run)
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
     assert [event["type"] for event in events(run)].count("tool.result") == 1
 
@@ -107,8 +103,7 @@ def test_a_blocked_loop_ends_its_process_which_says_where_it_stood(
         wait_for(lambda: not worker.alive, LONG, "the process to end")
         assert worker.sigterm() == 1
         stack.worker(**quick)
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
 
 
@@ -120,8 +115,7 @@ def test_a_parent_with_a_database_connection_of_its_own_does_not_disturb_its_hor
     runs = [send(agents.echo, make_thread(title=str(number))) for number in range(15)]
     worker = stack.manage("worker", "rqworker", "agentcore", "--worker-class", "tests.testapp.dirty.DirtyWorker")
     for run in runs:
-        wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
-        assert_log_is_whole(run)
+        wait_for_success(run)
     assert {run.attempt for run in Run.objects.all()} == {1}
     assert worker.sigterm() == 0
     assert "Error" not in worker.text
@@ -132,10 +126,7 @@ def test_a_parent_with_a_database_connection_of_its_own_does_not_disturb_its_hor
 def test_the_process_that_drives_a_suspect_does_not_outlive_its_worker(
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    stack.hold_tools()
-    run = send(agents.careful_bee, make_thread("careful_bee"))
-    doomed = stack.worker("concurrent")
-    wait_for(stack.effects, LONG, "the tool's effect")
+    run, doomed = inside_its_tool(stack, agents.careful_bee, make_thread, lambda: stack.worker("concurrent"))
     doomed.kill9()
     second = stack.worker("concurrent")
     wait_for(lambda: len(stack.effects()) == 2, LONG, "the take-over")
@@ -145,5 +136,4 @@ def test_the_process_that_drives_a_suspect_does_not_outlive_its_worker(
     wait_for(lambda: not alive(alone), 5, "the suspect's process to end")
     stack.release_tools()
     stack.worker("concurrent")
-    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
-    assert_log_is_whole(run)
+    wait_for_success(run)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.runs import LONG, assert_log_is_whole, send, status
+from tests.faults.runs import LONG, send, wait_for_success
 from tests.stack import WORKERS, Stack, chosen_workers, wait_for
 from tests.testapp import agents
 
@@ -20,8 +20,7 @@ def test_a_full_log_disk_costs_log_lines_and_no_run(stack: Stack, make_thread: C
     words = [sys.executable, "-m", "django", *WORKERS[chosen_workers()]]
     worker = stack.start("worker", ["sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh", *words])
     for run in runs:
-        wait_for(lambda run=run: status(run) == "succeeded", LONG, "the run to succeed")
-        assert_log_is_whole(run)
+        wait_for_success(run)
     assert worker.alive
     assert worker.sigterm() == 0
 
