@@ -1,13 +1,15 @@
-"""A process of its own that tries to drive every run of a list, as soon as it is told to.
+"""Processes that each try to drive every run of a list, as soon as they are told to.
 
-    python -m tests.faults.claimer DIRECTORY NAME
+    python -m tests.faults.claimer DIRECTORY NAME ...
 
-It says that it is ready by a file of its name, starts when `go` is there, and
-writes the runs it drove to the end into `NAME.drove`.
+One process for each name, forked from one that has Django ready and no connection
+yet. Each says that it is ready by a file of its name, starts when `go` is there,
+and writes the runs it drove to the end into `NAME.drove`.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,9 +19,22 @@ import django
 PATIENCE = 60.0
 
 
-def main(directory: Path, name: str) -> None:
-    """Drive what nobody else drives."""
+def main(directory: Path, names: list[str]) -> None:
+    """Let a process for each name drive what nobody else drives."""
     django.setup()
+    from agentcore.jobs import execute  # noqa: F401 - once, and not in every process
+
+    children = []
+    for name in names:
+        if not (child := os.fork()):
+            return claim(directory, name)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def claim(directory: Path, name: str) -> None:
+    """Drive what nobody else drives."""
     from agentcore.jobs.execute import execute_run
 
     runs = (directory / "runs").read_text().split()
@@ -33,4 +48,4 @@ def main(directory: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -40,8 +40,7 @@ def test_sixteen_processes_that_want_every_run_get_each_once(stack: Stack, make_
     directory = stack.directory
     (directory / "runs").write_text("\n".join(str(run.pk) for run in wanted))
     names = [f"claimer{number}" for number in range(PROCESSES)]
-    for name in names:
-        stack.start(name, [sys.executable, "-m", "tests.faults.claimer", str(directory), name])
+    stack.start("claimers", [sys.executable, "-m", "tests.faults.claimer", str(directory), *names])
     wait_for(lambda: ready(directory, names), 60, "every process to be ready")
     (directory / "go").touch()
     wait_for(lambda: all((directory / f"{name}.drove").exists() for name in names), 60, "every process to be done")

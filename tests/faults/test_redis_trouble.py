@@ -23,7 +23,7 @@ from agentcore.testing import FaultProxy
 from supportdemo.servers import start_redis
 from tests.faults.browser import Browser
 from tests.faults.openings import listening, wait_for_text
-from tests.faults.runs import LONG, assert_log_is_whole, send, status, wait_for_success
+from tests.faults.runs import LONG, assert_log_is_whole, send, settings_of_process, status, wait_for_success
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
@@ -159,8 +159,8 @@ def test_a_queue_full_of_stale_ids_is_worked_off_and_gets_no_hint_more_than_its_
     for start in range(0, len(stale), 10_000):
         redis.rpush("rq:queue:agentcore", *stale[start : start + 10_000])
     run = send(agents.echo, make_thread())
-    outage_stack.sweeper()
-    looked_until = time.monotonic() + 6  # a dozen sweeps, in which the grace of a second doubles with each hint
+    outage_stack.sweeper(**settings_of_process(HINT_GRACE_SECONDS=0.5, SWEEP_SECONDS=0.25))
+    looked_until = time.monotonic() + 3  # a dozen sweeps, in which the grace of half a second doubles with each hint
     wait_for(lambda: time.monotonic() > looked_until, 10, "some sweeps")
     assert 2 <= len(hints_of(run, redis)) <= 5
     outage_stack.worker()
