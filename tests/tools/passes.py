@@ -90,15 +90,6 @@ class Pass:
         percents = PROGRESS.findall(self.text)
         return f"{self.name} {percents[-1] if percents else 0} %{', with failures' if self.failures else ''}"
 
-    def stop(self) -> None:
-        """Have pytest end its tests and its servers."""
-        if self.process and self.running:
-            self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-
 
 def play(passes: Sequence[Pass], at_a_time: int, *, every: float = 0.5) -> int:
     """Run them all, say how they get on, and show all of what failed at the end; returns the status of the whole."""
@@ -118,12 +109,24 @@ def play(passes: Sequence[Pass], at_a_time: int, *, every: float = 0.5) -> int:
                 said = now
     except KeyboardInterrupt:
         print("Stopping …", flush=True)
-        for one in under_way:
-            one.stop()
+        stop(under_way)
         show(one for one in passes if one.failures)
         return INTERRUPTED
     show(one for one in passes if one.status not in WELL)
     return verdict([one.status for one in passes])
+
+
+def stop(passes: Iterable[Pass]) -> None:
+    """Have each pytest end its test and its servers; a second interrupt ends them at once."""
+    processes = [one.process for one in passes if one.process]
+    try:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.wait(GRACE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        for process in processes:
+            process.kill()
 
 
 def tens(passes: Iterable[Pass]) -> str:
