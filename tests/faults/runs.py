@@ -56,10 +56,19 @@ def wait_for_success(run: Run) -> None:
     assert_log_is_whole(run)
 
 
-def assert_counted_on(run: Run) -> None:
-    """A run of `agents.counter` has, since its last reset, lost none of its numbers and said none twice."""
+def words(run: Run) -> list[str]:
+    """What a run has said since its last reset."""
     log = events(run)
     resets = [index for index, event in enumerate(log) if event["type"] == "step.reset"]
-    said = "".join(event["text"] for event in log[max(resets, default=0) :] if event["type"] == "text.delta")
-    *numbers, last = said.split()
-    assert last == "done" and numbers == [str(number) for number in range(len(numbers))]
+    return "".join(event["text"] for event in log[max(resets, default=0) :] if event["type"] == "text.delta").split()
+
+
+def in_order(numbers: list[str]) -> bool:
+    """Whether these are the numbers from 0 on, none lost and none said twice."""
+    return numbers == [str(number) for number in range(len(numbers))]
+
+
+def assert_counted_on(run: Run) -> None:
+    """A run of `agents.counter` has, since its last reset, lost none of its numbers and said none twice."""
+    *numbers, last = words(run)
+    assert last == "done" and in_order(numbers)

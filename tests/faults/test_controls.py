@@ -23,7 +23,8 @@ from agentcore.streams.hub import Hub
 from agentcore.testing import Evidence, History, Turn, check_invariants
 from agentcore.tools import Tool, ToolContext, tool
 from tests.faults import sabotage
-from tests.faults.runs import LONG, events, send, status
+from tests.faults.openings import freeze_between_writes
+from tests.faults.runs import LONG, events, in_order, send, status, words
 from tests.integration.room import Room, drive_to_the_end, make, only_approval
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
@@ -52,16 +53,19 @@ def broken(run: Run, **evidence: Any) -> set[str]:
 def test_without_the_token_check_two_workers_write_one_answer(
     stack: Stack, make_thread: Callable[..., Any], taken_out: str, found: set[str]
 ) -> None:
-    run = send(agents.talkative, make_thread("talkative"))
+    stack.hold_tools()  # the run counts on until it is let go
+    run = send(agents.counter, make_thread("counter"))
     stack.sweeper()
     first = stack.worker(**{sabotage.VARIABLE: taken_out})
     said(run, 3, after=-1)
-    first.freeze()
+    freeze_between_writes(first, run)
     stack.worker(**{sabotage.VARIABLE: taken_out})
     wait_for(lambda: Run.objects.get(pk=run.pk).attempt == 2, LONG, "the take-over")
     taken = len(events(run))
     said(run, 3, after=taken)
     first.thaw()
+    wait_for(lambda: "let go: lost" in first.text or not in_order(words(run)), LONG, "the first to go on")
+    stack.release_tools()
     wait_for(lambda: Run.objects.get(pk=run.pk).terminal, LONG, "the run to end")
     assert broken(run) == found
 

@@ -14,7 +14,7 @@ from agentcore import SYSTEM
 from agentcore.models import Run, ToolCall
 from agentcore.services import unverified
 from tests.faults import backup
-from tests.faults.openings import inside_its_tool
+from tests.faults.openings import freeze_between_writes, inside_its_tool
 from tests.faults.runs import LONG, events, send, status, wait_for_success
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
@@ -58,7 +58,7 @@ def test_a_worker_that_survived_the_restore_writes_nothing_more(
     file = backup.take(tmp_path)
     survivor = stack.worker()
     wait_for(lambda: texts(run), LONG, "the first text")
-    survivor.freeze()
+    freeze_between_writes(survivor, run)
     backup.restore(file)
     assert (status(run), Run.objects.get(pk=run.pk).attempt) == ("pending", 0)
     recover()

@@ -12,14 +12,7 @@ import pytest
 from agentcore import SYSTEM
 from agentcore.models import Run, ToolCall
 from tests.faults.openings import inside_its_tool, wait_for_text
-from tests.faults.runs import (
-    LONG,
-    assert_counted_on,
-    driver_of,
-    send,
-    status,
-    wait_for_success,
-)
+from tests.faults.runs import LONG, assert_counted_on, driver_of, send, status, wait_for_success
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
 

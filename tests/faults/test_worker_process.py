@@ -12,16 +12,7 @@ import pytest
 
 from agentcore.models import Run, ToolCall
 from tests.faults.openings import inside_its_tool
-from tests.faults.runs import (
-    LONG,
-    driver_of,
-    events,
-    failpoints,
-    send,
-    settings_of_process,
-    status,
-    wait_for_success,
-)
+from tests.faults.runs import LONG, driver_of, events, failpoints, send, settings_of_process, status, wait_for_success
 from tests.stack import Stack, chosen_workers, wait_for
 from tests.testapp import agents, hazards
 

@@ -67,7 +67,6 @@ careful_bee = Agent(
 gated = Agent(
     name="gated", version="1", model=AsksOnce("gated_append"), instructions=INSTRUCTIONS, tools=[gated_append]
 )
-talkative = Agent(name="talkative", version="1", model=Slow(pieces=50, pause=0.08), instructions=INSTRUCTIONS)
 endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
 side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")
 counter = Agent(name="counter", version="1", model=CountsOn(), instructions=INSTRUCTIONS)
