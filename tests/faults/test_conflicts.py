@@ -21,7 +21,7 @@ from agentcore.services import runs
 from agentcore.services.units import RETRIES, unit
 from agentcore.states import RunStatus
 from tests.faults import postgres
-from tests.faults.runs import assert_log_is_whole, events, send
+from tests.faults.runs import assert_log_is_whole, events, send, settings_of_process
 from tests.integration.room import race
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
@@ -40,7 +40,8 @@ def test_sixteen_processes_that_want_every_run_get_each_once(stack: Stack, make_
     directory = stack.directory
     (directory / "runs").write_text("\n".join(str(run.pk) for run in wanted))
     names = [f"claimer{number}" for number in range(PROCESSES)]
-    stack.start("claimers", [sys.executable, "-m", "tests.faults.claimer", str(directory), *names])
+    command = [sys.executable, "-m", "tests.faults.claimer", str(directory), *names]
+    stack.start("claimers", command, **settings_of_process(LEASE_SECONDS=60))  # sixteen at once may stand still for two
     wait_for(lambda: ready(directory, names), 60, "every process to be ready")
     (directory / "go").touch()
     wait_for(lambda: all((directory / f"{name}.drove").exists() for name in names), 60, "every process to be done")
