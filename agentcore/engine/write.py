@@ -1,13 +1,12 @@
 """Write what entries say, in set-based statements: one for all the runs of a batch, however many there are.
 
-The rows are taken in one order everywhere: runs by id, then messages, steps, tool
-calls and approvals, then the logs.
+The rows are taken in one order everywhere: runs by id, then the logs of their threads.
+A run's messages, steps, calls and approvals are written by whoever holds its row only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -62,13 +61,6 @@ def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
     A run that gets no allocation is left out of the result, and nothing was written for it.
     Raises `Moved` where a row was not as its entry expects, and `StreamBusy`.
     """
-    # How many rows a change has changed is told by Django, which knows of no pipeline.
-    counted = any(order.entry.checks or order.entry.changes for order in orders)
-    with nullcontext() if counted else bulk.pipelined(sql.connection()):
-        return _write(orders)
-
-
-def _write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
     allocated: dict[UUID, Allocation] = {}
     taking = [(order.take, order.want) for order in orders if order.take is not None]
     if taking:
@@ -162,19 +154,17 @@ def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
     # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
     moves = _moves([(item, move) for item in items for move in _moves_of_stored(item)])
     inserts = _inserts([row for item in items for row in _new_rows(item)])
-    moved = bulk.together(sql.connection(), moves, inserts)
     logs = log.prepare(
-        lambda: [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
+        [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
         _thread_logs(items),
         closing=[item.row.stream_id for item in over],
         skip_locked=skip_locked,
     )
     turn = [bulk.Part(claims.next_in_turn(sql.alias()), [(item.row.thread_id,) for item in over])] if over else []
-    stored = bulk.together(sql.connection(), [*logs.first, *turn], logs.then)
-    for part, count in zip(moves, moved(), strict=True):
-        if count != len(part.rows):
+    counts = bulk.together(sql.connection(), [*moves, *logs.first, *turn], [*inserts, *logs.then])
+    for part in moves:
+        if (count := counts.pop(0)) != len(part.rows):
             raise Moved(f"{count} rows moved, {len(part.rows)} expected: {part.statement.text}")
-    counts = stored()
     logs.done(counts[: len(logs.first)])
     return bool(over) and counts[-1] == 0
 

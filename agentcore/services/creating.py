@@ -48,7 +48,7 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     if prompt is not None:
         prompt.created_at = now
         inserts.insert(0, rows.inserting(sql.alias(), prompt))
-    logs.done(bulk.together(sql.connection(), logs.first, [*inserts, *logs.then])())
+    logs.done(bulk.together(sql.connection(), logs.first, [*inserts, *logs.then]))
     runs.send_hint(run.pk)
 
 

@@ -2,14 +2,12 @@
 
 PostgreSQL gets all rows as one JSON parameter, so a statement's text and its types
 stay the same however many there are, and several statements become one; SQLite gets
-the rows as VALUES. What follows the table reads the same on both. Inside
-`pipelined`, PostgreSQL is not waited for before somebody reads what a statement returned.
+the rows as VALUES. What follows the table reads the same on both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,23 +17,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BinaryField, Field, Model
 from pydantic_core import to_json
 
-__all__ = [
-    "Column",
-    "Part",
-    "Returned",
-    "Statement",
-    "column",
-    "execute",
-    "extra",
-    "inserting",
-    "pipelined",
-    "submit",
-    "together",
-]
+__all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "together"]
 
 Rows = list[tuple[Any, ...]]
-Returned = Callable[[], Rows]
-"""Reads what a statement returned, waiting for it if need be; raises what went wrong with it."""
 
 _VARIABLES = 900  # SQLite's oldest limit is 999
 
@@ -109,34 +93,12 @@ def inserting(alias: str, model: type[Model], names: tuple[str, ...], **expressi
     return Statement(f"INSERT INTO {model._meta.db_table} ({into}) SELECT {values} FROM wanted", columns)
 
 
-@contextmanager
-def pipelined(connection: BaseDatabaseWrapper) -> Iterator[None]:
-    """Send the statements of the block without waiting for each; at its end all of them have been carried out.
-
-    Where one fails, its error comes out at the next statement that is read, or at the
-    end. How many rows a statement has changed is not known before it is read.
-    """
-    if connection.vendor != "postgresql":
-        yield
-        return
-    connection.ensure_connection()
-    with connection.wrap_database_errors, connection.connection.pipeline():
-        yield
-
-
 def execute(
     connection: BaseDatabaseWrapper, statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()
 ) -> Rows:
     """Run a statement, and return what it returns; its own `params` come after the rows."""
-    return submit(connection, statement, rows, params)()
-
-
-def submit(
-    connection: BaseDatabaseWrapper, statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()
-) -> Returned:
-    """Do what `execute` does, and leave it to the caller when to look at what it returned."""
     if connection.vendor == "postgresql":
-        return _send(connection, _with_rows(statement), [statement.json(rows), *params])
+        return _on_postgres(connection, _with_rows(statement), [statement.json(rows), *params])
     found: Rows = []
     names = ", ".join(f'"{name}"' for name in statement.names)
     places = f"({', '.join(['%s'] * len(statement.columns))})"
@@ -150,26 +112,26 @@ def submit(
         with connection.cursor() as cursor:
             cursor.execute(text, [*values, *params])
             found += cursor.fetchall() if cursor.description else []
-    return lambda: found
+    return found
 
 
-def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Sequence[Part]) -> Callable[[], list[int]]:
+def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Sequence[Part]) -> list[int]:
     """Run several statements, on PostgreSQL as one: those of `then` after those of `first`.
 
-    What it returns waits for the end, and says how many rows each of `first` has
-    returned. None of them may write a row that another one has written.
+    Returns how many rows each of `first` has returned. None of them may write a row
+    that another one has written.
     """
     if connection.vendor != "postgresql":
         counts = [len(execute(connection, part.statement, part.rows)) for part in first]
         for part in then:
             execute(connection, part.statement, part.rows)
-        return lambda: counts
+        return counts
     parts = [*first, *then]
     if not parts:
-        return lambda: []
+        return []
     text = _chained(tuple(part.statement for part in first), tuple(part.statement for part in then))
-    read = _send(connection, text, [part.statement.json(part.rows) for part in parts])
-    return lambda: list(read()[0])[: len(first)]
+    (row,) = _on_postgres(connection, text, [part.statement.json(part.rows) for part in parts])
+    return list(row[: len(first)])
 
 
 @cache
@@ -193,19 +155,13 @@ def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
     return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '0'}"
 
 
-def _send(connection: BaseDatabaseWrapper, text: str, params: Sequence[Any]) -> Returned:
+def _on_postgres(connection: BaseDatabaseWrapper, text: str, params: Sequence[Any]) -> Rows:
     """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
     import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        cursor = psycopg.Cursor(connection.connection).execute(text, params)
-
-    def returned() -> Rows:
-        with connection.wrap_database_errors:
-            return cursor.fetchall()
-
-    return returned
+        return psycopg.Cursor(connection.connection).execute(text, params).fetchall()
 
 
 def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:

@@ -115,23 +115,16 @@ class Writing:
 
 
 def prepare(
-    appends: Callable[[], Sequence[Append]],
-    own: Sequence[Own] = (),
-    *,
-    closing: Sequence[UUID] = (),
-    skip_locked: bool = False,
+    appends: Sequence[Append], own: Sequence[Own] = (), *, closing: Sequence[UUID] = (), skip_locked: bool = False
 ) -> Writing:
     """Give the records of many streams their positions, in the caller's transaction, and close streams for good.
 
-    `appends` makes its records while the database allocates the positions of `own`. With
-    `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
+    With `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
     """
     connection = _in_transaction()
-    allocating = _allocate(connection, own, skip_locked=skip_locked)
-    appended = appends()
-    allocated = allocating()
+    allocated = _allocate(connection, own, skip_locked=skip_locked) if own else {}
     encoded = [_encoded(item.stream_id, *allocated[item.stream_id], item.encoders) for item in own]
-    return _writing(connection, [*appended, *encoded], allocated, closing)
+    return _writing(connection, [*appends, *encoded], allocated, closing)
 
 
 def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Stream, datetime, Writing]:
@@ -140,7 +133,7 @@ def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Strea
     Returns the new stream too, and the database's time, which all the records have.
     """
     connection = _in_transaction()
-    allocated = _allocate(connection, [own], skip_locked=False)()
+    allocated = _allocate(connection, [own], skip_locked=False)
     first, now = allocated[own.stream_id]
     stream = Stream(name=name, sequencer=Sequencer.EXTERNAL, created_at=now)
     appends = [_encoded(stream.pk, 0, now, encoders), _encoded(own.stream_id, first, now, own.encoders)]
@@ -153,7 +146,7 @@ def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, i
 
     Returns the first position given to each stream that allocates its own.
     """
-    writing = prepare(lambda: appends, own)
+    writing = prepare(appends, own)
     _carry_out(writing)
     return writing.allocated
 
@@ -161,11 +154,11 @@ def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, i
 def close(*stream_ids: UUID) -> None:
     """Close streams for good; closing one twice is no error."""
     with transaction.atomic(using=_alias()):
-        _carry_out(prepare(list, closing=stream_ids))
+        _carry_out(prepare([], closing=stream_ids))
 
 
 def _carry_out(writing: Writing) -> None:
-    writing.done(bulk.together(connections[_alias()], writing.first, writing.then)())
+    writing.done(bulk.together(connections[_alias()], writing.first, writing.then))
 
 
 def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
@@ -243,25 +236,19 @@ def _writing(
 
 def _allocate(
     connection: BaseDatabaseWrapper, own: Sequence[Own], *, skip_locked: bool
-) -> Callable[[], dict[UUID, tuple[int, datetime]]]:
+) -> dict[UUID, tuple[int, datetime]]:
     """Lock the streams in the order of their ids, and give each as many positions as it has records."""
-    if not own:
-        return dict
     counts = {item.stream_id: len(item.encoders) for item in own}
     if len(counts) != len(own):
         raise ValueError("a stream is named twice")
     lock = dialect.row_lock(connection, "stream", skip_locked=skip_locked)
     statement = _allocating(connection.alias, dialect.clock(connection), lock)
-    returned = bulk.submit(connection, statement, sorted(counts.items()))
-
-    def allocated() -> dict[UUID, tuple[int, datetime]]:
-        found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned()}
-        missing = [stream_id for stream_id in counts if stream_id not in found]
-        if missing:
-            raise _refusal(connection.alias, missing)
-        return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
-
-    return allocated
+    returned = bulk.execute(connection, statement, sorted(counts.items()))
+    found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned}
+    missing = [stream_id for stream_id in counts if stream_id not in found]
+    if missing:
+        raise _refusal(connection.alias, missing)
+    return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
 
 
 def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
