@@ -27,10 +27,11 @@ class Compiled(Generic[M]):
     def read(self, keys: Sequence[UUID]) -> list[M]:
         """Return the rows there are, in no particular order."""
         known: dict[Any, _Kept[M]] = self._of_this_thread.__dict__.setdefault("known", {})
-        key = (sql.connection(), len(keys), offset())
+        count = 1 << (len(keys) - 1).bit_length()  # few queries for any number of keys: the last is asked for again
+        key = (sql.connection(), count, offset())
         if key not in known:
-            known[key] = _Kept(self._ask([uuid7() for _ in keys]), len(keys))
-        return known[key].read(keys)
+            known[key] = _Kept(self._ask([uuid7() for _ in range(count)]), count)
+        return known[key].read([*keys, *[keys[-1]] * (count - len(keys))])
 
 
 class _Kept(Generic[M]):

@@ -105,6 +105,8 @@ class Draft:
         return taken
 
     def _delta(self, text: str, kind: type[ModelEvent]) -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"a delta's text is a str, and not {type(text).__name__}")
         if not text:
             return
         if kind is not self._kind:

@@ -59,7 +59,10 @@ async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runt
     await afailpoint("after_tool_start")
     tasks = [asyncio.create_task(_run_one(this, call)) for call in this.running]
     try:
-        await asyncio.gather(*tasks)
+        if tasks:  # not `gather`: that would pass a cancel on, and the one below would cut off what a tool puts right
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in ended:
+                task.result()
     finally:
         if left := [task for task in tasks if not task.done()]:
             for task in left:

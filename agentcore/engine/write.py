@@ -164,7 +164,7 @@ def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
     counts = bulk.together(sql.connection(), [*moves, *logs.first, *turn], [*inserts, *logs.then])
     for part in moves:
         if (count := counts.pop(0)) != len(part.rows):
-            raise Moved(f"{count} rows moved, {len(part.rows)} expected: {part.statement.text}")
+            raise Moved(f"{count} rows moved, {len(part.rows)} expected")
     logs.done(counts[: len(logs.first)])
     return bool(over) and counts[-1] == 0
 
@@ -229,6 +229,8 @@ def _columns(model: type[models.Model]) -> tuple[str, ...]:
 def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:
     """Return the statements of the moves; those of one model and the same columns are one."""
     alike: dict[tuple[type[models.Model], tuple[str, ...]], list[tuple[Any, ...]]] = {}
+    if len({move.row.pk for _, move in moves}) != len(moves):
+        raise ValueError("an entry moves a stored row twice")
     for item, move in moves:
         values = [_at(value, item.allocation) for value in move.values.values()]
         alike.setdefault((type(move.row), tuple(move.values)), []).append((move.row.pk, move.source.value, *values))

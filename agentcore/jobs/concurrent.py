@@ -73,11 +73,11 @@ class ConcurrentWorker(BaseWorker):
     def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
         """Work until told to stop, or, with `burst`, until the queue is empty; returns whether anything was done."""
         loop = asyncio.new_event_loop()
+        gc.collect()
         gc.freeze()  # what is loaded by now stays; looking at it again and again costs a tenth of the worker's time
         try:
             loop.run_until_complete(self._work(burst))
         finally:
-            gc.unfreeze()
             loop.close()  # not `asyncio.run`, which would wait for every thread
         return self.successful_job_count > 0
 

@@ -34,7 +34,7 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     """Save a new run, with the message that opens its turn, open its log and dispatch it.
 
     Nobody sees the run before the commit. So its row needs no lock, and is inserted as its
-    first event and its first hint leave it. The message's row comes first, as everywhere.
+    first event and its first hint leave it.
     """
     if prompt is not None:
         run.prompt = prompt

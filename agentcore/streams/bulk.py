@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import BinaryField, Field, Model
+from django.db.models import BinaryField, Field, ForeignKey, Model, UUIDField
 from pydantic_core import to_json
 
 __all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "together"]
@@ -32,6 +32,12 @@ class Column:
     type: str
     field: Field[Any, Any] | None = None
 
+    @property
+    def key(self) -> Field[Any, Any] | None:
+        """The field that says how a key of the project's own is stored: that of a user may be any object."""
+        target = self.field.target_field if isinstance(self.field, ForeignKey) else None
+        return None if target is None or isinstance(target, UUIDField) else target
+
     def read(self, connection: BaseDatabaseWrapper, table: str) -> str:
         """Return the expression that reads the column of `table`."""
         name = f'{table}."{self.name}"'
@@ -46,6 +52,7 @@ class Statement:
         self.text = text
         self.columns = tuple(columns)
         self.names = [item.name for item in columns]
+        self._keys = [(place, item.key) for place, item in enumerate(columns) if item.key is not None]
 
     def rows_of_json(self) -> str:
         """Return the query that makes PostgreSQL's table of one parameter; the first column is never null.
@@ -56,10 +63,14 @@ class Statement:
         types = ", ".join(f'"{item.name}" {item.type}' for item in self.columns)
         return f'SELECT * FROM json_to_recordset(%s::json) AS rows({types}) WHERE num_nulls("{self.names[0]}") = 0'
 
-    def json(self, rows: Sequence[Sequence[Any]]) -> str:
+    def json(self, connection: BaseDatabaseWrapper, rows: Sequence[Sequence[Any]]) -> str:
         """Return that parameter."""
-        names = self.names
-        return to_json([dict(zip(names, row, strict=True)) for row in rows], bytes_mode="hex").decode()
+        named = [dict(zip(self.names, row, strict=True)) for row in rows]
+        for place, key in self._keys:
+            for row in named:
+                if (value := row[self.names[place]]) is not None:
+                    row[self.names[place]] = key.get_db_prep_save(value, connection)
+        return to_json(named, bytes_mode="hex").decode()
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ def execute(
 ) -> Rows:
     """Run a statement, and return what it returns; its own `params` come after the rows."""
     if connection.vendor == "postgresql":
-        return _on_postgres(connection, _with_rows(statement), [statement.json(rows), *params])
+        return _on_postgres(connection, _with_rows(statement), [statement.json(connection, rows), *params])
     found: Rows = []
     names = ", ".join(f'"{name}"' for name in statement.names)
     places = f"({', '.join(['%s'] * len(statement.columns))})"
@@ -116,7 +127,7 @@ def execute(
 
 
 def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Sequence[Part]) -> list[int]:
-    """Run several statements, on PostgreSQL as one: those of `then` after those of `first`.
+    """Run several statements, on PostgreSQL as one: those of `then` after those of `first`, and else in any order.
 
     Returns how many rows each of `first` has returned. None of them may write a row
     that another one has written.
@@ -130,7 +141,7 @@ def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Seque
     if not parts:
         return []
     text = _chained(tuple(part.statement for part in first), tuple(part.statement for part in then))
-    (row,) = _on_postgres(connection, text, [part.statement.json(part.rows) for part in parts])
+    (row,) = _on_postgres(connection, text, [part.statement.json(connection, part.rows) for part in parts])
     return list(row[: len(first)])
 
 
@@ -159,6 +170,7 @@ def _on_postgres(connection: BaseDatabaseWrapper, text: str, params: Sequence[An
     """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
     import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 
+    connection.validate_no_broken_transaction()
     connection.ensure_connection()
     with connection.wrap_database_errors:
         return psycopg.Cursor(connection.connection).execute(text, params).fetchall()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gc
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -37,7 +36,6 @@ class Engine:
 
     async def open(self, in_flight: int) -> None:
         """Start a Runtime, as the concurrent worker does."""
-        gc.freeze()
         self.runtime = Runtime(this_worker(), alone=False)
 
     async def run(self, number: int) -> str:

@@ -229,6 +229,31 @@ def test_a_cancel_reaches_a_running_tool_and_says_what_is_known_of_its_effect(na
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_cancel_lets_every_tool_of_a_round_put_right_what_it_has_begun():
+    begun, done = [], []
+
+    @tool
+    async def careful(number: int) -> None:
+        """Wait, and take its time to put things right."""
+        begun.append(number)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.1 * number)
+            done.append(number)
+            raise
+
+    room = make([Turn(calls=[("careful", {"number": 1}), ("careful", {"number": 2})])], [careful])
+    run = room.send()
+    with driven(run) as worker:
+        wait_for(lambda: len(begun) == 2, 20, "both tools to run")
+        runs.cancel(run, user=SYSTEM)
+        worker.join(20)
+    assert done == [1, 2]
+    assert_ended_once(run, "canceled")
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_run_whose_call_may_have_happened_is_not_retried():
     SEEN.__init__()  # type: ignore[misc]
     run = make([Turn(calls=[("async_unsafe", {})])], [async_unsafe]).send()

@@ -203,6 +203,23 @@ def test_a_model_that_is_cancelled_by_its_own_library_fails_and_does_not_hang():
     assert (run.status, run.error_code) == ("failed", "model_failed")
 
 
+def test_a_model_that_says_what_is_no_text_fails_at_once_and_is_named_as_the_one_who_did():
+    said = []
+
+    class Stammers:
+        name, provider = "stammers", "tests"
+
+        async def stream(self, request):
+            for piece in ("Half", b"a word", "more"):
+                said.append(piece)
+                yield TextDelta(piece)
+                await asyncio.sleep(0)
+
+    run = make(Stammers()).play()
+    assert (run.status, run.error_code, said) == ("failed", "model_failed", ["Half", b"a word"])
+    assert "TypeError" in run.error_message
+
+
 # --- the stale worker ---------------------------------------------------------------------------------------------
 
 
