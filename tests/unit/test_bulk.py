@@ -1,0 +1,51 @@
+"""What the rows of a statement look like on their way to PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+
+from agentcore.engine import write
+from agentcore.engine.claim import Allocation
+from agentcore.engine.entry import Commit, Move
+from agentcore.models import Message, Run, Step
+from agentcore.states import StepStatus
+from agentcore.streams import bulk
+
+
+def sent(columns: list[bulk.Column], *rows: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Return the rows that a statement's one parameter holds."""
+    found: list[dict[str, Any]] = json.loads(bulk.Statement("SELECT 1", columns).json(connection, rows))
+    return found
+
+
+def of(model: Any, name: str) -> bulk.Column:
+    return bulk.column(connection.alias, model, name)
+
+
+def test_a_users_key_travels_as_its_own_field_stores_it() -> None:
+    assert sent([of(Run, "id"), of(Run, "user")], (UUID(int=1), "7"), (UUID(int=2), None)) == [
+        {"id": str(UUID(int=1)), "user_id": 7},
+        {"id": str(UUID(int=2)), "user_id": None},
+    ]
+
+
+def test_values_travel_as_json_says_them() -> None:
+    moment = datetime(2026, 11, 25, 1, 2, 3, 4, tzinfo=UTC)
+    columns = [of(Message, name) for name in ("created_at", "content", "text")]
+    (row,) = sent([*columns, bulk.extra("data", "text")], (moment, {"n": 2**60, "t": "ä"}, "", b"\x00\xff"))
+    assert datetime.fromisoformat(row["created_at"]) == moment
+    assert (row["content"], row["text"], row["data"]) == ({"n": 2**60, "t": "ä"}, "", "00ff")
+
+
+def test_an_entry_that_moves_a_row_twice_is_refused() -> None:
+    step = Step(number=1)
+    item = write.Written(None, Commit(), Allocation(0, 0, datetime.now(UTC), False))  # type: ignore[arg-type]
+    move = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value})
+    with pytest.raises(ValueError, match="twice"):
+        write._moves([(item, move), (item, move)])
