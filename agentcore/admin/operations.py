@@ -30,7 +30,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Notice:
     """What became of one run: a message, and a note for the history where something was done."""
 
     level: int
@@ -38,17 +38,17 @@ class Outcome:
     note: str = ""
 
 
-def apply(operation: Operation, run: Run, user: Any, reason: str = "") -> Outcome:
+def apply(operation: Operation, run: Run, user: Any, reason: str = "") -> Notice:
     """Do it, if it can still be done; a second time it says so and does nothing."""
     name = f"{run} ({str(run.pk)[-8:]})"
     refusal = operation.refusal(run, user)
     if refusal:
-        return Outcome(messages.WARNING, f"{name}: {refusal}")
+        return Notice(messages.WARNING, f"{name}: {refusal}")
     try:
         sentence = operation.perform(run, user, reason)
     except RequestError as error:
-        return Outcome(messages.ERROR, f"{name}: {error.message}")
-    return Outcome(messages.SUCCESS, f"{name}: {sentence}", sentence)
+        return Notice(messages.ERROR, f"{name}: {error.message}")
+    return Notice(messages.SUCCESS, f"{name}: {sentence}", sentence)
 
 
 def repeated_effects(run: Run) -> int:

@@ -29,7 +29,7 @@ logger = logging.getLogger("agentcore.engine")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CallOutcome:
     """How a call ended: succeeded, failed or effect_unverified."""
 
     status: ToolCallStatus
@@ -71,7 +71,7 @@ class Work:
 NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
 
 
-async def execute(work: Work) -> Outcome:
+async def execute(work: Work) -> CallOutcome:
     """Run the body, again if its `retries` say so; never raises for what a tool does.
 
     Before a `Checkable` is repeated, and after it broke off, its check tells whether it happened.
@@ -93,7 +93,7 @@ async def execute(work: Work) -> Outcome:
     return outcome
 
 
-async def _once(work: Work) -> Outcome:
+async def _once(work: Work) -> CallOutcome:
     attempt = RunningCall(work)
     outcome = await attempt.run_body()
     if outcome.status is not ToolCallStatus.EFFECT_UNVERIFIED or work.tool.check is None:
@@ -102,16 +102,16 @@ async def _once(work: Work) -> Outcome:
     happened = await _look_up(work, work.tool.check)
     if happened is not None:
         return happened
-    return outcome if unsettled else Outcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED)
+    return outcome if unsettled else CallOutcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED)
 
 
-async def _look_up(work: Work, check: Callable[..., Any]) -> Outcome | None:
+async def _look_up(work: Work, check: Callable[..., Any]) -> CallOutcome | None:
     """Return how an earlier attempt ended, None if it did not happen; a check that fails tells nothing."""
     ctx, arguments = RunningCall(work), work.call.arguments_json
     try:
         async with asyncio.timeout(work.seconds):
             value = await work.invoke(lambda: check(arguments, ctx), is_async=inspect.iscoroutinefunction(check))
-            return None if value is None else Outcome(ToolCallStatus.SUCCEEDED, value)
+            return None if value is None else CallOutcome(ToolCallStatus.SUCCEEDED, value)
     except (Exception, asyncio.CancelledError) as error:
         if _is_being_ended(error):
             raise
@@ -149,7 +149,7 @@ class RunningCall:
         """Show `value` (JSON data) to whoever watches the run; may be called from any thread."""
         self._loop.call_soon_threadsafe(self._show, jsontext.clean(value))
 
-    async def run_body(self) -> Outcome:
+    async def run_body(self) -> CallOutcome:
         """Run the body once and say how it ended.
 
         A body that raises `ToolFailed` or `ModelRetry` says that it did nothing. Any
@@ -161,7 +161,7 @@ class RunningCall:
         except ValidationError:
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
-            return _broken_off(work, fault) if work.call.tries > 1 else Outcome(ToolCallStatus.FAILED, error=fault)
+            return _broken_off(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
         if not work.tool.is_async:
             body = self._threaded = ThreadedBody(body)
         limit = asyncio.timeout(work.seconds)
@@ -169,9 +169,9 @@ class RunningCall:
             async with limit:
                 await afailpoint("in_tool")
                 value = await work.invoke(body, is_async=work.tool.is_async)
-                return Outcome(ToolCallStatus.SUCCEEDED, value)
+                return CallOutcome(ToolCallStatus.SUCCEEDED, value)
         except (ToolFailed, ModelRetry) as error:
-            return Outcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
+            return CallOutcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
         except (Exception, asyncio.CancelledError) as error:
             if _is_being_ended(error):
                 raise
@@ -191,7 +191,7 @@ class RunningCall:
     def _withdrawn(self) -> bool:
         return self._threaded is not None and self._threaded.withdraw()
 
-    def _raised(self, error: BaseException) -> Outcome:
+    def _raised(self, error: BaseException) -> CallOutcome:
         if isinstance(error, BrokeOff) and error.__cause__ is not None:
             error = error.__cause__
         reference = uuid7().hex[-8:]
@@ -211,17 +211,21 @@ class RunningCall:
         self._progress.append(self._loop.create_task(self._work.commit(entry)))  # type: ignore[arg-type]
 
 
-def _not_begun(work: Work) -> Outcome:
+def _not_begun(work: Work) -> CallOutcome:
     """A body that no thread was free for has done nothing; an earlier try, of an attempt that was interrupted, may."""
     error = f"The tool did not start within {work.seconds:g} seconds: the worker had no thread free for it."
-    return _broken_off(work, error) if work.call.tries > 1 else Outcome(ToolCallStatus.FAILED, error=error, began=False)
+    return (
+        _broken_off(work, error)
+        if work.call.tries > 1
+        else CallOutcome(ToolCallStatus.FAILED, error=error, began=False)
+    )
 
 
-def _broken_off(work: Work, error: str) -> Outcome:
+def _broken_off(work: Work, error: str) -> CallOutcome:
     """A body that was not seen to end may have had its effect, unless it has none."""
     if work.tool.effect is EffectKind.PURE:
-        return Outcome(ToolCallStatus.FAILED, error=error)
-    return Outcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
+        return CallOutcome(ToolCallStatus.FAILED, error=error)
+    return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
 
 
 def _is_being_ended(error: BaseException) -> bool:

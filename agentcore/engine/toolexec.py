@@ -18,7 +18,7 @@ from . import takeover
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined
 from .permission import Ruling, judge
-from .running import Outcome, Work, execute
+from .running import CallOutcome, Work, execute
 from .runtime import Runtime
 from .snapshot import Snapshot
 from .staging import Staged
@@ -148,7 +148,7 @@ async def _run_one(this: Round, call: ToolCall) -> None:
         this.staged.add(result, point="after_result_commit")
 
 
-def _result(run: Run, call: ToolCall, outcome: Outcome) -> Commit:
+def _result(run: Run, call: ToolCall, outcome: CallOutcome) -> Commit:
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
         return takeover.unverified(call, outcome.error)
     return close_call(run, call, outcome.status, result=outcome.result, error=outcome.error)

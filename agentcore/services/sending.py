@@ -87,16 +87,16 @@ def start_once(
     request = _request_digest(typed, about)
     if len(key) > LONGEST_KEY:
         raise Invalid(f"The key has {len(key)} characters; the limit is {LONGEST_KEY}.")
-    order = Order(definition, found, typed, user, key, request, about)
+    submission = Submission(definition, found, typed, user, key, request, about)
     for _ in range(MOST_TRIES):
         try:
             with transaction.atomic():
-                return Started(_start(order), created=True)
+                return Started(_start(submission), created=True)
         except _StartOver:
             continue
         except (IntegrityError, ThreadBusy):
             # What is in the way may be the run that the same request has made: no key is used twice.
-            earlier = _same_key(order)
+            earlier = _same_key(submission)
             if earlier is None:
                 raise
             return Started(earlier, created=False)
@@ -162,7 +162,7 @@ def _next_step_order(run: Run) -> int:
 
 
 @dataclass(frozen=True)
-class Order:
+class Submission:
     """A start as it was asked for, checked and clean."""
 
     definition: AgentDefinition
@@ -178,25 +178,29 @@ class _StartOver(Exception):
     """A run has come between the look at the live runs and the lock of their thread."""
 
 
-def _start(order: Order) -> Run:
+def _start(submission: Submission) -> Run:
     """Start a run; where the same request has made one already, the database refuses it, and nothing is changed.
 
     What is interrupted must be locked before the thread, so it is looked for
     before, and again once no run can join.
     """
-    interrupts = order.definition.on_busy == "interrupt"
-    held = claims.hold_all(_others(order)) if interrupts else {}
-    places.take(order.thread, turns=1, runs=1)
-    if interrupts and not held.keys() >= set(_others(order)):
+    interrupts = submission.definition.on_busy == "interrupt"
+    held = claims.hold_all(_others(submission)) if interrupts else {}
+    places.take(submission.thread, turns=1, runs=1)
+    if interrupts and not held.keys() >= set(_others(submission)):
         raise _StartOver
     for one in held.values():
         runs.end_held(one, "A new message has come.")
-    _check_idle(order.definition, order.thread)
-    turn = order.thread.next_order
-    prompt = None if order.content is None else messages.in_turn(order.thread, turn, order.content, user=order.user)
-    run = creating.row(order.definition, order.thread, turn, order.user)
-    run.key, run.request_digest, run.metadata = order.key, order.request, order.metadata
-    creating.open_(run, order.thread, prompt)
+    _check_idle(submission.definition, submission.thread)
+    turn = submission.thread.next_order
+    prompt = (
+        None
+        if submission.content is None
+        else messages.in_turn(submission.thread, turn, submission.content, user=submission.user)
+    )
+    run = creating.row(submission.definition, submission.thread, turn, submission.user)
+    run.key, run.request_digest, run.metadata = submission.key, submission.request, submission.metadata
+    creating.open_(run, submission.thread, prompt)
     return run
 
 
@@ -206,21 +210,23 @@ def _check_idle(definition: AgentDefinition, thread: Thread) -> None:
         raise ThreadBusy
 
 
-def _same_key(order: Order) -> Run | None:
-    if not order.key:
+def _same_key(submission: Submission) -> Run | None:
+    if not submission.key:
         return None
-    same = Run.objects.using(sql.alias()).filter(thread=order.thread, agent=order.definition.name, key=order.key)
+    same = Run.objects.using(sql.alias()).filter(
+        thread=submission.thread, agent=submission.definition.name, key=submission.key
+    )
     earlier = same.select_related("thread").first()
-    if earlier is not None and earlier.request_digest != order.request:
+    if earlier is not None and earlier.request_digest != submission.request:
         raise KeyConflict
     return earlier
 
 
-def _others(order: Order) -> QuerySet[Run, UUID]:
+def _others(submission: Submission) -> QuerySet[Run, UUID]:
     """Return what is live in the thread, but for the run this very request made before."""
-    others = Run.objects.filter(thread=order.thread).live()
-    if order.key:
-        others = others.exclude(agent=order.definition.name, key=order.key)
+    others = Run.objects.filter(thread=submission.thread).live()
+    if submission.key:
+        others = others.exclude(agent=submission.definition.name, key=submission.key)
     return others.values_list("pk", flat=True)
 
 
