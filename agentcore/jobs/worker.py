@@ -12,11 +12,13 @@ from typing import Any
 import redis
 from django.db import connections
 from redis.backoff import ConstantBackoff
+from redis.client import Pipeline
 from redis.retry import Retry
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.queue import Queue
-from rq.worker import Worker
+from rq.worker import Worker, WorkerStatus
 
 from .alone import DRAIN
 from .job import only_ours
@@ -80,6 +82,16 @@ class AgentcoreWorker(Worker):
         """Fork without an open database connection: closed by the horse, the parent's would be closed too."""
         connections.close_all()
         super().fork_work_horse(job, queue)
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """Note what the worker does; it does not begin to wait for a job once it was told to stop.
+
+        RQ looks for such a request before it notes that it is idle: one that comes in between would be seen
+        after the wait for the next job, which is of minutes.
+        """
+        super().set_state(state, pipeline)
+        if state == WorkerStatus.IDLE and self._stop_requested:
+            raise StopRequested
 
     def setup_work_horse_signals(self) -> None:
         """Have SIGTERM drain the run instead of killing the horse."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import rq.job
 from django.conf import LazySettings
 from redis import Redis
 from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
 
 from agentcore.jobs.concurrent import ConcurrentWorker
 from agentcore.jobs.job import AgentcoreJob
@@ -60,6 +62,29 @@ def test_a_job_class_of_ours_is_kept(server: RedisServer) -> None:
     with Redis.from_url(server.url) as client:
         assert AgentcoreWorker(["agentcore"], connection=client, job_class=Stricter).job_class is Stricter
         assert AgentcoreWorker(["agentcore"], connection=client, job_class=rq.job.Job).job_class is AgentcoreJob
+
+
+def test_a_request_to_stop_that_comes_when_a_job_is_put_away_is_not_waited_past(
+    worker: AgentcoreWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = []
+    really = worker.dequeue_job_and_maintain_ttl
+
+    def asked_to_stop_first(*args: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setattr(worker.queue_class, "dequeue_any", lambda *args, **kwargs: waited.append(args))
+        worker._state = WorkerStatus.BUSY  # as it is until RQ notes that it is idle
+        worker.request_stop(signal.SIGTERM, None)
+        return really(*args)
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(worker, "dequeue_job_and_maintain_ttl", asked_to_stop_first)
+    try:
+        worker.work()
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
+            signal.signal(number, handler)
+    assert waited == []
 
 
 @pytest.mark.covers("fault:R6")

@@ -164,7 +164,8 @@ def test_a_commit_can_be_lost_on_its_way(proxy: FaultProxy, client: socket.socke
 
 
 def test_a_server_that_is_not_there_is_a_reset() -> None:
-    with FaultProxy("redis://127.0.0.1:9") as proxy, dial(proxy) as client, pytest.raises(ConnectionResetError):
+    # On a busy machine the reset may come before the answer to the dial.
+    with FaultProxy("redis://127.0.0.1:9") as proxy, pytest.raises(ConnectionResetError), dial(proxy) as client:
         client.recv(1)
 
 
