@@ -85,6 +85,7 @@ def events(count: int) -> None:
     """Add the events of old runs, a thousand each, on the server; PostgreSQL only."""
     streams = max(1, count // EVENTS_PER_RUN)
     with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 0")
         cursor.execute(
             f"INSERT INTO {Stream._meta.db_table} (id, name, content_type, sequencer, next_seq, created_at) "
             f"SELECT {OLD_STREAM}, 'old:' || number, 'application/json', 'external', %s, now() "
