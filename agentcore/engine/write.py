@@ -20,7 +20,7 @@ from .. import events
 from ..clock import Later
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import TERMINAL_RUN_STATUSES
-from ..streams import bulk, log
+from ..streams import bulk, log, rows
 from ..streams.log import Append, Own
 from . import claim as claims
 from . import sql
@@ -94,11 +94,11 @@ def reread(orders: Sequence[Order], given: Mapping[UUID, Allocation]) -> Reread:
 
     What is left may be written onto the row as it was read, and onto no other.
     """
-    rows = Run.objects.in_bulk(list(given))
+    runs = Run.objects.in_bulk(list(given))
     written: dict[UUID, Allocation] = {}
     left: list[Order] = []
     for order in orders:
-        allocation, run = given.get(order.claim.run_id), rows.get(order.claim.run_id)
+        allocation, run = given.get(order.claim.run_id), runs.get(order.claim.run_id)
         if allocation is None or run is None:
             left.append(order)
         elif _is_written(order, allocation, run):
@@ -175,12 +175,12 @@ def _ends_its_run(item: Written) -> bool:
 
 def _new_rows(item: Written) -> list[models.Model]:
     """Return the rows to insert, with the places and times that the allocation gives."""
-    rows: list[models.Model] = []
+    said: list[models.Model] = []
     for offset, message in enumerate(item.entry.messages):
         message.step_order = item.allocation.first_step_order + offset
         message.created_at = item.allocation.now
-        rows.append(message)
-    return [*rows, *(_timed(insert, item.allocation) for insert in item.entry.inserts)]
+        said.append(message)
+    return [*said, *(_timed(insert, item.allocation) for insert in item.entry.inserts)]
 
 
 def _moves_of_stored(item: Written) -> list[Move]:
@@ -208,22 +208,12 @@ def _times_of_the_database(model: type[models.Model]) -> tuple[str, ...]:
     return tuple(field.attname for field in model._meta.concrete_fields if field.db_default is not NOT_PROVIDED)
 
 
-def _inserts(rows: Iterable[models.Model]) -> list[bulk.Part]:
+def _inserts(new: Iterable[models.Model]) -> list[bulk.Part]:
     by_model: dict[type[models.Model], list[models.Model]] = {}
-    for row in rows:
+    for row in new:
         by_model.setdefault(type(row), []).append(row)
-    parts = []
-    for model in sorted(by_model, key=_ORDER.index):
-        names = _columns(model)
-        statement = bulk.inserting(sql.alias(), model, names)
-        values = [item.field.attname for item in statement.columns if item.field is not None]
-        parts.append(bulk.Part(statement, [[getattr(row, name) for name in values] for row in by_model[model]]))
-    return parts
-
-
-@cache
-def _columns(model: type[models.Model]) -> tuple[str, ...]:
-    return tuple(field.name for field in model._meta.concrete_fields)
+    # Always in one order, so that there are few statements for the database to plan.
+    return [rows.inserting(sql.alias(), by_model[model]) for model in sorted(by_model, key=_ORDER.index)]
 
 
 def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:

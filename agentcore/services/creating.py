@@ -15,13 +15,13 @@ from ..streams.log import Own
 from . import runs
 
 
-def row(definition: AgentDefinition, thread: Thread, order: int, user: Any) -> Run:
-    """Return an unsaved run with the number that the caller has taken from the thread."""
+def row(definition: AgentDefinition, thread: Thread, order: int, number: int, user: Any) -> Run:
+    """Return an unsaved run in a turn, with a number that the caller has taken from the thread."""
     require(user)
     person = {"user_id": thread.owner_id} if user is SYSTEM else {"user": user}
     return Run(
         thread=thread,
-        number=thread.next_number,
+        number=number,
         agent=definition.name,
         agent_version=definition.version,
         order=order,
@@ -44,10 +44,10 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     run.stream, now, logs = log.prepare_new(f"run:{run.pk}", [_created(run).encode], told)
     run.created_at, run.next_seq = now, 1
     run.dispatched_at, run.dispatch_count = now, 1
-    inserts = [rows.inserting(sql.alias(), run)]
+    inserts = [rows.inserting(sql.alias(), [run])]
     if prompt is not None:
         prompt.created_at = now
-        inserts.insert(0, rows.inserting(sql.alias(), prompt))
+        inserts.append(rows.inserting(sql.alias(), [prompt]))
     logs.done(bulk.together(sql.connection(), logs.first, [*inserts, *logs.then]))
     runs.send_hint(run.pk)
 

@@ -52,8 +52,8 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
     found = writable(thread, user=user)
     typed = as_parts(content)
     with transaction.atomic():
-        places.take(found, turns=1)
-        message = in_turn(found, found.next_order, typed, user=user, author=author, name=name)
+        place = places.take(found, turns=1)
+        message = in_turn(found, place.turn, typed, user=user, author=author, name=name)
         message.save(force_insert=True)
         log.append(found.stream_id, [events.ThreadMessage(message.to_event()).encode])
     return message

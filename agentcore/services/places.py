@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..engine import sql
 from ..exceptions import NotFound
 from ..models import Thread
 from ..streams.dialect import DbNow
 
 
-def take(thread: Thread, *, turns: int = 0, runs: int = 0) -> None:
-    """Take the thread's `next_order` and `next_number`, which nobody else gets then; raises `NotFound`.
+@dataclass(frozen=True)
+class Place:
+    """The turn and the number of a run that were taken; nobody else gets them."""
+
+    turn: int
+    number: int
+
+
+def take(thread: Thread, *, turns: int = 0, runs: int = 0) -> Place:
+    """Take so many of the thread's turns and numbers, and return the first of each; raises `NotFound`.
 
     One conditional UPDATE does where nobody has taken any since the thread was read. Its
     row stays locked until the transaction ends.
     """
     while not _took(thread, turns, runs):
         renew(thread)
+    place = Place(thread.next_order, thread.next_number)
+    thread.next_order, thread.next_number = place.turn + turns, place.number + runs
+    return place
 
 
 def renew(thread: Thread) -> None:

@@ -122,8 +122,8 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
         if again is not None:
             return again
         _check_idle(definition, old.thread)
-        places.take(old.thread, runs=1)
-        new = creating.row(definition, old.thread, old.order, user)
+        number = places.take(old.thread, runs=1).number
+        new = creating.row(definition, old.thread, old.order, number, user)
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
         new.next_step_order = _next_step_order(old)
         creating.open_(new, old.thread)
@@ -186,19 +186,18 @@ def _start(submission: Submission) -> Run:
     """
     interrupts = submission.definition.on_busy == "interrupt"
     held = claims.hold_all(_others(submission)) if interrupts else {}
-    places.take(submission.thread, turns=1, runs=1)
+    place = places.take(submission.thread, turns=1, runs=1)
     if interrupts and not held.keys() >= set(_others(submission)):
         raise _StartOver
     for one in held.values():
         runs.end_held(one, "A new message has come.")
     _check_idle(submission.definition, submission.thread)
-    turn = submission.thread.next_order
     prompt = (
         None
         if submission.content is None
-        else messages.in_turn(submission.thread, turn, submission.content, user=submission.user)
+        else messages.in_turn(submission.thread, place.turn, submission.content, user=submission.user)
     )
-    run = creating.row(submission.definition, submission.thread, turn, submission.user)
+    run = creating.row(submission.definition, submission.thread, place.turn, place.number, submission.user)
     run.key, run.request_digest, run.metadata = submission.key, submission.request, submission.metadata
     creating.open_(run, submission.thread, prompt)
     return run

@@ -138,7 +138,7 @@ def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Strea
     stream = Stream(name=name, sequencer=Sequencer.EXTERNAL, created_at=now)
     appends = [_encoded(stream.pk, 0, now, encoders), _encoded(own.stream_id, first, now, own.encoders)]
     writing = _writing(connection, appends, allocated)
-    return stream, now, replace(writing, then=[rows.inserting(connection.alias, stream), *writing.then])
+    return stream, now, replace(writing, then=[rows.inserting(connection.alias, [stream]), *writing.then])
 
 
 def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 from django.db.models import Model
 
 from . import bulk
@@ -9,12 +12,19 @@ from . import bulk
 __all__ = ["inserting"]
 
 
-def inserting(alias: str, row: Model) -> bulk.Part:
-    """Return the statement that inserts a row with all the values it has; the row counts as stored from now on.
+def inserting(alias: str, rows: Sequence[Model]) -> bulk.Part:
+    """Return the statement that inserts rows of one model; they count as stored from now on.
 
-    No signal is sent, and nothing is made up: what the database has a default for must be given, or be null.
+    No signal is sent, and nothing is made up: what the database has a default for must be given.
     """
-    values = {field.name: getattr(row, field.attname) for field in row._meta.concrete_fields}
-    given = {name: value for name, value in values.items() if value is not None}
-    row._state.adding, row._state.db = False, alias
-    return bulk.Part(bulk.inserting(alias, type(row), tuple(given)), [[*given.values()]])
+    model = type(rows[0])
+    names, values = _columns(model)
+    for row in rows:
+        row._state.adding, row._state.db = False, alias
+    return bulk.Part(bulk.inserting(alias, model, names), [[getattr(row, value) for value in values] for row in rows])
+
+
+@cache
+def _columns(model: type[Model]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    fields = model._meta.concrete_fields
+    return tuple(field.name for field in fields), tuple(field.attname for field in fields)

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from agentcore.engine import write
+from agentcore.engine import claim, write
 from agentcore.engine.claim import Allocation
 from agentcore.engine.entry import Commit, Move
 from agentcore.models import Message, Run, Step
@@ -41,6 +41,17 @@ def test_values_travel_as_json_says_them() -> None:
     (row,) = sent([*columns, bulk.extra("data", "text")], (moment, {"n": 2**60, "t": "ä"}, "", b"\x00\xff"))
     assert datetime.fromisoformat(row["created_at"]) == moment
     assert (row["content"], row["text"], row["data"]) == ({"n": 2**60, "t": "ä"}, "", "00ff")
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db
+def test_postgresql_looks_the_rows_of_a_statement_up_and_reads_no_whole_table() -> None:
+    statement = claim._fencing(connection.alias, "clock_timestamp()")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE agentcore_run")  # it knows how small the table is
+        cursor.execute(f"EXPLAIN {bulk._with_rows(statement)}", ["[]", 15.0])
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    assert "Update on agentcore_run" in plan and "rows=100 " not in plan
 
 
 def test_an_entry_that_moves_a_row_twice_is_refused() -> None:
