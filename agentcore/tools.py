@@ -20,9 +20,14 @@ class EffectKind(StrEnum):
     """What may be done with a call that was interrupted."""
 
     PURE = "pure"
+    ATOMIC = "atomic"
     IDEMPOTENT = "idempotent"
     CHECKABLE = "checkable"
     UNSAFE = "unsafe"
+
+
+LEAVES_NOTHING = frozenset({EffectKind.PURE, EffectKind.ATOMIC})
+"""The effects of which a call that was interrupted has left nothing behind, and simply failed or may run again."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,9 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a typed function; its docstring is what the model reads.
 
+    `effect` says what may be done with a call that was interrupted: `pure`, `atomic`
+    (a sync function that writes to the project's database and nowhere else: it is
+    committed together with its result), `idempotent`, a `Checkable`, or `unsafe`.
     `timeout` is in seconds (default: the `TOOL_TIMEOUT` setting). `retries` counts
     repetitions after a failure, and needs an effect other than `unsafe`.
     Raises `UserError` for a function that cannot be a tool.
@@ -159,6 +167,8 @@ def tool(
         kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, target)
         if retries and kind is EffectKind.UNSAFE:
             raise UserError(f"Tool {target.__name__}: an unsafe tool is never repeated, so it takes no retries.")
+        if kind is EffectKind.ATOMIC and inspect.iscoroutinefunction(target):
+            raise UserError(f"Tool {target.__name__}: Django's transactions are sync, so it cannot be atomic.")
         try:
             context_parameter, parameters = _signature(target)
             schema = parameters.model_json_schema()
@@ -183,7 +193,7 @@ def tool(
 
 
 def _effect(effect: str, target: Callable[..., Any]) -> EffectKind:
-    choices = [EffectKind.PURE.value, EffectKind.IDEMPOTENT.value, EffectKind.UNSAFE.value]
+    choices = [kind.value for kind in EffectKind if kind is not EffectKind.CHECKABLE]
     if effect not in choices:
         raise UserError(f"Tool {target.__name__}: effect must be one of {', '.join(choices)}, or Checkable(function).")
     return EffectKind(effect)

@@ -10,7 +10,7 @@ from ..models import Approval, Run, Step, ToolCall
 from ..models.message import compose
 from ..parts import ToolResultPart
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
-from ..tools import EffectKind
+from ..tools import LEAVES_NOTHING
 from .claim import RunRow
 from .entry import Change, Commit, Move, Saved, combined
 from .takeover import UNVERIFIED
@@ -87,7 +87,7 @@ def _close_call(run: Run, call: ToolCall) -> Commit:
     """A call that may have happened stays unverified, also when its run has ended."""
     # Begun, and interrupted: to be run again it is pending, but what its first try did is not known.
     begun = call.status in (ToolCallStatus.RUNNING, ToolCallStatus.PENDING) and call.tries > 0
-    happened = begun and call.effect != EffectKind.PURE
+    happened = begun and call.effect not in LEAVES_NOTHING
     if not happened and call.status != ToolCallStatus.EFFECT_UNVERIFIED:
         return close_call(run, call, ToolCallStatus.CANCELED, error=NOT_RUN)
     return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=UNVERIFIED)

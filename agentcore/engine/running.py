@@ -19,7 +19,8 @@ from ..failpoints import afailpoint
 from ..ids import uuid7
 from ..models import Run, ToolCall
 from ..states import ToolCallStatus
-from ..tools import EffectKind, Tool
+from ..tools import LEAVES_NOTHING, EffectKind, Tool
+from .atomic import AtomicBody, Record
 from .entry import Commit
 from .runtime import Runtime
 from .takeover import UNVERIFIED
@@ -30,12 +31,13 @@ logger = logging.getLogger("agentcore.engine")
 
 @dataclass(frozen=True)
 class CallOutcome:
-    """How a call ended: succeeded, failed or effect_unverified."""
+    """How a call ended: succeeded, failed or effect_unverified; `recorded` is what was committed with its body."""
 
     status: ToolCallStatus
     result: Any = None
     error: str = ""
     began: bool = True
+    recorded: Commit | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Work:
     tool: Tool
     runtime: Runtime
     commit: Callable[[Commit], Awaitable[None]]
+    record: Record
 
     @property
     def seconds(self) -> float:
@@ -162,34 +165,43 @@ class RunningCall:
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
             return _broken_off(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
-        if not work.tool.is_async:
-            body = self._threaded = ThreadedBody(body)
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
                 await afailpoint("in_tool")
+                if work.tool.effect is EffectKind.ATOMIC:
+                    return await self._in_transaction(body, limit)
+                if not work.tool.is_async:
+                    body = self._threaded = ThreadedBody(body)
                 value = await work.invoke(body, is_async=work.tool.is_async)
                 return CallOutcome(ToolCallStatus.SUCCEEDED, value)
         except (ToolFailed, ModelRetry) as error:
             return CallOutcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
         except (Exception, asyncio.CancelledError) as error:
-            if _is_being_ended(error):
+            if _is_being_ended(error) or self._is_of_the_run(error):
                 raise
             if limit.expired():
-                if self._withdrawn():
+                if self._threaded is not None and self._threaded.withdraw() and not self._threaded.begun:
                     return _not_begun(work)
                 return _broken_off(work, f"The tool did not end within {work.seconds:g} seconds.")
             return self._raised(error)
         finally:
-            self._withdrawn()
+            if self._threaded is not None:
+                self._threaded.withdraw()
             self._stopped.set()
             if self.still_runs:
                 work.runtime.leave_running(work.call.pk, lambda: self.still_runs)
             if self._progress:
                 await asyncio.gather(*self._progress, return_exceptions=True)
 
-    def _withdrawn(self) -> bool:
-        return self._threaded is not None and self._threaded.withdraw()
+    async def _in_transaction(self, body: Callable[[], Any], limit: asyncio.Timeout) -> CallOutcome:
+        most = get_settings().result_limit
+        atomic = self._threaded = AtomicBody(lambda: foreign.bounded(body(), most), self._work.record)
+        await atomic.ended(self._work.invoke(atomic, is_async=False), limit)
+        return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=atomic.recorded)
+
+    def _is_of_the_run(self, error: BaseException) -> bool:
+        return isinstance(self._threaded, AtomicBody) and self._threaded.says_nothing_of_the_tool(error)
 
     def _raised(self, error: BaseException) -> CallOutcome:
         if isinstance(error, BrokeOff) and error.__cause__ is not None:
@@ -223,7 +235,7 @@ def _not_begun(work: Work) -> CallOutcome:
 
 def _broken_off(work: Work, error: str) -> CallOutcome:
     """A body that was not seen to end may have had its effect, unless it has none."""
-    if work.tool.effect is EffectKind.PURE:
+    if work.tool.effect in LEAVES_NOTHING:
         return CallOutcome(ToolCallStatus.FAILED, error=error)
     return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
 

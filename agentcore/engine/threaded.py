@@ -28,6 +28,11 @@ class ThreadedBody:
         self._begun = self._withdrawn = self._ended = False
 
     @property
+    def begun(self) -> bool:
+        """Whether a thread has taken it."""
+        return self._begun
+
+    @property
     def runs(self) -> bool:
         """Whether it has begun and not ended: what it does may still be to come."""
         return self._begun and not self._ended

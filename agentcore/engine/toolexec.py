@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from .. import events
 from ..clock import NOW
@@ -13,8 +14,9 @@ from ..definition import AgentDefinition
 from ..failpoints import afailpoint
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, StepKind, StepStatus, ToolCallStatus
-from ..tools import EffectKind
-from . import takeover
+from ..tools import LEAVES_NOTHING
+from . import takeover, write
+from .atomic import Record
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined
 from .permission import Ruling, judge
@@ -92,7 +94,7 @@ async def _start(this: Round) -> Commit:
 
 
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
-    if ruling.fault and call.tries and call.effect != EffectKind.PURE:
+    if ruling.fault and call.tries and call.effect not in LEAVES_NOTHING:
         doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.UNVERIFIED}")
         call.status = ToolCallStatus.EFFECT_UNVERIFIED
         this.open.append(call)
@@ -127,25 +129,39 @@ def _consume(approval: Approval) -> Change:
 async def _run_one(this: Round, call: ToolCall) -> None:
     """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
     tool = this.definition.tools[call.name]
-    outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit))
-    await afailpoint("after_tool_return")
+    outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit, _recording(this, call)))
+    if outcome.recorded is None:
+        await afailpoint("after_tool_return")
     logger.info(
         "tool %s %s",
         call.name,
         outcome.status.value,
         extra={"run_id": str(this.run.pk), "attempt": this.attempt, "action": "tool_finished"},
     )
-    result = _result(this.run, call, outcome)
+    result = outcome.recorded or _result(this.run, call, outcome)
     this.said.extend(result.messages)
     this.running.remove(call)
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
         call.status = outcome.status
         this.open.append(call)
-    if this.running:
+    if outcome.recorded is not None:
+        await afailpoint("after_result_commit")
+    elif this.running:
         await this.staged.commit(result)
         await afailpoint("after_result_commit")
     else:
         this.staged.add(result, point="after_result_commit")
+
+
+def _recording(this: Round, call: ToolCall) -> Record:
+    """Return what writes the result of a call that has succeeded into the transaction of its body."""
+
+    def record(value: Any) -> Commit:
+        result = _result(this.run, call, CallOutcome(ToolCallStatus.SUCCEEDED, value))
+        write.write_waiting(this.staged.claim, result)
+        return result
+
+    return record
 
 
 def _result(run: Run, call: ToolCall, outcome: CallOutcome) -> Commit:

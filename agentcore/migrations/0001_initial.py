@@ -163,7 +163,7 @@ class Migration(migrations.Migration):
                 ('arguments', models.TextField(verbose_name='arguments')),
                 ('digest', models.CharField(max_length=64, verbose_name='digest')),
                 ('schema_digest', models.CharField(blank=True, max_length=64)),
-                ('effect', models.CharField(choices=[('pure', 'pure'), ('idempotent', 'idempotent'), ('checkable', 'checkable'), ('unsafe', 'unsafe')], max_length=10, verbose_name='effect')),
+                ('effect', models.CharField(choices=[('pure', 'pure'), ('atomic', 'atomic'), ('idempotent', 'idempotent'), ('checkable', 'checkable'), ('unsafe', 'unsafe')], max_length=10, verbose_name='effect')),
                 ('status', models.CharField(choices=[('pending', 'pending'), ('waiting', 'waiting'), ('running', 'running'), ('succeeded', 'succeeded'), ('failed', 'failed'), ('denied', 'denied'), ('canceled', 'canceled'), ('effect_unverified', 'effect unverified')], default=agentcore.states.ToolCallStatus['PENDING'], max_length=20, verbose_name='status')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),
                 ('tries', models.PositiveSmallIntegerField(default=0, verbose_name='tries')),

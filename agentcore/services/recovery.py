@@ -14,7 +14,7 @@ from ..engine import takeover, write
 from ..engine.entry import Commit, Move
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
-from ..tools import EffectKind
+from ..tools import LEAVES_NOTHING
 from .units import unit
 
 logger = logging.getLogger("agentcore.recovery")
@@ -67,7 +67,7 @@ def _recover(run_id: UUID) -> Recovered:
             calls = list(run.tool_calls.filter(status=ToolCallStatus.RUNNING).order_by("position"))
             entry = entry.and_then(_release(held, run, calls))
         write.record(held, entry)
-    doubtful = [call for call in calls if call.effect != EffectKind.PURE]
+    doubtful = [call for call in calls if call.effect not in LEAVES_NOTHING]
     return Recovered(1, held.status is RunStatus.RUNNING, len(doubtful))
 
 
@@ -77,7 +77,7 @@ def _release(held: claims.Held, run: Run, calls: list[ToolCall]) -> Commit:
     for step in Step.objects.filter(run=run, status=StepStatus.STARTED):
         entry = entry.and_then(takeover.abandon(step, run.attempt, RESTORED))
     for call in calls:
-        if call.effect == EffectKind.PURE:
+        if call.effect in LEAVES_NOTHING:
             again = Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})
             entry = entry.and_then(Commit(moves=[again]))
         else:

@@ -26,11 +26,12 @@ from tests.faults.runs import (
     status,
 )
 from tests.stack import Process, Stack, chosen_workers, wait_for
-from tests.testapp import agents, hazards
+from tests.testapp import agents, hazards, rows
 from tests.testapp.mixed import ACTING
 
-EVERY_EFFECT = "unsafe idempotent checkable pure"
-ANSWERED = {"unsafe": "effect_unverified", "idempotent": "succeeded", "checkable": "succeeded", "pure": "succeeded"}
+IN_THE_WORLD = "unsafe idempotent checkable pure"
+EVERY_EFFECT = f"{IN_THE_WORLD} atomic"
+ANSWERED = {name: "effect_unverified" if name == "unsafe" else "succeeded" for name in EVERY_EFFECT.split()}
 QUICK = {"LEASE_SECONDS": 1, "SWEEP_SECONDS": 0.3, "HINT_GRACE_SECONDS": 0.5, "FAILPOINTS": True}
 
 
@@ -65,10 +66,10 @@ def ends(run: Run, as_: str = "succeeded") -> None:
 
 def assert_honest(stack: Stack, run: Run) -> Counter[str]:
     """No invariant is violated; returns how often each tool acted."""
-    evidence = Evidence(effects=stack.effects(), acting_tools=ACTING)
+    evidence = Evidence(effects=[*stack.effects(), *rows.committed()], acting_tools=ACTING)
     assert check_invariants([run.pk], evidence) == []
     names = dict(ToolCall.objects.filter(run=run).values_list("call_id", "name"))
-    return Counter(names[effect.call_id] for effect in stack.effects())
+    return Counter(names[effect.call_id] for effect in evidence.effects or ())
 
 
 def model_steps(run: Run) -> list[int]:
@@ -120,7 +121,7 @@ def test_killed_when_the_calls_have_started(stack: Stack, make_thread: Callable[
     killed_at(stack, run, point)
     ends(run, "waiting")
     assert statuses(run) == ANSWERED
-    assert assert_honest(stack, run) == {"idempotent": 1, "checkable": 1, "pure": 1}
+    assert assert_honest(stack, run) == {"idempotent": 1, "checkable": 1, "pure": 1, "atomic": 1}
     unsafe = ToolCall.objects.get(run=run, name="unsafe")
     agents.mixed.tools.resolve(run, unsafe.call_id, "run_again", user=SYSTEM)
     ends(run)
@@ -128,7 +129,9 @@ def test_killed_when_the_calls_have_started(stack: Stack, make_thread: Callable[
 
 
 @pytest.mark.covers("fault:W7", "promise:P4", "promise:P5")
-@pytest.mark.parametrize(("effect", "effects"), [("unsafe", 1), ("idempotent", 2), ("checkable", 1), ("pure", 2)])
+@pytest.mark.parametrize(
+    ("effect", "effects"), [("unsafe", 1), ("idempotent", 2), ("checkable", 1), ("pure", 2), ("atomic", 1)]
+)
 def test_killed_when_the_tool_has_returned(
     stack: Stack, make_thread: Callable[..., Any], effect: str, effects: int
 ) -> None:
@@ -140,11 +143,11 @@ def test_killed_when_the_tool_has_returned(
 
 
 @pytest.mark.covers("fault:W8", "promise:P4")
-@pytest.mark.parametrize("point", ["after_result_commit", "after_result_commit@4"])
+@pytest.mark.parametrize("point", ["after_result_commit", "after_result_commit@5"])
 def test_killed_when_results_are_committed(stack: Stack, make_thread: Callable[..., Any], point: str) -> None:
     run = send(agents.mixed, make_thread("mixed"), EVERY_EFFECT)
     killed_at(stack, run, point)
-    every = point.endswith("@4")
+    every = point.endswith("@5")
     wait_for(lambda: status(run) in ("succeeded", "waiting"), LONG, "the run to go on")
     kept = [event["name"] for event in events(run) if event["type"] == "tool.result" and event["status"] == "succeeded"]
     assert len(kept) == len(set(kept))
@@ -207,7 +210,7 @@ def approve(run: Run) -> None:
     ],
 )
 def test_frozen_for_three_leases_and_thawed(stack: Stack, make_thread: Callable[..., Any], point: str) -> None:
-    prompt = "gated" if point == "before_suspend" else EVERY_EFFECT
+    prompt = "gated" if point == "before_suspend" else IN_THE_WORLD
     run = send(agents.mixed, make_thread("mixed"), prompt)
     quick = settings_of_process(**QUICK)
     stack.worker(**quick, **failpoints(stack.directory, **at(point, "stop")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -10,14 +12,16 @@ from django.contrib.auth.models import Group
 
 from agentcore import SYSTEM, registry, tool
 from agentcore.engine.runtime import Runtime
+from agentcore.failpoints import Marks
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import execution, runs
 from agentcore.testing import Evidence, Turn, check_invariants
-from tests.faults.runs import LONG, failpoints, send, status
+from tests.faults.runs import LONG, driver_of, events, failpoints, send, status
 from tests.integration.room import Died, die_driving, make
 from tests.stack import Stack, wait_for
-from tests.testapp import agents
+from tests.testapp import agents, rows
 from tests.testapp.books import MOST_STEPS
+from tests.testapp.world import Effect
 
 POINTS = ["after_tool_start", "in_tool", "after_tool_return", "after_result_commit"]
 
@@ -29,8 +33,8 @@ def killed_at(stack: Stack, point: str, action: str = "kill") -> None:
         stack.worker(**failpoints(stack.directory, **{point: action}))
 
 
-def assert_sound(stack: Stack, run: Run, *tools: str) -> None:
-    evidence = Evidence(effects=stack.effects(), acting_tools=tools)
+def assert_sound(run: Run, effects: Sequence[Effect], *tools: str) -> None:
+    evidence = Evidence(effects=effects, acting_tools=tools)
     assert check_invariants([run.pk], evidence) == []
 
 
@@ -45,7 +49,42 @@ def test_a_row_that_the_call_can_be_found_by_is_written_exactly_once(
     assert Group.objects.count() == 1 == len(stack.effects())
     assert ToolCall.objects.get(run=run).result == '"booked"'
     assert Run.objects.get(pk=run.pk).attempt == 2
-    assert_sound(stack, run, "book_checked")
+    assert_sound(run, stack.effects(), "book_checked")
+
+
+@pytest.mark.covers("fault:M11", "promise:P4")
+@pytest.mark.parametrize("point", [*POINTS, "before_commit@3"])
+def test_an_atomic_tool_and_its_result_are_committed_once_and_together(
+    stack: Stack, make_thread: Callable[..., Any], point: str
+) -> None:
+    run = send(agents.atomic_booker, make_thread("atomic_booker"))
+    name, mark, nth = point.partition("@")
+    killed_at(stack, name, f"kill{mark}{nth}")
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
+    assert [effect.attempt for effect in rows.committed()] == [1 if point == "after_result_commit" else 2]
+    assert ToolCall.objects.get(run=run).result == '"booked"'
+    assert Run.objects.get(pk=run.pk).attempt == 2
+    assert_sound(run, rows.committed(), "book_atomic")
+
+
+@pytest.mark.postgres
+@pytest.mark.covers("fault:M11", "fault:W13", "promise:P2", "promise:P4")
+def test_an_atomic_tool_that_was_frozen_for_longer_than_its_lease_commits_nothing(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    run = send(agents.atomic_booker, make_thread("atomic_booker"))
+    zombie = stack.worker(**failpoints(stack.directory, after_tool_return="stop"))
+    wait_for(lambda: Marks(stack.directory).fired("after_tool_return"), LONG, "the worker to stand still")
+    frozen = driver_of(run)
+    stack.sweeper()
+    stack.worker()
+    wait_for(lambda: status(run) == "succeeded", LONG, "the run to go on without the zombie")
+    before = events(run)
+    os.kill(frozen, signal.SIGCONT)
+    wait_for(lambda: "let go: lost" in zombie.text, LONG, "the zombie to drop the run")
+    assert [effect.attempt for effect in rows.committed()] == [2]
+    assert events(run) == before
+    assert_sound(run, rows.committed(), "book_atomic")
 
 
 @pytest.mark.covers("fault:M11", "fault:W7", "promise:P5")
@@ -58,7 +97,7 @@ def test_a_row_that_nobody_can_look_for_is_left_to_a_person(
     wait_for(lambda: status(run) == "waiting", LONG, "the run to wait")
     assert ToolCall.objects.get(run=run).status == "effect_unverified"
     assert Group.objects.count() == rows == len(stack.effects())
-    assert_sound(stack, run, "book")
+    assert_sound(run, stack.effects(), "book")
 
 
 @pytest.mark.covers("fault:M4", "promise:P3")
@@ -70,7 +109,7 @@ def test_the_limit_of_steps_is_kept_by_whoever_drives_the_run(stack: Stack, make
     assert (after.error_code, after.attempt > 1) == ("limit_steps", True)
     assert Step.objects.filter(run=run, status="finished").count() == MOST_STEPS
     assert ToolCall.objects.filter(run=run).count() == MOST_STEPS // 2
-    assert_sound(stack, run, "look_again")
+    assert_sound(run, stack.effects(), "look_again")
 
 
 @pytest.mark.django_db

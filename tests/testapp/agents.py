@@ -6,12 +6,13 @@ import os
 
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
-from tests.testapp.books import booker, checked_booker, looper
+from tests.testapp.books import atomic_booker, booker, checked_booker, looper
 from tests.testapp.hazards import blocker, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Slow
 
 __all__ = [
+    "atomic_booker",
     "blocker",
     "booker",
     "checked_booker",

@@ -11,7 +11,7 @@ from django.contrib.auth.models import Group
 from agentcore import Agent, Checkable, ToolContext, tool
 from agentcore.definition import Limits
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished
-from tests.testapp import world
+from tests.testapp import rows, world
 from tests.testapp.scripts import USAGE, AsksOnce
 
 INSTRUCTIONS = "Do what the test asks."
@@ -41,6 +41,14 @@ def book_checked(ctx: ToolContext, text: str) -> str:
     return _book(ctx)
 
 
+@tool(effect="atomic")
+def book_atomic(ctx: ToolContext, text: str) -> str:
+    """Write a row that is there if the result is."""
+    rows.write(ctx)
+    world.wait_while_held()
+    return "booked"
+
+
 @tool(effect="idempotent")
 def look_again(ctx: ToolContext, text: str) -> str:
     """Find nothing new."""
@@ -64,6 +72,9 @@ class NeverEnough:
 booker = Agent(name="booker", version="1", model=AsksOnce("book"), instructions=INSTRUCTIONS, tools=[book])
 checked_booker = Agent(
     name="checked_booker", version="1", model=AsksOnce("book_checked"), instructions=INSTRUCTIONS, tools=[book_checked]
+)
+atomic_booker = Agent(
+    name="atomic_booker", version="1", model=AsksOnce("book_atomic"), instructions=INSTRUCTIONS, tools=[book_atomic]
 )
 looper = Agent(
     name="looper",

@@ -2,6 +2,7 @@
 
 A prompt is a list of rounds, parted by `then`; a round is the tools that are asked
 for together, and `stream` a long answer: `pure unsafe then gated then stream`.
+What `atomic` does is in the database.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from agentcore import Agent, ToolContext, tool
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.tools import Checkable
-from tests.testapp import world
+from tests.testapp import rows, world
 from tests.testapp.scripts import USAGE, prompt_text, results
 
 INSTRUCTIONS = "Do what the soak asks."
@@ -58,6 +59,15 @@ def checkable(ctx: ToolContext, text: str) -> str:
     return _act(ctx, text)
 
 
+@tool(effect="atomic")
+def atomic(ctx: ToolContext, text: str) -> str:
+    """Act on the database, and nowhere else."""
+    time.sleep(ACT_SECONDS)
+    rows.write(ctx)
+    time.sleep(ACT_SECONDS)
+    return f"did {text}"
+
+
 @tool(effect="pure")
 def pure(ctx: ToolContext, text: str) -> str:
     """Look only."""
@@ -70,7 +80,7 @@ def gated(ctx: ToolContext, text: str) -> str:
     return _act(ctx, text)
 
 
-TOOLS = [unsafe, idempotent, checkable, pure, gated]
+TOOLS = [unsafe, idempotent, checkable, atomic, pure, gated]
 ACTING = frozenset(item.name for item in TOOLS)
 
 

@@ -36,7 +36,7 @@ QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
 QUEUE_ROOMS = ("agentcore.dispatch", "agentcore.jobs")
 LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing", "agentcore.states")
-ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.claim", "agentcore.engine.journal", "agentcore.streams.log")
+ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.atomic", "agentcore.engine.journal", "agentcore.streams.log")
 SQL_ROOMS = (
     "agentcore.engine.claim",
     "agentcore.engine.write",
@@ -140,7 +140,7 @@ def _transactions(module: Module) -> Iterator[Violation]:
     for node in walk_running(module.tree):
         imports = isinstance(node, ast.ImportFrom) and any(alias.name == "atomic" for alias in node.names)
         if imports or (isinstance(node, ast.Attribute) and node.attr == "atomic"):
-            message = "transactions open in services/, engine/claim, engine/journal and streams/log"
+            message = "transactions open in services/, engine/atomic, engine/journal and streams/log"
             yield Violation("atomic", module.path, getattr(node, "lineno", 1), message)
 
 

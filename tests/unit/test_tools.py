@@ -121,7 +121,7 @@ def test_a_function_whose_signature_has_no_schema_is_a_developers_mistake(functi
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"effect": "harmless"}, "effect must be one of pure, idempotent, unsafe"),
+        ({"effect": "harmless"}, "effect must be one of pure, atomic, idempotent, unsafe"),
         ({"effect": "checkable"}, "or Checkable"),
         ({"retries": 1}, "an unsafe tool is never repeated"),
         ({"name": "Bad Name"}, "up to 64"),

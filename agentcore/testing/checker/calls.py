@@ -12,6 +12,7 @@ from ...states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ApprovalStatus, 
 from ...tools import EffectKind
 from .evidence import Dossier, Evidence, Violation, by_call
 
+ONCE = (EffectKind.UNSAFE, EffectKind.ATOMIC)
 MAY_HAVE_HAPPENED = (ToolCallStatus.SUCCEEDED, ToolCallStatus.EFFECT_UNVERIFIED)
 
 
@@ -32,8 +33,8 @@ def _effects(dossier: Dossier, evidence: Evidence, effects: dict[str, list[int]]
     for call_id, call in calls.items():
         attempts = effects.get(call_id, [])
         allowed = 1 + dossier.repeats.get(call_id, 0)
-        if call.effect == EffectKind.UNSAFE and len(attempts) > allowed:
-            seen = f"unsafe call {call_id} took effect {len(attempts)} times, in attempts {attempts}"
+        if call.effect in ONCE and len(attempts) > allowed:
+            seen = f"{call.effect} call {call_id} took effect {len(attempts)} times, in attempts {attempts}"
             yield dossier.violates("I4", seen)
         if call.status == ToolCallStatus.SUCCEEDED and call.name in evidence.acting_tools and not attempts:
             yield dossier.violates("I5", f"call {call_id} is shown as succeeded and took no effect")

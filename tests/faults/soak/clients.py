@@ -27,10 +27,11 @@ PROMPTS = (
     "unsafe",
     "idempotent",
     "checkable",
+    "atomic",
     "gated",
-    "unsafe idempotent checkable pure then stream",
+    "unsafe idempotent checkable atomic pure then stream",
     "gated gated unsafe",
-    "pure then unsafe then stream",
+    "atomic then unsafe then stream",
     "idempotent then gated then checkable then stream",
 )
 LOOK_SECONDS = 0.2

@@ -21,7 +21,7 @@ from tests.faults.soak.crew import Crew
 from tests.faults.soak.followers import Reader, Watcher
 from tests.faults.soak.nemesis import Nemesis
 from tests.stack import Stack, database_url, wait_for
-from tests.testapp import agents
+from tests.testapp import agents, rows
 from tests.testapp.mixed import ACTING
 
 RUNS_A_MINUTE = 200 / 3
@@ -105,7 +105,7 @@ class Soak:
             for event in found
         ]
         lines += [f"{call.call_id} {call.name} {call.status} in {call.tries} tries" for call in run.tool_calls.all()]
-        lines += [str(effect) for effect in self.stack.effects() if effect.run_id == run_id]
+        lines += [str(effect) for effect in [*self.stack.effects(), *rows.committed()] if effect.run_id == run_id]
         for process in self.stack.processes:
             lines += [f"{process.pid}: {line}" for line in process.text.splitlines() if run_id in line]
         return "\n".join(lines)
@@ -155,7 +155,7 @@ class Soak:
     def _evidence(self, senders: list[Sender], readers: list[Reader], ends: dict[UUID, int]) -> Evidence:
         return Evidence(
             answers=[answer for sender in senders for answer in sender.answers],
-            effects=self.stack.effects(),
+            effects=[*self.stack.effects(), *rows.committed()],
             acting_tools=ACTING,
             histories=[history for reader in readers for history in reader.histories(ends)],
             is_alive=worker_is_alive,

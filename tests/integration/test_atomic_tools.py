@@ -1,0 +1,221 @@
+"""Tools whose effect is in the project's database: it is committed together with the call's result, or not at all."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, Permission
+from django.db import connection
+
+from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, registry, tool
+from agentcore.engine.outcome import Outcome
+from agentcore.exceptions import UserError
+from agentcore.failpoints import armed
+from agentcore.models import Run, ToolCall
+from agentcore.services import execution, runs
+from agentcore.testing import Turn, check_invariants, run_until_idle
+from agentcore.tools import Tool
+from tests.faults import postgres
+from tests.integration.room import Room, make, race
+from tests.stack import wait_for
+
+real = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.covers("fault:M11", "promise:P4")
+
+
+@tool(effect="atomic")
+def book(name: str) -> str:
+    """Write a row."""
+    Group.objects.create(name=name)
+    return f"booked {name}"
+
+
+def write_and(then: Callable[[], Any], **options: Any) -> Tool:
+    """An atomic tool that writes a row, and does something after it."""
+
+    @tool(name="book", effect="atomic", **options)
+    def write(name: str) -> Any:
+        """Write a row, and go on."""
+        Group.objects.create(name=name)
+        return then()
+
+    return write
+
+
+def raises(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    with registry.isolated():
+        yield
+
+
+def room(*tools: Tool, calls: int = 1) -> Room:
+    asked = [(tools[0].name, {"name": f"row {number}"}) for number in range(calls)]
+    return make([Turn(calls=asked), Turn(text="Done.")], tools)
+
+
+def drive(run: Run) -> Outcome:
+    return execution.drive(run.pk)
+
+
+def no_body_runs() -> bool:
+    """Whether every thread of the application's is gone: those that nobody waits for, too."""
+    return not any(thread.name.startswith("agentcore-app") for thread in threading.enumerate())
+
+
+def the_call() -> ToolCall:
+    return ToolCall.objects.get()
+
+
+@pytest.mark.django_db
+def test_what_it_writes_and_its_result_are_there_together_and_a_plain_test_sees_both() -> None:
+    run = run_until_idle(room(book).send())
+    assert (run.status, the_call().status, the_call().result_json) == ("succeeded", "succeeded", "booked row 0")
+    assert Group.objects.get().name == "row 0"
+    assert check_invariants([run.pk]) == []
+
+
+@real
+def test_several_at_once_are_each_committed_with_their_own_result() -> None:
+    run = room(book, calls=4).send()
+    assert drive(run) is Outcome.ENDED
+    assert sorted(Group.objects.values_list("name", flat=True)) == [f"row {number}" for number in range(4)]
+    assert [call.status for call in ToolCall.objects.all()] == ["succeeded"] * 4
+    assert check_invariants([run.pk]) == []
+
+
+@real
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ToolFailed("no room left"), "no room left"),
+        (ModelRetry("another name"), "another name"),
+        (KeyError("x"), "The tool broke off with KeyError"),
+        (SystemExit(1), "The tool broke off with SystemExit"),
+    ],
+)
+def test_what_it_wrote_before_it_raised_is_taken_back_and_it_has_failed(error: BaseException, told: str) -> None:
+    run = room(write_and(lambda: raises(error))).send()
+    assert drive(run) is Outcome.ENDED
+    assert not Group.objects.exists()
+    assert the_call().status == "failed" and told in the_call().error
+    assert run_until_idle(run).status == "succeeded"
+
+
+@real
+def test_a_constraint_that_is_checked_at_the_commit_fails_the_call_and_not_the_run() -> None:
+    def refer_to_nothing() -> None:
+        Permission.objects.create(name="x", codename="x", content_type_id=10**6)
+
+    run = room(write_and(refer_to_nothing)).send()
+    assert drive(run) is Outcome.ENDED
+    assert not Group.objects.exists()
+    assert the_call().status == "failed" and "IntegrityError" in the_call().error
+
+
+@real
+def test_one_that_takes_too_long_has_failed_and_commits_nothing_later() -> None:
+    ended = threading.Event()
+
+    def dawdle() -> None:
+        time.sleep(0.5)
+        ended.set()
+
+    def let_the_body_end() -> None:
+        if not threading.current_thread().name.startswith("agentcore-app"):
+            assert ended.wait(10)
+            time.sleep(0.2)  # it might be committed now: that it has failed is not yet
+
+    run = room(write_and(dawdle, timeout=0.1)).send()
+    with armed(after_tool_return=let_the_body_end):
+        assert drive(run) is Outcome.ENDED
+    wait_for(no_body_runs, 10, "the body to end")
+    assert the_call().status == "failed" and "did not end within 0.1 seconds" in the_call().error
+    assert (Run.objects.get().status, Group.objects.count()) == ("succeeded", 0)
+
+
+@real
+def test_one_that_is_being_committed_when_its_time_is_over_has_happened() -> None:
+    run = room(write_and(lambda: "done", timeout=0.3)).send()
+
+    def slow_commit() -> None:
+        if connection.in_atomic_block and Group.objects.exists():  # this thread's own transaction has written the row
+            time.sleep(0.6)
+
+    with armed(before_commit=slow_commit):
+        assert drive(run) is Outcome.ENDED
+    assert (Run.objects.get().status, Group.objects.count()) == ("succeeded", 1)
+    assert (the_call().status, the_call().result_json) == ("succeeded", "done")
+    assert check_invariants([run.pk]) == []
+
+
+@real
+@pytest.mark.postgres
+@pytest.mark.covers("promise:P8")
+def test_one_whose_run_is_cancelled_is_taken_back_and_called_canceled() -> None:
+    @tool(name="book", effect="atomic")
+    def wait_for_the_cancel(ctx: ToolContext, name: str) -> None:
+        """Write a row, and stay until somebody cancels the run."""
+        Group.objects.create(name=name)
+        race(lambda: runs.cancel(ctx.run_id, user=SYSTEM))
+        wait_for(lambda: ctx.cancelled, 10, "the cancel to arrive")
+
+    run = room(wait_for_the_cancel).send()
+    assert drive(run) is Outcome.ENDED
+    wait_for(no_body_runs, 10, "the body to end")
+    assert (Run.objects.get().status, the_call().status, Group.objects.count()) == ("canceled", "canceled", 0)
+    assert check_invariants([run.pk]) == []
+
+
+@real
+@pytest.mark.postgres
+@pytest.mark.covers("promise:P2")
+def test_one_whose_run_was_taken_over_meanwhile_commits_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def lose_the_run() -> None:
+        with postgres.session() as other:
+            other.execute("UPDATE agentcore_run SET attempt = attempt + 1")
+
+    run = room(write_and(lose_the_run)).send()
+    assert drive(run) is Outcome.LOST
+    assert (the_call().status, Group.objects.count()) == ("running", 0)
+    assert "tool book" not in caplog.text  # it has done nothing wrong
+
+
+@real
+@pytest.mark.postgres
+@pytest.mark.covers("fault:D4")
+def test_one_that_another_transaction_was_in_the_way_of_runs_again_as_a_whole() -> None:
+    Group.objects.create(name="shared")
+    tries: list[int] = []
+    with postgres.session() as rival:
+        rival.execute("BEGIN")
+        rival.execute("SELECT 1 FROM auth_group FOR UPDATE")
+
+        def take_the_shared_row() -> int:
+            tries.append(Group.objects.count())
+            if len(tries) == 2:
+                rival.execute("COMMIT")
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '50ms'")
+            return Group.objects.select_for_update().get(name="shared").pk
+
+        run = room(write_and(take_the_shared_row)).send()
+        assert drive(run) is Outcome.ENDED
+    assert tries == [2, 2]  # the first try's row was taken back before the second
+    assert the_call().status == "succeeded" and Group.objects.count() == 2
+
+
+@pytest.mark.once
+def test_an_async_function_cannot_be_atomic() -> None:
+    with pytest.raises(UserError, match="transactions are sync"):
+
+        @tool(effect="atomic")
+        async def book_later() -> None:
+            """Write a row, some time."""
