@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from .servers import ROOT, Content
 
@@ -25,6 +26,8 @@ class Case:
     quick: bool = False
     peer: bool = False
     timeout: float = 240
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """Of agentcore, where they are not the defaults."""
 
     @property
     def command(self) -> list[str]:
