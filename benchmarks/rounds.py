@@ -23,7 +23,7 @@ from .servers import ROOT, Content, Servers, environment
 WRAP = "BENCH_WRAP"
 # No sweep may announce again the runs that wait on purpose.
 PATIENT = {"HINT_GRACE_SECONDS": 3600.0}
-SHOWN = ("runs_per_s", "p50_ms", "p99_ms")
+SHOWN = ("runs_per_s", "p50_ms", "p99_ms", "worst_s")
 
 
 @dataclass
