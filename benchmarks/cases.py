@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from .servers import ROOT, Content
 
@@ -25,6 +26,8 @@ class Case:
     quick: bool = False
     peer: bool = False
     timeout: float = 240
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """Of agentcore, where they are not the defaults."""
 
     @property
     def command(self) -> list[str]:
@@ -70,6 +73,12 @@ def _latency(*arguments: str, name: str = "latency") -> Case:
     return Case("B4", name, f"{PROBES}.latency", arguments=arguments, content=Content.TABLES, most_rounds=5)
 
 
+def _take_over(way: str, store: str = "postgres", times: int = 2, most_rounds: int = 3, **settings: float) -> Case:
+    name = ", ".join(["take-over", way, *(f"{key}={value:g}" for key, value in settings.items())])
+    arguments = ("--way", way, "--times", str(times))
+    return Case("B7", name, f"{PROBES}.take_over", store, arguments, Content.TABLES, most_rounds, settings=settings)
+
+
 CASES = (
     Case("B1", "floor: psycopg", f"{FLOORS}.psycopg_floor", quick=True),
     Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", quick=True),
@@ -108,6 +117,12 @@ CASES = (
         timeout=900,
     ),
     Case("B6", "many streams", f"{PROBES}.many_streams", content=Content.TABLES, most_rounds=3),
+    # A short lease for many kills; the default one takes its time.
+    _take_over("kill", LEASE_SECONDS=4),
+    _take_over("kill", times=1, most_rounds=1),
+    _take_over("stop", most_rounds=2),
+    _take_over("kill", "sqlite", most_rounds=1, LEASE_SECONDS=4),
+    _take_over("stop", "sqlite", times=1, most_rounds=1),
 )
 
 

@@ -1,4 +1,4 @@
-"""The results as a picture: W1's runs per second, one at a time and 32 in flight, and the latencies a person sees."""
+"""The results as a picture: W1's runs per second, the latencies a person sees, and how soon another worker goes on."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def draw(rows: Sequence[Row], path: Path, note: str) -> None:
         ("W1, one at a time: runs/s", [row for row in rows if row.part == "B1" and row.in_flight == 1], "runs_per_s"),
         ("W1, 32 in flight: runs/s", [row for row in rows if row.part == "B1" and row.in_flight == 32], "runs_per_s"),
         ("What a person waits for: p50, ms", [row for row in rows if row.part == "B4"], "p50_ms"),
+        ("A worker leaves, another goes on: worst, s", [row for row in rows if row.part == "B7"], "worst_s"),
     ]
     shown = [(title, [row for row in found if name in row.figures], name) for title, found, name in panels]
     shown = [panel for panel in shown if panel[1]]

@@ -22,8 +22,8 @@ from .servers import ROOT, Content, Servers, environment
 # A command before each case's, such as a profiler's.
 WRAP = "BENCH_WRAP"
 # No sweep may announce again the runs that wait on purpose.
-PATIENT = {"BENCH_AGENTCORE": '{"HINT_GRACE_SECONDS": 3600}'}
-SHOWN = ("runs_per_s", "p50_ms", "p99_ms")
+PATIENT = {"HINT_GRACE_SECONDS": 3600.0}
+SHOWN = ("runs_per_s", "p50_ms", "p99_ms", "worst_s")
 
 
 @dataclass
@@ -62,7 +62,8 @@ def once(servers: Servers, case: Case) -> list[Sample]:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     try:
-        more = PATIENT if case.content is Content.RUNS else {}
+        changed = {**(PATIENT if case.content is Content.RUNS else {}), **case.settings}
+        more = {"BENCH_AGENTCORE": json.dumps(changed)} if changed else {}
         said = _run(case, environment(database, servers.redis_url, **more))
     finally:
         servers.drop(database)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agentcore import Agent, tool
+from agentcore import Agent, Limits, tool
 from benchmarks import w1
-from benchmarks.app.fakes import Talker, Weather
+from benchmarks.app.fakes import Stepper, Talker, Weather
 
 
 @tool
@@ -13,5 +13,14 @@ async def weather(city: str) -> str:
     return w1.weather(city)
 
 
+@tool(effect="pure")
+async def go_on(step: int) -> str:
+    """Go on with the next step; a worker may die here too, and nobody need ask what became of the call."""
+    return f"step {step} is done"
+
+
 weather_agent = Agent(name="w1", model=Weather(), instructions="Answer.", tools=[weather])
 talker_agent = Agent(name="talker", model=Talker(), instructions="Talk.")
+stepper_agent = Agent(
+    name="stepper", model=Stepper(), instructions="Go on.", tools=[go_on], limits=Limits(max_steps=10_000)
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from agentcore.parts import TextPart, ToolResultPart
 from agentcore.providers.base import (
@@ -18,6 +19,8 @@ from agentcore.providers.base import (
 from agentcore.usage import Usage
 from benchmarks import w1
 
+WORDS_A_STEP = 10
+STEP_SECONDS = 0.5
 USAGE = UsageReported(Usage(input_tokens=10, output_tokens=40, total_tokens=50))
 
 
@@ -59,3 +62,26 @@ class Talker:
             await asyncio.sleep(max(0.0, began + (number + 1) * float(pause) - loop.time()))
         yield USAGE
         yield StepFinished("stop")
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """Says ten words at a steady pace and asks for its tool, again and again, until the file the prompt names exists.
+
+    A run that merely takes a while may be over before the measurement is ready for it.
+    """
+
+    name: str = "stepper"
+    provider: str = "benchmarks"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        """Say the words of one step; end with them where somebody has let the run go."""
+        for number in range(WORDS_A_STEP):
+            yield TextDelta(f"word{number} ")
+            await asyncio.sleep(STEP_SECONDS / WORDS_A_STEP)
+        prompt = next(part.text for part in request.messages[0].parts if isinstance(part, TextPart))
+        let_go = await asyncio.to_thread(Path(prompt).exists)
+        if not let_go:
+            yield CallRequested(f"call_{request.step}", "go_on", {"step": request.step})
+        yield USAGE
+        yield StepFinished("stop" if let_go else "tool_calls")

@@ -31,8 +31,13 @@ def manage(*words: str) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a process, and end it with everything below it; what it says goes to this process's stderr."""
+def running(
+    command: list[str], env: Mapping[str, str] | None = None, *, own_group: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a process, and end it with everything below it; what it says goes to this process's stderr.
+
+    With `own_group` it leads a group, which can be killed as a whole.
+    """
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -40,6 +45,7 @@ def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterato
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr,
         stderr=sys.stderr,
+        start_new_session=own_group,
         preexec_fn=die_with_parent(),
     )
     try:

@@ -29,11 +29,15 @@ def pending() -> list[UUID]:
     return list(Run.objects.filter(status="pending").order_by("created_at").values_list("pk", flat=True))
 
 
+def log(run: Run) -> list[dict[str, Any]]:
+    """Return a run's whole log."""
+    records = Record.objects.filter(stream=run.stream_id).order_by("seq").values_list("data", flat=True)
+    return [json.loads(bytes(data)) for data in records]
+
+
 def deltas(run: Run) -> str:
     """Return the text of a run's deltas, as a reader of its log puts it together."""
-    records = Record.objects.filter(stream=run.stream_id).order_by("seq").values_list("data", flat=True)
-    events = [json.loads(bytes(data)) for data in records]
-    return "".join(event["text"] for event in events if event["type"] == "text.delta")
+    return "".join(event["text"] for event in log(run) if event["type"] == "text.delta")
 
 
 def check(run_ids: Iterable[UUID], sampled: int = 20) -> None:
