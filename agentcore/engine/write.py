@@ -23,9 +23,12 @@ from ..states import TERMINAL_RUN_STATUSES
 from ..streams import bulk, log, rows
 from ..streams.log import Append, Own
 from . import claim as claims
+from . import hold as holds
 from . import sql
-from .claim import Allocation, Claim, Held, RunRow, Take, Want
+from .claim import Claim, Take, Want
 from .entry import Change, Commit, Insert, Move, Moved, Saved
+from .hold import Held
+from .row import Allocation, RunRow
 
 _ORDER = (Message, Step, ToolCall, Approval)
 
@@ -120,7 +123,7 @@ def _is_written(order: Order, allocation: Allocation, run: Run) -> bool:
 
 def record(held: Held, entry: Commit) -> Allocation:
     """Record an entry under a held row, in the transaction that holds it."""
-    allocation = claims.allocate(
+    allocation = holds.allocate(
         held, records=len(entry.events), messages=len(entry.messages), values=_with_due(entry.run)
     )
     written = [Written(held, entry, allocation)]

@@ -36,9 +36,10 @@ QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
 QUEUE_ROOMS = ("agentcore.dispatch", "agentcore.jobs")
 LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing", "agentcore.states")
-ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.claim", "agentcore.engine.journal", "agentcore.streams.log")
+ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.journal", "agentcore.streams.log")
 SQL_ROOMS = (
     "agentcore.engine.claim",
+    "agentcore.engine.hold",
     "agentcore.engine.write",
     "agentcore.streams.log",
     "agentcore.streams.bulk",  # runs what the others spell
@@ -140,7 +141,7 @@ def _transactions(module: Module) -> Iterator[Violation]:
     for node in walk_running(module.tree):
         imports = isinstance(node, ast.ImportFrom) and any(alias.name == "atomic" for alias in node.names)
         if imports or (isinstance(node, ast.Attribute) and node.attr == "atomic"):
-            message = "transactions open in services/, engine/claim, engine/journal and streams/log"
+            message = "transactions open in services/, engine/journal and streams/log"
             yield Violation("atomic", module.path, getattr(node, "lineno", 1), message)
 
 
@@ -149,7 +150,7 @@ def _sql(module: Module) -> Iterator[Violation]:
         return
     for node in walk_running(module.tree):
         if isinstance(node, ast.Call) and _is_sql(node):
-            message = "raw SQL stands in engine/claim, engine/write and streams/log"
+            message = "raw SQL stands in engine/claim, engine/hold, engine/write and streams/log"
             yield Violation("sql", module.path, node.lineno, message)
 
 
