@@ -1,53 +1,28 @@
-"""The right to write to a run: claim it, prove the claim with every write, or hold the row for a moment.
+"""A worker's right to write to a run: claim it, and prove the claim with every write.
 
-Every transaction on a run starts with one UPDATE of its row. That statement is
-fence, lock, lease renewal, cancel check and allocator of `seq` in one, the same
-on PostgreSQL and SQLite (which has no SELECT … FOR UPDATE). A worker's serves all
-the runs of a batch: it never waits for a row, so no two batches can block each
-other, and a row that somebody holds is left for a later batch.
+A worker's UPDATE of the row (see `row`) is fence, lease renewal and cancel check as
+well, and serves all the runs of a batch: it never waits for a row, so no two batches
+can block each other, and a row that somebody holds is left for a later batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from .. import events
-from ..clock import Later
 from ..conf import get_settings
-from ..exceptions import LeaseLost
-from ..models import Run, Thread
+from ..models import Run
 from ..states import LIVE_RUN_STATUSES, TERMINAL_RUN_STATUSES, RunStatus, check_move
 from ..streams import bulk, dialect
 from . import sql
+from .row import Allocation, RunRow
 
 _RUN = Run._meta.db_table
-_ROW = (
-    "thread_id, stream_id, "
-    f"(SELECT thread.stream_id FROM {Thread._meta.db_table} thread WHERE thread.id = {_RUN}.thread_id), number, agent"
-)
 _LIVE = ", ".join(f"'{status.value}'" for status in LIVE_RUN_STATUSES)
 _OVER = ", ".join(f"'{status.value}'" for status in TERMINAL_RUN_STATUSES)
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """Where a run is written to: its own log, and its thread's."""
-
-    run_id: UUID
-    thread_id: UUID
-    stream_id: UUID
-    thread_stream_id: UUID
-    number: int
-    agent: str
-
-    def changed(self, status: RunStatus) -> events.ThreadRun:
-        """Return the thread event that says what became of this run."""
-        return events.ThreadRun(str(self.run_id), status.value, self.number, self.agent)
 
 
 @dataclass(frozen=True)
@@ -87,28 +62,6 @@ class Want:
     values: Mapping[str, Any]
     starts: bool = False
     seen_seq: int | None = None
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """What a fenced UPDATE gave: positions, the database's time, and whether a cancel waits.
-
-    `last` says that the entry has ended the run, and that no other waits for its turn in the thread.
-    """
-
-    first_seq: int
-    first_step_order: int
-    now: datetime
-    cancel_requested: bool
-    last: bool = False
-
-
-@dataclass(frozen=True)
-class Held(RunRow):
-    """A run's row, locked until the end of the surrounding transaction by somebody who is not its worker."""
-
-    status: RunStatus
-    now: datetime
 
 
 def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
@@ -265,69 +218,3 @@ def ours(claims: Sequence[Claim]) -> dict[UUID, bool]:
     rows = Run.objects.filter(pk__in=list(attempts), status=RunStatus.RUNNING)
     found = rows.values_list("pk", "attempt", "cancel_requested_at")
     return {pk: cancel is not None for pk, attempt, cancel in found if attempts[pk] == attempt}
-
-
-def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Held | None:
-    """Lock a run's row for a write that is not its worker's; None where its status is another.
-
-    The caller is in a transaction, and holds neither a thread's nor any lower row yet.
-    """
-    names = ", ".join(["%s"] * len(statuses))
-    row = _one(
-        f"UPDATE {_RUN} SET next_seq = next_seq WHERE id = %s AND status IN ({names}) "
-        f"RETURNING {_ROW}, status, {sql.clock()}",
-        [sql.uuid(run_id), *(status.value for status in statuses)],
-    )
-    return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), dialect.time_out(row[6]))
-
-
-def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:
-    """Lock the rows of several live runs, by id as every transaction does; those that have ended are left out."""
-    found = ((run_id, hold(run_id)) for run_id in sorted(run_ids))
-    return {run_id: held for run_id, held in found if held is not None}
-
-
-def wait_no_longer_than(milliseconds: int) -> None:
-    """Have the caller's transaction fail, as by a conflict, rather than wait longer for a row that somebody holds."""
-    connection = sql.connection()
-    if connection.vendor == "postgresql":  # SQLite has no rows to hold, and a time limit of its own
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
-
-
-def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, Any]) -> Allocation:
-    """Allocate positions and set columns of a run whose row is held."""
-    target = RunStatus(values.get("status", held.status))
-    check_move(held.status, target)
-    columns = dict(values)
-    if target is not held.status:
-        columns["lease_expires_at"] = columns["available_at"] = columns["version_missing_since"] = None
-        columns["finished_at"] = Later(0) if target.terminal else None
-    assignments = ["next_seq = next_seq + %s", "next_step_order = next_step_order + %s"]
-    bound: list[Any] = [records, messages]
-    for column, value in columns.items():
-        if isinstance(value, Later):
-            assignments.append(f"{column} = {sql.later()}")
-            bound.append(value.seconds)
-        else:
-            assignments.append(f"{column} = %s")
-            bound.append(sql.value(column, value))
-    row = _one(
-        f"UPDATE {_RUN} SET {', '.join(assignments)} WHERE id = %s AND status = %s "
-        f"RETURNING next_seq, next_step_order, cancel_requested_at, {sql.clock()}",
-        [*bound, sql.uuid(held.run_id), held.status.value],
-    )
-    if row is None:
-        raise LeaseLost
-    return Allocation(row[0] - records, row[1] - messages, dialect.time_out(row[3]), row[2] is not None)
-
-
-def _place(row: tuple[Any, ...]) -> tuple[UUID, UUID, UUID, int, str]:
-    return dialect.id_out(row[0]), dialect.id_out(row[1]), dialect.id_out(row[2]), row[3], row[4]
-
-
-def _one(statement: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
-    with sql.connection().cursor() as cursor:
-        cursor.execute(statement, params)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row

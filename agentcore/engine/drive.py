@@ -123,7 +123,7 @@ class Drive:
         self.draft = Draft(state.next_step)
         then = await turn.model_step(Turn(self.definition, state, self.runtime, self.staged, self.draft))
         self.draft = None
-        return self._ended() if then is None else then
+        return Outcome.ENDED if then is None else then
 
     async def _suspend(self, state: Snapshot) -> Snapshot | Outcome:
         """Make the run wait; where somebody has decided meanwhile, read the rows again and go on."""
@@ -171,10 +171,7 @@ class Drive:
             await self._end(RunStatus.FAILED, MessageStatus.FAILED, failure.run_code, failure.message)
         else:
             raise reason
-        return self._ended()
-
-    def _ended(self) -> Outcome:
-        return Outcome.ENDED_LAST if self.watch.last else Outcome.ENDED
+        return Outcome.ENDED
 
     def _is_for_others(self, error: Exception) -> bool:
         """Whether the run has not failed: it was never claimed, the database is away, or this process must let go."""

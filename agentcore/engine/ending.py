@@ -11,8 +11,8 @@ from ..models.message import compose
 from ..parts import ToolResultPart
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
-from .claim import RunRow
 from .entry import Change, Commit, Move, Saved, combined
+from .row import RunRow
 from .takeover import UNVERIFIED
 
 NOT_RUN = "The run ended before this call was run."

@@ -16,9 +16,10 @@ from django.db import Error as DatabaseError
 from ..conf import get_settings
 from ..exceptions import CancelRequested, LeaseLost
 from . import claim as claims
-from .claim import Allocation, Claim
+from .claim import Claim
 from .entry import Commit
 from .journal import Journal
+from .row import Allocation
 
 logger = logging.getLogger("agentcore.engine")
 

@@ -28,8 +28,9 @@ from ..outage import is_outage
 from ..streams.exceptions import StreamBusy
 from . import claim as claims
 from . import sql, write
-from .claim import Allocation, Claim, Take
+from .claim import Claim, Take
 from .entry import Commit, NotClaimed
+from .row import Allocation
 from .write import Order
 
 logger = logging.getLogger("agentcore.engine")

@@ -14,7 +14,7 @@ from . import snapshot
 from .claim import Claim
 from .drive import Drive
 from .entry import NotClaimed
-from .outcome import Outcome
+from .outcome import LetGo, Outcome
 from .runtime import Runtime
 from .snapshot import Snapshot
 
@@ -27,10 +27,10 @@ INSIDE_A_TRANSACTION = (
 )
 
 
-async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
+async def advance(run_id: UUID, runtime: Runtime) -> LetGo:
     """Claim a run and drive it as far as it goes now; a no-op where there is nothing to do, or it is driven here."""
     if run_id in runtime.driving:
-        return Outcome.NOTHING
+        return LetGo(Outcome.NOTHING)
     runtime.driving.add(run_id)
     try:
         return await _advance(run_id, runtime)
@@ -38,27 +38,27 @@ async def advance(run_id: UUID, runtime: Runtime) -> Outcome:
         runtime.driving.discard(run_id)
 
 
-async def _advance(run_id: UUID, runtime: Runtime) -> Outcome:
+async def _advance(run_id: UUID, runtime: Runtime) -> LetGo:
     for _ in range(MOST_LOOKS):
         state = await runtime.together(snapshot.load_many, run_id)
         if state is None or not state.claimable:
-            return Outcome.NOTHING
+            return LetGo(Outcome.NOTHING)
         if state.suspect and not runtime.alone:
-            return Outcome.SUSPECT
+            return LetGo(Outcome.SUSPECT)
         definition = runtime.definition or _definition(state.run)
         if definition is None:
-            return Outcome.OTHER_VERSION
+            return LetGo(Outcome.OTHER_VERSION)
         try:
             return await _drive(state, definition, runtime)
         except NotClaimed:
             if not await runtime.read(_has_changed, state):
-                return Outcome.NOTHING
+                return LetGo(Outcome.NOTHING)
         except RuntimeError as error:
             # Django has no class of its own for a durable transaction inside another one.
             if "durable" not in str(error):
                 raise
             raise UserError(INSIDE_A_TRANSACTION) from error
-    return Outcome.NOTHING
+    return LetGo(Outcome.NOTHING)
 
 
 def _definition(run: Run) -> AgentDefinition | None:
@@ -76,11 +76,12 @@ def _has_changed(state: Snapshot) -> bool:
     return not Run.objects.filter(pk=state.run.pk, **seen).exists()
 
 
-async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime) -> Outcome:
+async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime) -> LetGo:
     claim = Claim.of(state.run)
     about = {"run_id": str(claim.run_id), "attempt": claim.attempt}
+    drive = Drive(claim, state, definition, runtime)
     try:
-        outcome = await Drive(claim, state, definition, runtime).go()
+        outcome = await drive.go()
     except LeaseLost:
         outcome = Outcome.LOST
     except Exception as error:
@@ -90,4 +91,4 @@ async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime)
         logger.warning("dropped: the database did not answer", extra={**about, "action": "dropped"}, exc_info=True)
         outcome = Outcome.LOST
     logger.info("let go: %s", outcome.value, extra={**about, "action": "let_go"})
-    return outcome
+    return LetGo(outcome, last=drive.watch.last)

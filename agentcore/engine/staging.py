@@ -13,10 +13,11 @@ import time
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
 from ..outage import is_outage
-from .claim import Allocation, Claim, Take
+from .claim import Claim, Take
 from .entry import Commit, combined
 from .heartbeat import Watch
 from .journal import Journal
+from .row import Allocation
 
 
 class Staged:

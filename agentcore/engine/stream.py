@@ -12,9 +12,9 @@ from ..conf import get_settings
 from ..exceptions import ModelError, RunError
 from ..failpoints import afailpoint
 from ..providers.base import AgentModel, ModelRequest
-from .claim import Allocation
 from .draft import Draft
 from .entry import Commit
+from .row import Allocation
 from .staging import Staged
 
 logger = logging.getLogger("agentcore.engine")

@@ -8,8 +8,8 @@ from .. import events
 from ..clock import Later
 from ..models import ToolCall
 from ..states import BLOCKED_CALL_STATUSES, WAITS_FOR, RunStatus, ToolCallStatus
-from .claim import RunRow
 from .entry import Check, Commit
+from .row import RunRow
 
 
 def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commit:

@@ -24,9 +24,12 @@ from ..states import TERMINAL_RUN_STATUSES, RunStatus
 from ..streams import bulk, log, rows
 from ..streams.log import Append, Own
 from . import claim as claims
+from . import hold as holds
 from . import sql
-from .claim import Allocation, Claim, Held, RunRow, Take, Want
+from .claim import Claim, Take, Want
 from .entry import Change, Commit, Insert, Move, Moved, Saved
+from .hold import Held
+from .row import Allocation, RunRow
 
 _ORDER = (Message, Step, ToolCall, Approval)
 
@@ -88,7 +91,7 @@ def write_waiting(claim: Claim, entry: Commit) -> None:
     The caller may hold rows of the application's, and none of agentcore's. Raises
     `LeaseLost` where the run is no longer its worker's, and `Moved`.
     """
-    if claims.hold(claim.run_id, [RunStatus.RUNNING]) is None:
+    if holds.hold(claim.run_id, [RunStatus.RUNNING]) is None:
         raise LeaseLost
     allocated = claims.fence([Order(claim, entry).want])
     if claim.run_id not in allocated:
@@ -137,7 +140,7 @@ def _is_written(order: Order, allocation: Allocation, run: Run) -> bool:
 
 def record(held: Held, entry: Commit) -> Allocation:
     """Record an entry under a held row, in the transaction that holds it."""
-    allocation = claims.allocate(
+    allocation = holds.allocate(
         held, records=len(entry.events), messages=len(entry.messages), values=_with_due(entry.run)
     )
     written = [Written(held, entry, allocation)]

@@ -13,10 +13,10 @@ from django.db import transaction
 from .. import events, jsontext, registry
 from ..access import SYSTEM, get_policy, require
 from ..clock import NOW
-from ..engine import claim as claims
 from ..engine import ending, write
-from ..engine.claim import Held
+from ..engine import hold as holds
 from ..engine.entry import Commit, Move, Moved
+from ..engine.hold import Held
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -88,7 +88,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     with transaction.atomic():
         transaction.on_commit(lambda: failpoint("after_approval_commit"))  # first, so that it comes before the hint
         asked = {item.run_id for item in found.values()}
-        held = claims.hold_all(asked)
+        held = holds.hold_all(asked)
         if len(held) < len(asked):
             _check_repeats(asked - held.keys(), by_id, user)
         # A thread's log is written last: in one order, so that two batches never wait for each other.
@@ -110,7 +110,7 @@ def expire(approval_id: UUID) -> bool:
     if approval is None:
         return False
     with transaction.atomic():
-        held = claims.hold(approval.run_id)
+        held = holds.hold(approval.run_id)
         row = Approval.objects.pending().select_related("tool_call").filter(pk=approval_id).first()
         if held is None or row is None or row.expires_at > held.now:
             return False

@@ -35,13 +35,14 @@ async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
         finally:
             await runtime.aclose()
     try:
-        outcome = await advance(run_id, runtime)
+        let_go = await advance(run_id, runtime)
     except asyncio.CancelledError:
         # It was given back in the middle of a step, if it was ours.
         await asyncio.shield(_pass_on(run_id, Outcome.RELEASED, runtime))
         raise
-    await _pass_on(run_id, outcome, runtime)
-    return Outcome.ENDED if outcome is Outcome.ENDED_LAST else outcome
+    if not let_go.last:
+        await _pass_on(run_id, let_go.outcome, runtime)
+    return let_go.outcome
 
 
 def drive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:

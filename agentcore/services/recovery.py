@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import transaction
 
 from .. import events
-from ..engine import claim as claims
+from ..engine import hold as holds
 from ..engine import takeover, write
 from ..engine.entry import Commit, Move
 from ..models import Run, Step, ToolCall
@@ -55,7 +55,7 @@ def after_restore() -> Recovered:
 @unit
 def _recover(run_id: UUID) -> Recovered:
     with transaction.atomic():
-        held = claims.hold(run_id)
+        held = holds.hold(run_id)
         if held is None:
             return Recovered(0, 0, 0)
         run = Run.objects.get(pk=run_id)
@@ -71,7 +71,7 @@ def _recover(run_id: UUID) -> Recovered:
     return Recovered(1, held.status is RunStatus.RUNNING, len(doubtful))
 
 
-def _release(held: claims.Held, run: Run, calls: list[ToolCall]) -> Commit:
+def _release(held: holds.Held, run: Run, calls: list[ToolCall]) -> Commit:
     """Return the entry that gives a running run back; what nobody saw the end of may have happened."""
     entry = Commit()
     for step in Step.objects.filter(run=run, status=StepStatus.STARTED):

@@ -11,10 +11,10 @@ from django.db.models import F, QuerySet
 from .. import dispatch, events, jsontext
 from ..access import SYSTEM, get_policy
 from ..clock import NOW
-from ..engine import claim as claims
 from ..engine import ending, write
-from ..engine.claim import Held
+from ..engine import hold as holds
 from ..engine.entry import Commit
+from ..engine.hold import Held
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
@@ -37,7 +37,7 @@ def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
     if isinstance(refusal, NotAllowed):
         raise refusal
     with transaction.atomic():
-        held = claims.hold(found.pk)
+        held = holds.hold(found.pk)
         if held is not None:
             end_held(held, reason)
     dispatch_next(found.pk)
@@ -70,7 +70,7 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
     """Let a poisoned run, one that has cost several workers, try again; raises `Conflict` for any other."""
     found = get(_pk(run), user=user)
     with transaction.atomic():
-        held = claims.hold(found.pk, (RunStatus.WAITING,))
+        held = holds.hold(found.pk, (RunStatus.WAITING,))
         refusal = why_not_resume(get(found.pk, user=user), user=user)
         if refusal is not None:
             raise refusal

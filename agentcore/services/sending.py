@@ -13,7 +13,7 @@ from django.db.models import Max, QuerySet
 from .. import jsontext, parts, registry
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
-from ..engine import claim as claims
+from ..engine import hold as holds
 from ..engine import sql
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
@@ -185,7 +185,7 @@ def _start(submission: Submission) -> Run:
     before, and again once no run can join.
     """
     interrupts = submission.definition.on_busy == "interrupt"
-    held = claims.hold_all(_others(submission)) if interrupts else {}
+    held = holds.hold_all(_others(submission)) if interrupts else {}
     place = places.take(submission.thread, turns=1, runs=1)
     if interrupts and not held.keys() >= set(_others(submission)):
         raise _StartOver

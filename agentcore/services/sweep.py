@@ -17,8 +17,8 @@ from django.utils import timezone
 from .. import dispatch, events
 from ..clock import NOW
 from ..conf import get_settings
-from ..engine import claim as claims
 from ..engine import ending, write
+from ..engine import hold as holds
 from ..engine.entry import Commit
 from ..models import Approval, Run, SweepLease
 from ..outage import is_conflict
@@ -138,7 +138,7 @@ def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
 def _impatient() -> Iterator[None]:
     """Open a transaction that does not wait long for a row: one that is held must not stop every sweeper."""
     with transaction.atomic():
-        claims.wait_no_longer_than(PATIENCE_MS)
+        holds.wait_no_longer_than(PATIENCE_MS)
         yield
 
 
@@ -182,7 +182,7 @@ def _hint(run: Run) -> int:
 def _park(run_id: UUID) -> int:
     """Let a run that has cost several workers wait for a person."""
     with _impatient():
-        held = claims.hold(run_id, (RunStatus.RUNNING,))
+        held = holds.hold(run_id, (RunStatus.RUNNING,))
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
             return 0
@@ -204,7 +204,7 @@ def _park(run_id: UUID) -> int:
 def _resume_or_end(run_id: UUID) -> str:
     """Let a waiting run that waits for nothing go on; end one that nobody has told in time what its calls did."""
     with _impatient():
-        held = claims.hold(run_id, (RunStatus.WAITING,))
+        held = holds.hold(run_id, (RunStatus.WAITING,))
         run = Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).first() if held else None
         if held is None or run is None:
             return ""

@@ -9,10 +9,10 @@ from django.db import transaction
 
 from .. import events, jsontext
 from ..access import SYSTEM, get_policy
-from ..engine import claim as claims
 from ..engine import ending
-from ..engine.claim import Held
+from ..engine import hold as holds
 from ..engine.entry import Commit, Move
+from ..engine.hold import Held
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
@@ -42,7 +42,7 @@ def resolve(
         raise Invalid(f"The answer must be one of {', '.join(ANSWERS)}.")
     found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     with transaction.atomic():
-        held = claims.hold(found.pk, tuple(RunStatus))
+        held = holds.hold(found.pk, tuple(RunStatus))
         call = ToolCall.objects.filter(run=found, call_id=call_id).first()
         if call is None:
             raise NotFound

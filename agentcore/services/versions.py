@@ -10,8 +10,8 @@ from uuid import UUID
 from django.db import transaction
 
 from ..conf import get_settings
-from ..engine import claim as claims
 from ..engine import ending, write
+from ..engine import hold as holds
 from ..models import Run
 from ..states import RunStatus
 from . import runs
@@ -34,7 +34,7 @@ def defer(run_id: UUID) -> str:
     have waited long before for its turn. Returns what was done: deferred, ended, or nothing.
     """
     with transaction.atomic():
-        held = claims.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
+        held = holds.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
         run = Run.objects.filter(pk=run_id).first() if held else None
         if held is None or run is None:
             return "nothing"

@@ -15,6 +15,7 @@ from agentcore import SYSTEM
 from agentcore.failpoints import Marks
 from agentcore.models import Run, ToolCall
 from agentcore.testing import Evidence, check_invariants
+from tests.faults.openings import freeze_between_writes
 from tests.faults.runs import (
     LONG,
     assert_log_is_whole,
@@ -52,12 +53,6 @@ def recover(stack: Stack) -> Process:
 
 def bare(point: str) -> str:
     return point.partition("@")[0]
-
-
-def at(point: str, action: str) -> dict[str, str]:
-    """The failpoint that does something at a point, or at its nth time: `point@n`."""
-    name, mark, nth = point.partition("@")
-    return {name: f"{action}{mark}{nth}"}
 
 
 def ends(run: Run, as_: str = "succeeded") -> None:
@@ -197,30 +192,36 @@ def approve(run: Run) -> None:
 
 @pytest.mark.covers("fault:W13", "promise:P2", "promise:P4", "promise:P5")
 @pytest.mark.parametrize(
-    "point",
+    ("point", "held"),
     [
-        "after_claim",
-        "mid_stream@2",
-        "after_tool_start",
-        "in_tool",
-        "after_tool_return",
-        "after_result_commit@4",
-        "before_suspend",
-        "before_finish",
+        ("after_claim", "hold"),
+        ("mid_stream", "hold@2"),
+        ("after_tool_start", "hold"),
+        ("in_tool", "hold*"),  # all of its calls
+        ("after_tool_return", "hold*"),
+        ("after_result_commit", "hold@4"),
+        ("before_suspend", "hold"),
+        ("before_finish", "hold"),
     ],
 )
-def test_frozen_for_three_leases_and_thawed(stack: Stack, make_thread: Callable[..., Any], point: str) -> None:
-    prompt = "gated" if point == "before_suspend" else IN_THE_WORLD
+def test_frozen_for_three_leases_and_thawed(
+    stack: Stack, make_thread: Callable[..., Any], point: str, held: str
+) -> None:
+    prompt = {"mid_stream": "stream", "before_suspend": "gated"}.get(point, IN_THE_WORLD)
     run = send(agents.mixed, make_thread("mixed"), prompt)
     quick = settings_of_process(**QUICK)
-    stack.worker(**quick, **failpoints(stack.directory, **at(point, "stop")))
-    wait_for(lambda: Marks(stack.directory).fired(bare(point)), LONG, f"the worker to stand still at {point}")
+    worker = stack.worker(**quick, **failpoints(stack.directory, **{point: held}))
+    marks = Marks(stack.directory)
+    wait_for(lambda: marks.reached(point), LONG, f"the run to be at {point}")
+    # Not stopped by the point itself: the model's text, or the sweep, may be half written by another thread then.
+    freeze_between_writes(worker, run)
+    marks.release(point)
     zombie = driver_of(run)
     recover(stack)
     wait_for(lambda: driver_of(run) != zombie, LONG, "the take-over")
     wait_for(lambda: status(run) in ("succeeded", "waiting"), LONG, "the run to go on without the zombie")
     before = events(run)
-    os.kill(zombie, signal.SIGCONT)
+    worker.thaw()
     wait_for(lambda: let_go(stack, zombie), LONG, "the zombie to drop the run")
     assert events(run) == before
     acted = assert_honest(stack, run)
@@ -229,7 +230,10 @@ def test_frozen_for_three_leases_and_thawed(stack: Stack, make_thread: Callable[
 
 def let_go(stack: Stack, zombie: int) -> bool:
     """Whether the process has said so, or is gone."""
-    gone = not psutil.pid_exists(zombie) or psutil.Process(zombie).status() == psutil.STATUS_ZOMBIE
+    try:
+        gone = psutil.Process(zombie).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        gone = True
     return gone or any("let go: lost" in process.text for process in stack.processes)
 
 

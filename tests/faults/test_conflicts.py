@@ -15,7 +15,7 @@ from django.contrib.auth.models import AbstractUser
 from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM
-from agentcore.engine import claim as claims
+from agentcore.engine import hold as holds
 from agentcore.models import Message, Run, Thread
 from agentcore.services import runs
 from agentcore.services.units import RETRIES, unit
@@ -85,7 +85,7 @@ def test_a_second_writer_of_a_run_waits_so_that_positions_become_visible_in_orde
     before = events(run)
     canceled = threading.Thread(target=lambda: (runs.cancel(run.pk, user=SYSTEM), connections.close_all()))
     with transaction.atomic():
-        assert claims.hold(run.pk, (RunStatus.PENDING,)) is not None
+        assert holds.hold(run.pk, (RunStatus.PENDING,)) is not None
         canceled.start()
         wait_for(postgres.waiting_for_a_lock, 10, "the second writer to wait")
         assert events(run) == before  # no position is allocated, let alone seen, before the first has committed

@@ -14,7 +14,7 @@ import pytest
 from django.db import connection
 
 from agentcore import SYSTEM
-from agentcore.models import Run, Thread
+from agentcore.models import Run, Thread, ToolCall
 from agentcore.services import runs
 from tests.faults import postgres
 from tests.faults.openings import inside_its_tool, listening, wait_for_text
@@ -101,6 +101,15 @@ def test_the_parent_of_a_forking_worker_has_no_database_connection(
     wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
     wait_for(lambda: sessions_of("forking") == 0, LONG, "the parent, idle again, not to be connected")
     assert worker.alive
+
+
+@pytest.mark.once
+@pytest.mark.own_workers
+def test_a_concurrent_worker_does_not_collect_what_it_has_loaded(stack: Stack, make_thread: Callable[..., Any]) -> None:
+    run = send(agents.gc_probe, make_thread("gc_probe"))
+    stack.worker("concurrent")
+    wait_for_success(run)
+    assert int(ToolCall.objects.get(run=run).result) > 10_000  # Django alone is more
 
 
 @pytest.fixture

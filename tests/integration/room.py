@@ -17,9 +17,10 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, Agent
 from agentcore.engine import snapshot, takeover
-from agentcore.engine.claim import Allocation, Claim, Take
+from agentcore.engine.claim import Claim, Take
 from agentcore.engine.entry import Commit
 from agentcore.engine.journal import RowHeld, commit_batch
+from agentcore.engine.row import Allocation
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.write import Order
 from agentcore.events import RunStarted

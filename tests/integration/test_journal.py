@@ -13,7 +13,7 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM, Agent, failpoints, registry, tool
-from agentcore.engine import claim as claims
+from agentcore.engine import hold as holds
 from agentcore.engine import snapshot, write
 from agentcore.engine.claim import Claim, Take
 from agentcore.engine.entry import Commit
@@ -204,7 +204,7 @@ def drive_while_held(runs: list[Run], lock: Callable[[], object]) -> list[Any]:
 @pytest.mark.postgres
 @pytest.mark.covers("fault:D8")
 def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
-    assert drive_while_held(sent, lambda: claims.hold(sent[0].pk)) == ["ended"] * RUNS
+    assert drive_while_held(sent, lambda: holds.hold(sent[0].pk)) == ["ended"] * RUNS
 
 
 @pytest.mark.postgres

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from agentcore import SYSTEM, registry
-from agentcore.engine import claim as claims
+from agentcore.engine import hold as holds
 from agentcore.exceptions import Conflict, ModelError, RunActive, ThreadBusy
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending
@@ -96,13 +96,13 @@ def test_what_a_page_says_about_a_retry_is_what_the_service_does(user):
 def test_a_run_that_is_not_parked_any_more_when_its_row_is_locked_is_not_resumed(monkeypatch):
     run = make([Turn(calls=[("gated", {})])], TOOLS).play()
     Run.objects.filter(pk=run.pk).update(poisoned_at=timezone.now())
-    really = claims.hold
+    really = holds.hold
 
     def after_another_resume(*args):
         Run.objects.filter(pk=run.pk).update(poisoned_at=None)
         return really(*args)
 
-    monkeypatch.setattr(claims, "hold", after_another_resume)
+    monkeypatch.setattr(holds, "hold", after_another_resume)
     with pytest.raises(Conflict, match="not parked"):
         runs.resume(run, user=SYSTEM)
     assert fresh(run).status == "waiting"

@@ -15,8 +15,8 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, registry, tool
-from agentcore.engine import claim as claims
 from agentcore.engine import ending, suspend, write
+from agentcore.engine import hold as holds
 from agentcore.engine.claim import Claim
 from agentcore.engine.entry import Commit, Move, Moved
 from agentcore.exceptions import AgentcoreError, LeaseLost
@@ -87,7 +87,7 @@ def size(run: Run) -> int:
 def fail(run: Run, claim: Claim) -> None:
     """What expiry or a refused quota does to a run nobody drives."""
     with transaction.atomic():
-        held = claims.hold(run.pk, (RunStatus.PENDING, RunStatus.WAITING))
+        held = holds.hold(run.pk, (RunStatus.PENDING, RunStatus.WAITING))
         if held is not None:
             write.record(held, ending.end(held, run, RunStatus.FAILED, code="expired"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from agentcore import Agent, ToolContext, tool
@@ -53,6 +54,12 @@ def gated_append(ctx: ToolContext, text: str) -> str:
     return _act(ctx, text)
 
 
+@tool(effect="pure")
+def count_frozen(ctx: ToolContext, text: str) -> int:
+    """Return how many objects of this process the garbage collector does not look at."""
+    return gc.get_freeze_count()
+
+
 echo = Agent(name="echo", version="1", model=Echo(), instructions=INSTRUCTIONS)
 slow = Agent(name="slow", version="1", model=Slow(), instructions=INSTRUCTIONS)
 worker_bee = Agent(
@@ -67,6 +74,9 @@ careful_bee = Agent(
 )
 gated = Agent(
     name="gated", version="1", model=AsksOnce("gated_append"), instructions=INSTRUCTIONS, tools=[gated_append]
+)
+gc_probe = Agent(
+    name="gc_probe", version="1", model=AsksOnce("count_frozen"), instructions=INSTRUCTIONS, tools=[count_frozen]
 )
 endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
 side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")

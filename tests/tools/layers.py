@@ -39,6 +39,7 @@ LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing
 ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.atomic", "agentcore.engine.journal", "agentcore.streams.log")
 SQL_ROOMS = (
     "agentcore.engine.claim",
+    "agentcore.engine.hold",
     "agentcore.engine.write",
     "agentcore.streams.log",
     "agentcore.streams.bulk",  # runs what the others spell
@@ -149,7 +150,7 @@ def _sql(module: Module) -> Iterator[Violation]:
         return
     for node in walk_running(module.tree):
         if isinstance(node, ast.Call) and _is_sql(node):
-            message = "raw SQL stands in engine/claim, engine/write and streams/log"
+            message = "raw SQL stands in engine/claim, engine/hold, engine/write and streams/log"
             yield Violation("sql", module.path, node.lineno, message)
 
 

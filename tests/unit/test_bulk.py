@@ -11,8 +11,8 @@ import pytest
 from django.db import connection
 
 from agentcore.engine import claim, write
-from agentcore.engine.claim import Allocation
 from agentcore.engine.entry import Commit, Move
+from agentcore.engine.row import Allocation
 from agentcore.models import Message, Run, Step
 from agentcore.states import StepStatus
 from agentcore.streams import bulk

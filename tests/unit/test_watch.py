@@ -10,9 +10,10 @@ import pytest
 from django.conf import LazySettings
 from django.utils import timezone
 
-from agentcore.engine.claim import Allocation, Claim
+from agentcore.engine.claim import Claim
 from agentcore.engine.heartbeat import Heartbeat
 from agentcore.engine.journal import Journal
+from agentcore.engine.row import Allocation
 
 pytestmark = pytest.mark.once
 
