@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import DEFAULT_DB_ALIAS, router
 
 from . import access, conf
 from .exceptions import UserError
 
 DOCS = "docs/reference/checks.md"
 WORKER = "manage.py agentcore_worker"
+ROUTED = ("agentcore", "agentcore_streams")
 
 
 def _error(number: int, message: str, hint: str) -> Error:
@@ -54,6 +56,12 @@ def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     return [message for options in settings.DATABASES.values() for message in _database(options)]
 
 
+@register("agentcore")
+def check_routing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that DATABASE_ROUTERS leave agentcore in one database, the default one; touches none."""
+    return list(_routing())
+
+
 def _keys() -> Iterator[CheckMessage]:
     value = getattr(settings, "AGENTCORE", {})
     if not isinstance(value, dict):
@@ -78,6 +86,20 @@ def _policy() -> Iterator[CheckMessage]:
 def _apps() -> Iterator[CheckMessage]:
     if not apps.is_installed("agentcore.streams"):
         yield _error(4, "agentcore.streams is not installed.", "Add it to INSTALLED_APPS, before agentcore.")
+
+
+def _routing() -> Iterator[CheckMessage]:
+    hint = f"Have DATABASE_ROUTERS answer {DEFAULT_DB_ALIAS!r} for reads and writes of the apps {' and '.join(ROUTED)}."
+    models = [model for model in apps.get_models() if model._meta.app_label in ROUTED]
+    places = {model._meta.label: (router.db_for_write(model), router.db_for_read(model)) for model in models}
+    if away := {label: written for label, (written, _) in places.items() if written != DEFAULT_DB_ALIAS}:
+        yield _error(6, f"Models are written to a database other than the default one: {_listed(away)}.", hint)
+    if apart := {label: read for label, (written, read) in places.items() if read != written}:
+        yield _error(7, f"Models are not read from the database they are written to: {_listed(apart)}.", hint)
+
+
+def _listed(places: Mapping[str, str]) -> str:
+    return ", ".join(f"{label} ({alias})" for label, alias in places.items())
 
 
 def _failpoints() -> Iterator[CheckMessage]:

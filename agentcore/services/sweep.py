@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -86,7 +86,7 @@ def sweep_in_turn(holder: str) -> SweepReport | None:
 
     The lease saves work and is no lock: two passes at once do what one does.
     """
-    return sweep() if SweepLease.objects.take(holder[:100], turn()) else None
+    return sweep() if _is_turn_of(holder[:100]) else None
 
 
 def turn() -> float:
@@ -99,7 +99,8 @@ def turn() -> float:
 
 def hand_over(holder: str) -> None:
     """Let another sweeper take its turn at once, as a sweeper that ends does."""
-    SweepLease.objects.give_up(holder[:100])
+    with _impatient():
+        SweepLease.objects.give_up(holder[:100])
 
 
 def seconds_until_next() -> float:
@@ -115,6 +116,19 @@ def seconds_until_next() -> float:
     if lapse is None:
         return interval()
     return max((lapse - now).total_seconds() + AFTER_A_LAPSE, interval() * SHORTEST)
+
+
+def _is_turn_of(holder: str) -> bool:
+    """Take or renew the lease; where somebody holds its row, it is the turn of whoever has the lease by now."""
+    try:
+        with _impatient():
+            return SweepLease.objects.take(holder, turn())
+    except OperationalError as error:
+        if not is_conflict(error):
+            raise
+    logger.info("somebody holds the row of the sweep's lease", extra={"action": "sweep_held"})
+    # What a process that hangs was about to take, nobody has; it must not end all sweeping.
+    return SweepLease.objects.held_by() in ("", holder)
 
 
 def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:

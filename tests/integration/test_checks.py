@@ -13,6 +13,7 @@ from django.core import checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 
 from agentcore import conf
 from agentcore.access import AccessPolicy
@@ -34,6 +35,30 @@ WRONG: dict[type, list[Any]] = {str: [None, [], 1, ""], bool: [None, [], "yes", 
 
 class Unfinished(AccessPolicy):
     """Answers none of the questions."""
+
+
+class Replica:
+    """Reads everything from a replica."""
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str:
+        return "other"
+
+
+class OtherApps:
+    """Keeps all apps but agentcore's in another database."""
+
+    ours: tuple[str, ...] = ("agentcore", "agentcore_streams")
+
+    def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
+        return None if model._meta.app_label in self.ours else "other"
+
+    db_for_write = db_for_read
+
+
+class AndTheLogs(OtherApps):
+    """Keeps the logs there too."""
+
+    ours = ("agentcore",)
 
 
 def hosts(*listed: Any) -> dict[str, Any]:
@@ -58,6 +83,7 @@ GOOD: dict[str, Any] = {
     "DATABASES": {"default": SQLITE, "other": POSTGRES},
     "DEBUG": False,
     "ASGI_APPLICATION": "x.y",
+    "DATABASE_ROUTERS": [],
 }
 
 # Per id: settings it must complain of, each a little off the good ones.
@@ -88,6 +114,8 @@ BAD: dict[str, list[dict[str, Any]]] = {
     ],
     "agentcore.E004": [{"INSTALLED_APPS": ("agentcore.streams",)}],
     "agentcore.E005": [{"AGENTCORE": {"FAILPOINTS": True}}],
+    "agentcore.E006": [{"DATABASE_ROUTERS": [AndTheLogs()]}, {"DATABASE_ROUTERS": [f"{__name__}.AndTheLogs"]}],
+    "agentcore.E007": [{"DATABASE_ROUTERS": [Replica()]}],
     "agentcore.W001": [{"RQ_QUEUES": {}}, {"RQ_QUEUES": {"default": QUEUE}}, {"AGENTCORE": {"QUEUE": "other"}}],
     "agentcore.W002": [
         {"RQ_QUEUES": {"agentcore": {"URL": "redis://localhost/0"}}},
@@ -140,6 +168,7 @@ FINE: list[dict[str, Any]] = [
     {"DATABASES": {"default": {**POSTGRES, "CONN_MAX_AGE": 60}}, "ASGI_APPLICATION": None},
     {"DATABASES": {"default": POSTGRES}},
     {"DATABASES": {}},
+    {"DATABASE_ROUTERS": [OtherApps()]},
 ]  # fmt: skip
 
 
@@ -184,6 +213,13 @@ def test_good_settings_are_passed_in_silence(settings: LazySettings, values: dic
 @pytest.mark.parametrize(("id_", "values"), cases())
 def test_one_fault_is_one_complaint(settings: LazySettings, id_: str, values: dict[str, Any]) -> None:
     assert {message.id for message in found(settings, values)} == {id_}
+
+
+def test_a_model_that_is_routed_elsewhere_is_named_with_its_database(settings: LazySettings) -> None:
+    (away,) = found(settings, {"DATABASE_ROUTERS": [AndTheLogs()]})
+    assert away.msg.endswith(": agentcore_streams.Stream (other), agentcore_streams.Record (other).")
+    (apart,) = found(settings, {"DATABASE_ROUTERS": [Replica()]})
+    assert "agentcore.Run (other)" in apart.msg and "auth" not in apart.msg
 
 
 def emitted() -> list[str]:

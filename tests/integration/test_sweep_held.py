@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
+from django.db.models import Model
 from django.utils import timezone
 
 from agentcore import SYSTEM, dispatch, registry
-from agentcore.models import Approval, Run
-from agentcore.services.sweep import sweep
+from agentcore.models import Approval, Run, SweepLease
+from agentcore.services.sweep import hand_over, sweep, sweep_in_turn
 from agentcore.testing import Turn, run_until_idle
 from tests.faults import postgres
 from tests.integration.decision_room import pay
@@ -56,10 +57,10 @@ def undecided(run: Run) -> None:
 
 
 @contextmanager
-def held(run: Run) -> Iterator[None]:
-    """Hold a run's row, as a process that hangs in its transaction does."""
+def held(row: Model) -> Iterator[None]:
+    """Hold a row, as a process that hangs in its transaction does."""
     with postgres.session() as holder, holder.transaction(force_rollback=True):
-        holder.execute("SELECT 1 FROM agentcore_run WHERE id = %s FOR NO KEY UPDATE", [run.pk])
+        holder.execute(f"SELECT 1 FROM {row._meta.db_table} WHERE id = %s FOR NO KEY UPDATE", [row.pk])
         yield
 
 
@@ -91,3 +92,22 @@ def test_a_held_row_costs_the_others_a_moment(
     before = fresh(stuck).next_seq, fresh(stuck).dispatch_count
     assert getattr(sweep(), done) == 1
     assert (fresh(stuck).next_seq, fresh(stuck).dispatch_count) != before
+
+
+@pytest.mark.covers("fault:O9")
+@pytest.mark.parametrize("seconds", [60, -60], ids=["living", "lapsed"])
+def test_a_sweeper_does_not_wait_for_the_lease_and_sweeps_if_nobody_has_it(office: Room, seconds: float) -> None:
+    run = started(office)
+    unhinted(run)
+    SweepLease.objects.take("host:1", seconds)
+    with held(SweepLease.objects.get()), ended_after("5s"):
+        report = sweep_in_turn("other:2")
+    assert (report.hinted if report else 0) == (seconds < 0)
+    assert fresh(run).dispatch_count == (seconds < 0)
+
+
+def test_a_sweeper_that_ends_does_not_wait_for_its_lease() -> None:
+    assert sweep_in_turn("host:1") is not None
+    with held(SweepLease.objects.get()), ended_after("5s"), pytest.raises(OperationalError, match="lock timeout"):
+        hand_over("host:1")
+    assert sweep_in_turn("other:2") is None
