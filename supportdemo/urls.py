@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
@@ -21,4 +22,6 @@ urlpatterns = [
     path("agent/runs/<run_id>/retry", api.retry_run),
     path("agent/", include("agentcore.urls")),
     path("admin/", admin.site.urls),
+    # The admin's pages name no icon, and a browser then asks for this one.
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}demo/icon.svg")),
 ]

@@ -7,9 +7,11 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from django.conf import LazySettings
+from django.conf import LazySettings, settings
+from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management import call_command
+from django.test import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.once
@@ -50,3 +52,9 @@ def test_scripts_never_turn_text_into_markup(script: Path):
         "http",
     ):
         assert forbidden not in source, forbidden
+
+
+def test_a_browser_that_asks_for_the_usual_icon_is_sent_to_the_demos(client: Client):
+    answer = client.get("/favicon.ico")
+    assert answer.status_code == 302
+    assert finders.find(answer.headers["Location"].removeprefix(settings.STATIC_URL)) is not None
