@@ -27,7 +27,7 @@ class EffectKind(StrEnum):
 
 
 LEAVES_NOTHING = frozenset({EffectKind.PURE, EffectKind.ATOMIC})
-"""The effects of which a call that was interrupted has left nothing behind, and simply failed or may run again."""
+"""An interrupted call with one of these effects has left nothing behind: it has failed, or may run again."""
 
 
 @dataclass(frozen=True)

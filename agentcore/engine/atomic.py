@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import OperationalError, transaction
 
+from ..conf import get_settings
 from ..failpoints import failpoint
 from ..outage import is_conflict, is_outage
 from . import sql
@@ -22,9 +23,6 @@ logger = logging.getLogger("agentcore.engine")
 RETRIES = 5
 FIRST_PAUSE = 0.02
 
-Record = Callable[[Any], Commit]
-"""Writes a call's result into the transaction it is called in, and returns what it wrote."""
-
 
 class _Withdrawn(Exception):
     """Nobody waits for this transaction any more; it is rolled back."""
@@ -33,44 +31,50 @@ class _Withdrawn(Exception):
 class AtomicBody(ThreadedBody):
     """A sync body that is committed together with its result, or rolled back.
 
-    The claim is proved at the end, by the write of the result: a worker that has lost
-    its run by then commits nothing. Where another transaction was in the way, all of it
-    runs again, as any transaction of the database would.
+    `bind` makes the body of one try, with arguments of its own; `record` writes its
+    result into the transaction, and returns what it wrote. The claim is proved there: a
+    worker that has lost its run by then commits nothing. Where another transaction was
+    in the way, all of it runs again, as any transaction of the database would.
     """
 
-    def __init__(self, body: Callable[[], Any], record: Record) -> None:
+    def __init__(self, bind: Callable[[], Callable[[], Any]], record: Callable[[Any], Commit]) -> None:
         super().__init__(self._in_transactions)
-        self._body = body
+        self._bind = bind
         self._record = record
-        self._recording = False
+        self._written: Commit | None = None
+        self._recording = self._committing = False
+        self._loop = asyncio.get_running_loop()
+        self._landed = asyncio.Event()
         self.recorded: Commit | None = None
         """What was committed with it; None while nothing is."""
 
     async def ended(self, call: Coroutine[Any, Any, Any], limit: asyncio.Timeout) -> None:
-        """Await the call of this body; one that is being committed is waited for, however late it is."""
+        """Await the call of this body; one that is being recorded when its time is over is waited for.
+
+        Raises what keeps it from being committed, and a `CancelledError` where that is the time, or a cancel.
+        """
         thread = asyncio.create_task(call)
         try:
             await asyncio.shield(thread)
         except asyncio.CancelledError:
-            if self.withdraw():
-                thread.cancel()
-                raise
-            await asyncio.wait([thread])
-            error = thread.exception()
-            if not limit.expired():  # the run is being ended: its rows say what has happened
-                raise
-            if error is not None:
+            self.withdraw()
+            if self._recording:
+                await self._decided(thread)
+            if self.recorded is None and thread.done() and not thread.cancelled() and (error := thread.exception()):
                 raise error from None
+            thread.cancel()  # the thread runs on, whatever it still does
+            if self.recorded is None or not limit.expired():  # if the run is being ended, its rows say what happened
+                raise
 
-    def withdraw(self) -> bool:
-        """Keep it from being committed; returns False where it is too late for that."""
-        with self._lock:
-            self._withdrawn = not self._recording
-            return self._withdrawn
+    async def _decided(self, thread: asyncio.Task[Any]) -> None:
+        landed = asyncio.create_task(self._landed.wait())
+        # After a lease nothing is waited for: the run may be another worker's by then.
+        await asyncio.wait([thread, landed], timeout=get_settings().lease_seconds, return_when=asyncio.FIRST_COMPLETED)
+        landed.cancel()
 
-    def says_nothing_of_the_tool(self, error: BaseException) -> bool:
-        """Whether the database went away while the result was written: then nobody knows whether it was."""
-        return self._recording and is_outage(error)
+    def is_unknown(self, error: BaseException) -> bool:
+        """Whether the database went away during the COMMIT: then only its rows tell what became of it."""
+        return self._committing and is_outage(error) and not is_conflict(error)
 
     def _in_transactions(self) -> None:
         for retry in range(RETRIES + 1):
@@ -87,17 +91,36 @@ class AtomicBody(ThreadedBody):
                 return
 
     def _once(self) -> None:
-        self._recording = False
-        with transaction.atomic(using=sql.alias(), durable=True):
-            value = self._body()
-            failpoint("after_tool_return")
-            self._begin_recording()
-            recorded = self._record(value)
-            failpoint("before_commit")
-        self.recorded = recorded
+        self._recording = self._committing = False
+        try:
+            with transaction.atomic(using=sql.alias(), durable=True):
+                self._go_on()
+                value = self._bind()()
+                failpoint("after_tool_return")
+                self._go_on(recording=True)
+                self._write(value)
+                failpoint("before_commit")
+                self._committing = True
+        except BaseException:
+            if self.recorded is None:
+                raise
+            logger.exception("what a tool left to on_commit raised", extra={"action": "tool_hook_raised"})
+        self._land()
 
-    def _begin_recording(self) -> None:
+    def _go_on(self, *, recording: bool = False) -> None:
         with self._lock:
             if self._withdrawn:
                 raise _Withdrawn
-            self._recording = True
+            self._recording = recording
+
+    def _write(self, value: Any) -> None:
+        """Write the result, and have it known and announced before the tool's own hooks, which may fail or hang."""
+        connection = sql.connection()
+        hooks = len(connection.run_on_commit)
+        transaction.on_commit(self._land, using=connection.alias)
+        self._written = self._record(value)
+        connection.run_on_commit = connection.run_on_commit[hooks:] + connection.run_on_commit[:hooks]
+
+    def _land(self) -> None:
+        self.recorded = self._written
+        self._loop.call_soon_threadsafe(self._landed.set)

@@ -1,6 +1,6 @@
-"""Hold a run's row for a moment, as everybody does who writes to a run and is not its worker.
+"""Hold a run's row for a moment, as everybody does who waits for it: who is not the run's worker, and an atomic tool.
 
-Unlike a worker, they wait for a row that somebody else has locked.
+A worker's batch never waits for a row that somebody else has locked.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _ROW = (
 
 @dataclass(frozen=True)
 class Held(RunRow):
-    """A run's row, locked until the end of the surrounding transaction by somebody who is not its worker."""
+    """A run's row, locked until the end of the surrounding transaction."""
 
     status: RunStatus
     now: datetime
 
 
 def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Held | None:
-    """Lock a run's row for a write that is not its worker's; None where its status is another.
+    """Lock a run's row, and wait for it where somebody holds it; None where its status is another.
 
     The caller is in a transaction, and holds neither a thread's nor any lower row yet.
     """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,7 +22,7 @@ from ..ids import uuid7
 from ..models import Run, ToolCall
 from ..states import ToolCallStatus
 from ..tools import LEAVES_NOTHING, EffectKind, Tool
-from .atomic import AtomicBody, Record
+from .atomic import AtomicBody
 from .entry import Commit
 from .runtime import Runtime
 from .takeover import UNVERIFIED
@@ -49,7 +51,7 @@ class Work:
     tool: Tool
     runtime: Runtime
     commit: Callable[[Commit], Awaitable[None]]
-    record: Record
+    record: Callable[[Any, Sequence[events.Event]], Commit]
 
     @property
     def seconds(self) -> float:
@@ -128,7 +130,7 @@ class RunningCall:
     def __init__(self, work: Work) -> None:
         self.run_id = work.run.pk
         self.thread_id = work.run.thread_id
-        self.user = work.run.user
+        self.user = copy.copy(work.run.user)  # an earlier try may have changed its own
         self.call_id = work.call.call_id
         self.idempotency_key = str(work.call.pk)
         self.attempt = work.call.attempt
@@ -136,6 +138,7 @@ class RunningCall:
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
         self._progress: list[asyncio.Task[None]] = []
+        self._shown: list[events.Event] = []
         self._threaded: ThreadedBody | None = None
 
     @property
@@ -150,7 +153,11 @@ class RunningCall:
 
     def progress(self, value: Any) -> None:
         """Show `value` (JSON data) to whoever watches the run; may be called from any thread."""
-        self._loop.call_soon_threadsafe(self._show, jsontext.clean(value))
+        shown = jsontext.clean(value)
+        if self._work.tool.effect is EffectKind.ATOMIC:
+            self._shown.append(events.ToolProgress(self.call_id, shown))  # committed with the rest, or not at all
+        else:
+            self._loop.call_soon_threadsafe(self._show, shown)
 
     async def run_body(self) -> CallOutcome:
         """Run the body once and say how it ended.
@@ -165,12 +172,14 @@ class RunningCall:
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
             return _broken_off(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
+        atomic = self._threaded = self._atomic() if work.tool.effect is EffectKind.ATOMIC else None
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
                 await afailpoint("in_tool")
-                if work.tool.effect is EffectKind.ATOMIC:
-                    return await self._in_transaction(body, limit)
+                if atomic is not None:
+                    await atomic.ended(work.runtime.app(partial(contained, atomic)), limit)
+                    return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=atomic.recorded)
                 if not work.tool.is_async:
                     body = self._threaded = ThreadedBody(body)
                 value = await work.invoke(body, is_async=work.tool.is_async)
@@ -178,10 +187,10 @@ class RunningCall:
         except (ToolFailed, ModelRetry) as error:
             return CallOutcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
         except (Exception, asyncio.CancelledError) as error:
-            if _is_being_ended(error) or self._is_of_the_run(error):
+            if _is_being_ended(error) or (atomic is not None and atomic.is_unknown(error)):
                 raise
             if limit.expired():
-                if self._threaded is not None and self._threaded.withdraw() and not self._threaded.begun:
+                if self._never_began():
                     return _not_begun(work)
                 return _broken_off(work, f"The tool did not end within {work.seconds:g} seconds.")
             return self._raised(error)
@@ -194,14 +203,22 @@ class RunningCall:
             if self._progress:
                 await asyncio.gather(*self._progress, return_exceptions=True)
 
-    async def _in_transaction(self, body: Callable[[], Any], limit: asyncio.Timeout) -> CallOutcome:
-        most = get_settings().result_limit
-        atomic = self._threaded = AtomicBody(lambda: foreign.bounded(body(), most), self._work.record)
-        await atomic.ended(self._work.invoke(atomic, is_async=False), limit)
-        return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=atomic.recorded)
+    def _atomic(self) -> AtomicBody:
+        """Return the body in its transaction: each try has its own arguments, user and progress to show."""
+        work, limit = self._work, get_settings().result_limit
 
-    def _is_of_the_run(self, error: BaseException) -> bool:
-        return isinstance(self._threaded, AtomicBody) and self._threaded.says_nothing_of_the_tool(error)
+        def bind() -> Callable[[], Any]:
+            self.user, self._shown = copy.copy(work.run.user), []
+            body = work.tool.bind(work.call.arguments_json, self)
+            return lambda: foreign.bounded(body(), limit)
+
+        return AtomicBody(bind, lambda value: work.record(value, self._shown))
+
+    def _never_began(self) -> bool:
+        if self._threaded is None:
+            return False
+        self._threaded.withdraw()
+        return not self._threaded.begun
 
     def _raised(self, error: BaseException) -> CallOutcome:
         if isinstance(error, BrokeOff) and error.__cause__ is not None:

@@ -47,8 +47,7 @@ class ThreadedBody:
         finally:
             self._ended = True
 
-    def withdraw(self) -> bool:
-        """Keep it from beginning; returns whether it had not begun."""
+    def withdraw(self) -> None:
+        """Keep it from beginning, for good."""
         with self._lock:
             self._withdrawn = True
-            return not self._begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +17,6 @@ from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, StepKind, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
 from . import takeover, write
-from .atomic import Record
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined
 from .permission import Ruling, judge
@@ -107,8 +107,11 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         call.status = ToolCallStatus.WAITING
         this.open.append(call)
         return ruling.asks_again
+    # Its code may have been deployed anew since it was asked for: what is run is what a take-over goes by.
+    effect = this.definition.tools[call.name].effect
     values = {
         "status": ToolCallStatus.RUNNING.value,
+        "effect": effect.value,
         "attempt": this.attempt,
         "tries": call.tries + 1,
         "started_at": NOW,
@@ -116,6 +119,7 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     begins = Move(call, ToolCallStatus.PENDING, values)
     changes = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
     call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.attempt
+    call.effect = effect
     this.running.append(call)
     return Commit(changes=changes, moves=[begins])
 
@@ -129,7 +133,7 @@ def _consume(approval: Approval) -> Change:
 async def _run_one(this: Round, call: ToolCall) -> None:
     """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
     tool = this.definition.tools[call.name]
-    outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit, _recording(this, call)))
+    outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit, partial(_record, this, call)))
     if outcome.recorded is None:
         await afailpoint("after_tool_return")
     logger.info(
@@ -153,15 +157,11 @@ async def _run_one(this: Round, call: ToolCall) -> None:
         this.staged.add(result, point="after_result_commit")
 
 
-def _recording(this: Round, call: ToolCall) -> Record:
-    """Return what writes the result of a call that has succeeded into the transaction of its body."""
-
-    def record(value: Any) -> Commit:
-        result = _result(this.run, call, CallOutcome(ToolCallStatus.SUCCEEDED, value))
-        write.write_waiting(this.staged.claim, result)
-        return result
-
-    return record
+def _record(this: Round, call: ToolCall, value: Any, shown: Sequence[events.Event]) -> Commit:
+    """Write the result of a call that has succeeded, and what it showed before, into the transaction of its body."""
+    result = Commit(events=shown).and_then(_result(this.run, call, CallOutcome(ToolCallStatus.SUCCEEDED, value)))
+    write.write_waiting(this.staged.claim, result)
+    return result
 
 
 def _result(run: Run, call: ToolCall, outcome: CallOutcome) -> Commit:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +14,8 @@ from agentcore.failpoints import Marks
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import execution, runs
 from agentcore.testing import Evidence, Turn, check_invariants
-from tests.faults.runs import LONG, driver_of, events, failpoints, send, status
+from tests.faults.openings import freeze_between_writes
+from tests.faults.runs import LONG, events, failpoints, send, status
 from tests.integration.room import Died, die_driving, make
 from tests.stack import Stack, wait_for
 from tests.testapp import agents, rows
@@ -73,14 +72,16 @@ def test_an_atomic_tool_that_was_frozen_for_longer_than_its_lease_commits_nothin
     stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
     run = send(agents.atomic_booker, make_thread("atomic_booker"))
-    zombie = stack.worker(**failpoints(stack.directory, after_tool_return="stop"))
-    wait_for(lambda: Marks(stack.directory).fired("after_tool_return"), LONG, "the worker to stand still")
-    frozen = driver_of(run)
+    zombie = stack.worker(**failpoints(stack.directory, after_tool_return="hold"))
+    marks = Marks(stack.directory)
+    wait_for(lambda: marks.reached("after_tool_return"), LONG, "the body to have returned")
+    freeze_between_writes(zombie, run)
+    marks.release("after_tool_return")
     stack.sweeper()
     stack.worker()
     wait_for(lambda: status(run) == "succeeded", LONG, "the run to go on without the zombie")
     before = events(run)
-    os.kill(frozen, signal.SIGCONT)
+    zombie.thaw()
     wait_for(lambda: "let go: lost" in zombie.text, LONG, "the zombie to drop the run")
     assert [effect.attempt for effect in rows.committed()] == [2]
     assert events(run) == before

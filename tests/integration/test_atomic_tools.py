@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, Permission
-from django.db import connection
+from django.contrib.auth.models import AbstractUser, Group, Permission
+from django.db import OperationalError, connection, transaction
 
 from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, registry, tool
 from agentcore.engine.outcome import Outcome
@@ -20,7 +20,7 @@ from agentcore.services import execution, runs
 from agentcore.testing import Turn, check_invariants, run_until_idle
 from agentcore.tools import Tool
 from tests.faults import postgres
-from tests.integration.room import Room, make, race
+from tests.integration.room import Room, log, make, race
 from tests.stack import wait_for
 
 real = pytest.mark.django_db(transaction=True)
@@ -210,6 +210,110 @@ def test_one_that_another_transaction_was_in_the_way_of_runs_again_as_a_whole() 
         assert drive(run) is Outcome.ENDED
     assert tries == [2, 2]  # the first try's row was taken back before the second
     assert the_call().status == "succeeded" and Group.objects.count() == 2
+
+
+class Serialization(Exception):
+    """What a driver raises where another transaction was in the way."""
+
+    sqlstate = "40001"
+
+
+def conflict() -> OperationalError:
+    error = OperationalError("another transaction was in the way")
+    error.__cause__ = Serialization()
+    return error
+
+
+@real
+def test_each_try_has_its_own_arguments_user_and_progress(user: AbstractUser) -> None:
+    tries: list[str] = []
+
+    @tool(effect="atomic", retries=1)
+    def book_all(ctx: ToolContext, names: list[str]) -> int:
+        """Write rows, and use up what it was given on the way."""
+        made = 0
+        while names:
+            Group.objects.create(name=names.pop())
+            made += 1
+        tries.append(ctx.user.first_name)
+        ctx.user.first_name += "!"
+        ctx.progress(len(tries))
+        if len(tries) < 3:
+            raise [conflict(), ToolFailed("once more")][len(tries) - 1]
+        return made
+
+    room = make([Turn(calls=[("book_all", {"names": ["a", "b"]})]), Turn(text="Done.")], [book_all], user=user)
+    run = room.agent.runs.send(room.thread, "Go", user=user)
+    assert drive(run) is Outcome.ENDED
+    assert (the_call().result_json, Group.objects.count()) == (2, 2)
+    assert tries == [user.first_name] * 3
+    shown = [event.get("value", event["type"]) for event in log(run) if event["type"].startswith("tool.")]
+    assert shown == ["tool.call", 3, "tool.result"]
+
+
+@real
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no mail"), ToolFailed("no mail"), conflict(), OperationalError("away"), SystemExit(1)]
+)
+def test_what_its_hooks_raise_after_the_commit_changes_nothing(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies: list[int] = []
+
+    def leave_a_mail() -> str:
+        bodies.append(1)
+        transaction.on_commit(lambda: raises(error))
+        return "done"
+
+    run = room(write_and(leave_a_mail)).send()
+    assert drive(run) is Outcome.ENDED
+    assert (Run.objects.get().status, the_call().result_json, Group.objects.count()) == ("succeeded", "done", 1)
+    assert len(bodies) == 1 and "on_commit" in caplog.text
+
+
+@real
+def test_a_hook_that_hangs_keeps_the_run_no_longer_than_the_tool_may_take() -> None:
+    over = threading.Event()
+
+    def leave_a_mail() -> None:
+        transaction.on_commit(lambda: over.wait(20))
+
+    run = room(write_and(leave_a_mail, timeout=0.3)).send()
+    assert drive(run) is Outcome.ENDED
+    assert not over.is_set() and (Run.objects.get().status, the_call().status) == ("succeeded", "succeeded")
+    over.set()
+    wait_for(no_body_runs, 10, "the hook to end")
+
+
+@real
+def test_one_whose_time_is_over_does_not_begin_again() -> None:
+    bodies: list[int] = []
+    late = threading.Event()
+
+    def be_in_the_way() -> None:
+        bodies.append(1)
+        late.wait(10)
+        raise conflict()
+
+    run = room(write_and(be_in_the_way, timeout=0.1)).send()
+    threading.Timer(0.5, late.set).start()
+    assert drive(run) is Outcome.ENDED
+    wait_for(no_body_runs, 10, "the body to end")
+    assert len(bodies) == 1 and the_call().status == "failed"
+
+
+@real
+def test_one_that_is_in_the_way_of_others_every_time_has_failed() -> None:
+    run = room(write_and(lambda: raises(conflict()))).send()
+    assert drive(run) is Outcome.ENDED
+    assert (Run.objects.get().status, the_call().status, Group.objects.count()) == ("succeeded", "failed", 0)
+
+
+@real
+def test_one_that_closes_its_connection_has_failed_and_the_run_goes_on() -> None:
+    run = room(write_and(lambda: connection.close())).send()
+    assert drive(run) is Outcome.ENDED
+    assert (Run.objects.get().status, the_call().status, Group.objects.count()) == ("succeeded", "failed", 0)
 
 
 @pytest.mark.once

@@ -38,6 +38,8 @@ def _effects(dossier: Dossier, evidence: Evidence, effects: dict[str, list[int]]
             yield dossier.violates("I4", seen)
         if call.status == ToolCallStatus.SUCCEEDED and call.name in evidence.acting_tools and not attempts:
             yield dossier.violates("I5", f"call {call_id} is shown as succeeded and took no effect")
+        if attempts and call.effect == EffectKind.ATOMIC and call.status != ToolCallStatus.SUCCEEDED:
+            yield dossier.violates("I6", f"atomic call {call_id} took effect and is {call.status}")
         honest = (*MAY_HAVE_HAPPENED, *(() if dossier.run.terminal else OPEN_CALL_STATUSES))
         if attempts and call.effect != EffectKind.PURE and call.status not in honest and not _given_up(dossier, call):
             yield dossier.violates("I6", f"call {call_id} took effect and is shown as {call.status}")
