@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from agentcore.models import Run
+from agentcore.testing import Evidence, check_invariants
 from tests.faults.openings import inside_its_tool, listening, wait_for_text
 from tests.faults.runs import (
     LONG,
@@ -21,7 +22,7 @@ from tests.faults.runs import (
     wait_for_success,
 )
 from tests.stack import Process, Stack, wait_for
-from tests.testapp import agents, hazards
+from tests.testapp import agents, hazards, rows
 
 LONG_LEASE = {"LEASE_SECONDS": 60, "SWEEP_SECONDS": 0.5, "HINT_GRACE_SECONDS": 1, "DRAIN_SECONDS": 10}
 
@@ -92,6 +93,24 @@ def test_text_of_a_model_call_that_was_broken_off_by_the_stop_is_dropped(
     wait_for_success(run)
     assert_counted_on(run)
     assert Run.objects.get(pk=run.pk).lost_leases == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.covers("fault:O1", "fault:M11", "promise:P4")
+def test_an_atomic_tool_that_outlasts_the_drain_is_rolled_back_and_run_elsewhere(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    stack.hold_tools()
+    stack.sweeper()
+    run = send(agents.atomic_booker, make_thread("atomic_booker"))
+    old = patient_worker(stack, DRAIN_SECONDS=0.2)
+    wait_for(lambda: "step.started" in [event["type"] for event in events(run)][-1:], LONG, "the tool to begin")
+    assert old.sigterm() == 0 and released(run)
+    stack.release_tools()
+    patient_worker(stack)
+    wait_for_success(run)
+    assert [effect.attempt for effect in rows.committed()] == [2]
+    assert check_invariants([run.pk], Evidence(effects=rows.committed(), acting_tools=("book_atomic",))) == []
 
 
 @pytest.mark.covers("fault:O2", "promise:P1")

@@ -96,7 +96,8 @@ class _Reader:
                 self.open = None  # a round that died is no draft anybody shows, so nothing says it is void
         if kind in ("run.waiting", "run.released"):
             parked = WaitingReason.POISONED in event.get("reasons", ())  # by the sweep: its worker is dead
-            if self.open is not None and not parked:
+            handed_over = kind == "run.released" and self.open_kind == StepKind.TOOLS  # as one that died, see above
+            if self.open is not None and not (parked or handed_over):
                 yield self.dossier.violates("I2", f"{at} leaves step {self.open} open")
             self.waiting = kind == "run.waiting"
         if kind == "run.resumed":
