@@ -168,7 +168,7 @@ def tool(
         if retries and kind is EffectKind.UNSAFE:
             raise UserError(f"Tool {target.__name__}: an unsafe tool is never repeated, so it takes no retries.")
         if kind is EffectKind.ATOMIC and inspect.iscoroutinefunction(target):
-            raise UserError(f"Tool {target.__name__}: Django's transactions are sync, so it cannot be atomic.")
+            raise UserError(f"Tool {target.__name__}: transactions are sync in Django. Write an atomic tool with def.")
         try:
             context_parameter, parameters = _signature(target)
             schema = parameters.model_json_schema()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import random
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from django.db import OperationalError, transaction
+from django.db import transaction
 
 from ..conf import get_settings
 from ..failpoints import failpoint
@@ -17,11 +16,9 @@ from ..outage import is_conflict, is_outage
 from . import sql
 from .entry import Commit
 from .threaded import ThreadedBody
+from .units import unit
 
 logger = logging.getLogger("agentcore.engine")
-
-RETRIES = 5
-FIRST_PAUSE = 0.02
 
 
 class _Withdrawn(Exception):
@@ -38,7 +35,7 @@ class AtomicBody(ThreadedBody):
     """
 
     def __init__(self, bind: Callable[[], Callable[[], Any]], record: Callable[[Any], Commit]) -> None:
-        super().__init__(self._in_transactions)
+        super().__init__(self._until_withdrawn)
         self._bind = bind
         self._record = record
         self._written: Commit | None = None
@@ -76,21 +73,12 @@ class AtomicBody(ThreadedBody):
         """Whether the database went away during the COMMIT: then only its rows tell what became of it."""
         return self._committing and is_outage(error) and not is_conflict(error)
 
-    def _in_transactions(self) -> None:
-        for retry in range(RETRIES + 1):
-            try:
-                self._once()
-            except _Withdrawn:
-                return
-            except OperationalError as error:
-                if retry == RETRIES or not is_conflict(error):
-                    raise
-                logger.info("a tool's transaction runs again: %s", error, extra={"action": "tool_retried"})
-                time.sleep(random.uniform(0, FIRST_PAUSE * 2**retry))  # noqa: S311 - jitter, not a secret
-            else:
-                return
+    def _until_withdrawn(self) -> None:
+        with contextlib.suppress(_Withdrawn):
+            self._transaction_of_a_tool()
 
-    def _once(self) -> None:
+    @unit
+    def _transaction_of_a_tool(self) -> None:
         self._recording = self._committing = False
         try:
             with transaction.atomic(using=sql.alias(), durable=True):
@@ -105,7 +93,7 @@ class AtomicBody(ThreadedBody):
             if self.recorded is None:
                 raise
             logger.exception("what a tool left to on_commit raised", extra={"action": "tool_hook_raised"})
-        self._land()
+        self._land()  # once more: inside a plain TestCase no hooks are run
 
     def _go_on(self, *, recording: bool = False) -> None:
         with self._lock:

@@ -31,6 +31,7 @@ class Held(RunRow):
     """A run's row, locked until the end of the surrounding transaction."""
 
     status: RunStatus
+    attempt: int
     now: datetime
 
 
@@ -42,10 +43,10 @@ def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Hel
     names = ", ".join(["%s"] * len(statuses))
     row = _one(
         f"UPDATE {_RUN} SET next_seq = next_seq WHERE id = %s AND status IN ({names}) "
-        f"RETURNING {_ROW}, status, {sql.clock()}",
+        f"RETURNING {_ROW}, status, attempt, {sql.clock()}",
         [sql.uuid(run_id), *(status.value for status in statuses)],
     )
-    return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), dialect.time_out(row[6]))
+    return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), row[6], dialect.time_out(row[7]))
 
 
 def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:

@@ -24,7 +24,7 @@ from ..states import ToolCallStatus
 from ..tools import LEAVES_NOTHING, EffectKind, Tool
 from .atomic import AtomicBody
 from .entry import Commit
-from .runtime import Runtime
+from .runtime import APP_THREADS, Runtime
 from .takeover import UNVERIFIED
 from .threaded import BrokeOff, ThreadedBody, contained
 
@@ -130,7 +130,7 @@ class RunningCall:
     def __init__(self, work: Work) -> None:
         self.run_id = work.run.pk
         self.thread_id = work.run.thread_id
-        self.user = copy.copy(work.run.user)  # an earlier try may have changed its own
+        self.user = work.run.user
         self.call_id = work.call.call_id
         self.idempotency_key = str(work.call.pk)
         self.attempt = work.call.attempt
@@ -172,22 +172,20 @@ class RunningCall:
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
             return _broken_off(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
-        atomic = self._threaded = self._atomic() if work.tool.effect is EffectKind.ATOMIC else None
+        self._threaded = self._in_thread(body)
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
                 await afailpoint("in_tool")
-                if atomic is not None:
-                    await atomic.ended(work.runtime.app(partial(contained, atomic)), limit)
-                    return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=atomic.recorded)
-                if not work.tool.is_async:
-                    body = self._threaded = ThreadedBody(body)
-                value = await work.invoke(body, is_async=work.tool.is_async)
+                if isinstance(self._threaded, AtomicBody):
+                    await self._threaded.ended(work.runtime.app(partial(contained, self._threaded)), limit)
+                    return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=self._threaded.recorded)
+                value = await work.invoke(self._threaded or body, is_async=work.tool.is_async)
                 return CallOutcome(ToolCallStatus.SUCCEEDED, value)
         except (ToolFailed, ModelRetry) as error:
             return CallOutcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
         except (Exception, asyncio.CancelledError) as error:
-            if _is_being_ended(error) or (atomic is not None and atomic.is_unknown(error)):
+            if _is_being_ended(error) or (isinstance(self._threaded, AtomicBody) and self._threaded.is_unknown(error)):
                 raise
             if limit.expired():
                 if self._never_began():
@@ -203,14 +201,16 @@ class RunningCall:
             if self._progress:
                 await asyncio.gather(*self._progress, return_exceptions=True)
 
-    def _atomic(self) -> AtomicBody:
-        """Return the body in its transaction: each try has its own arguments, user and progress to show."""
+    def _in_thread(self, body: Callable[[], Any]) -> ThreadedBody | None:
+        """Return a sync body as its thread gets it; an atomic one binds anew at each try: only rows are rolled back."""
         work, limit = self._work, get_settings().result_limit
+        if work.tool.effect is not EffectKind.ATOMIC:
+            return None if work.tool.is_async else ThreadedBody(body)
 
         def bind() -> Callable[[], Any]:
             self.user, self._shown = copy.copy(work.run.user), []
-            body = work.tool.bind(work.call.arguments_json, self)
-            return lambda: foreign.bounded(body(), limit)
+            again = work.tool.bind(work.call.arguments_json, self)
+            return lambda: foreign.bounded(again(), limit)
 
         return AtomicBody(bind, lambda value: work.record(value, self._shown))
 
@@ -242,7 +242,10 @@ class RunningCall:
 
 def _not_begun(work: Work) -> CallOutcome:
     """A body that no thread was free for has done nothing; an earlier try, of an attempt that was interrupted, may."""
-    error = f"The tool did not start within {work.seconds:g} seconds: the worker had no thread free for it."
+    error = (
+        f"The tool did not start within {work.seconds:g} seconds: none of its worker's {APP_THREADS} threads was free. "
+        "Look in the worker's log for tools that do not end, or start another worker."
+    )
     return (
         _broken_off(work, error)
         if work.call.tries > 1

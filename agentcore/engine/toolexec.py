@@ -12,13 +12,15 @@ from typing import Any
 from .. import events
 from ..clock import NOW
 from ..definition import AgentDefinition
+from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
 from ..models import Approval, Message, Run, Step, ToolCall
-from ..states import ApprovalStatus, StepKind, StepStatus, ToolCallStatus
+from ..states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
 from . import takeover, write
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined
+from .hold import hold
 from .permission import Ruling, judge
 from .running import CallOutcome, Work, execute
 from .runtime import Runtime
@@ -108,10 +110,9 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         this.open.append(call)
         return ruling.asks_again
     # Its code may have been deployed anew since it was asked for: what is run is what a take-over goes by.
-    effect = this.definition.tools[call.name].effect
     values = {
         "status": ToolCallStatus.RUNNING.value,
-        "effect": effect.value,
+        "effect": this.definition.tools[call.name].effect.value,
         "attempt": this.attempt,
         "tries": call.tries + 1,
         "started_at": NOW,
@@ -119,7 +120,6 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     begins = Move(call, ToolCallStatus.PENDING, values)
     changes = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
     call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.attempt
-    call.effect = effect
     this.running.append(call)
     return Commit(changes=changes, moves=[begins])
 
@@ -134,33 +134,36 @@ async def _run_one(this: Round, call: ToolCall) -> None:
     """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
     tool = this.definition.tools[call.name]
     outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit, partial(_record, this, call)))
-    if outcome.recorded is None:
-        await afailpoint("after_tool_return")
     logger.info(
         "tool %s %s",
         call.name,
         outcome.status.value,
         extra={"run_id": str(this.run.pk), "attempt": this.attempt, "action": "tool_finished"},
     )
-    result = outcome.recorded or _result(this.run, call, outcome)
+    result = outcome.recorded
+    if result is None:
+        await afailpoint("after_tool_return")
+        result = _result(this.run, call, outcome)
     this.said.extend(result.messages)
     this.running.remove(call)
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
         call.status = outcome.status
         this.open.append(call)
-    if outcome.recorded is not None:
-        await afailpoint("after_result_commit")
-    elif this.running:
-        await this.staged.commit(result)
-        await afailpoint("after_result_commit")
-    else:
+    if outcome.recorded is None and not this.running:
         this.staged.add(result, point="after_result_commit")
+        return
+    if outcome.recorded is None:
+        await this.staged.commit(result)
+    await afailpoint("after_result_commit")
 
 
 def _record(this: Round, call: ToolCall, value: Any, shown: Sequence[events.Event]) -> Commit:
     """Write the result of a call that has succeeded, and what it showed before, into the transaction of its body."""
+    held = hold(this.run.pk, (RunStatus.RUNNING,))
+    if held is None or held.attempt != this.attempt:
+        raise LeaseLost
     result = Commit(events=shown).and_then(_result(this.run, call, CallOutcome(ToolCallStatus.SUCCEEDED, value)))
-    write.write_waiting(this.staged.claim, result)
+    write.record(held, result)
     return result
 
 

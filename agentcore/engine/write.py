@@ -18,9 +18,8 @@ from django.db.models.expressions import DatabaseDefault
 
 from .. import events
 from ..clock import Later
-from ..exceptions import LeaseLost
 from ..models import Approval, Message, Run, Step, ToolCall
-from ..states import TERMINAL_RUN_STATUSES, RunStatus
+from ..states import TERMINAL_RUN_STATUSES
 from ..streams import bulk, log, rows
 from ..streams.log import Append, Own
 from . import claim as claims
@@ -83,22 +82,6 @@ def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
             (item.row.run_id, replace(item.allocation, last=True)) for item in written if _ends_its_run(item)
         )
     return allocated
-
-
-def write_waiting(claim: Claim, entry: Commit) -> None:
-    """Write one entry under a worker's claim, in the caller's transaction; it waits for rows that somebody holds.
-
-    The caller may hold rows of the application's, and none of agentcore's. Raises
-    `LeaseLost` where the run is no longer its worker's, and `Moved`.
-    """
-    if holds.hold(claim.run_id, [RunStatus.RUNNING]) is None:
-        raise LeaseLost
-    allocated = claims.fence([Order(claim, entry).want])
-    if claim.run_id not in allocated:
-        raise LeaseLost
-    written = [Written(claim, entry, allocated[claim.run_id])]
-    _check_and_change(written)
-    _apply(written)
 
 
 @dataclass(frozen=True)

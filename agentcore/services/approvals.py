@@ -17,6 +17,7 @@ from ..engine import ending, write
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move, Moved
 from ..engine.hold import Held
+from ..engine.units import unit
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -33,7 +34,6 @@ from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from . import runs, threads
 from .twins import twin
-from .units import unit
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000

@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from .. import events, parts
 from ..access import SYSTEM, get_policy, require
+from ..engine.units import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
@@ -19,7 +20,6 @@ from ..parts import Part, TextPart
 from ..streams import log
 from . import places, threads
 from .twins import twin
-from .units import unit
 
 MAX_TEXT = 200_000
 Content = str | Sequence[Part | dict[str, Any]]

@@ -12,10 +12,10 @@ from .. import events
 from ..engine import hold as holds
 from ..engine import takeover, write
 from ..engine.entry import Commit, Move
+from ..engine.units import unit
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
-from .units import unit
 
 logger = logging.getLogger("agentcore.recovery")
 

@@ -10,12 +10,12 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import ProtectedError, QuerySet, RestrictedError
 
+from ..engine.units import unit
 from ..models import Run, Thread, ToolCall
 from ..states import ToolCallStatus
 from ..streams.dialect import DbNow
 from ..streams.models import Record, Stream
 from . import places
-from .units import unit
 
 logger = logging.getLogger("agentcore.retention")
 

@@ -15,6 +15,7 @@ from ..engine import ending, write
 from ..engine import hold as holds
 from ..engine.entry import Commit
 from ..engine.hold import Held
+from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
@@ -22,7 +23,6 @@ from ..states import RunStatus
 from ..streams.dialect import DbNow
 from . import threads
 from .twins import twin
-from .units import unit
 
 LONGEST_REASON = 500
 LONGEST_KIND = 64

@@ -15,6 +15,7 @@ from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..engine import hold as holds
 from ..engine import sql
+from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet
@@ -23,7 +24,6 @@ from ..states import RunStatus, ToolCallStatus
 from . import creating, messages, places, runs
 from .messages import Content
 from .twins import twin
-from .units import unit
 
 LONGEST_KEY = 200
 # Each time somebody else's run came first: so many senders at once would have to be faster.

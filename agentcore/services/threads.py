@@ -11,12 +11,12 @@ from django.db.models import QuerySet
 
 from .. import jsontext
 from ..access import SYSTEM, require
+from ..engine.units import unit
 from ..exceptions import NotFound
 from ..ids import uuid7
 from ..models import Thread
 from ..streams import log
 from .twins import twin
-from .units import unit
 
 LONGEST_TITLE = 200
 

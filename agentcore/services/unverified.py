@@ -13,13 +13,13 @@ from ..engine import ending
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move
 from ..engine.hold import Held
+from ..engine.units import unit
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..streams import log
 from . import approvals, runs
 from .twins import twin
-from .units import unit
 
 Answer = Literal["happened", "run_again", "give_up"]
 ANSWERS: tuple[Answer, ...] = ("happened", "run_again", "give_up")

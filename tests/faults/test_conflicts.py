@@ -16,9 +16,9 @@ from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM
 from agentcore.engine import hold as holds
+from agentcore.engine.units import RETRIES, unit
 from agentcore.models import Message, Run, Thread
 from agentcore.services import runs
-from agentcore.services.units import RETRIES, unit
 from agentcore.states import RunStatus
 from tests.faults import postgres
 from tests.faults.runs import assert_log_is_whole, events, send, settings_of_process
@@ -103,7 +103,7 @@ def test_a_service_that_loses_a_deadlock_runs_again_and_is_done_once(
     strict_sessions: None, thread: Thread, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = send(agents.echo, thread)
-    caplog.set_level(logging.INFO, logger="agentcore.services")
+    caplog.set_level(logging.INFO, logger="agentcore.engine")
     with postgres.session() as rival:
         # It notices a deadlock long after the service has.
         rival.execute("SET deadlock_timeout = '60s'; SET default_transaction_isolation = 'read committed'")
@@ -126,7 +126,7 @@ def test_a_service_that_loses_a_deadlock_runs_again_and_is_done_once(
 def test_services_that_cannot_be_serialized_run_again(
     strict_sessions: None, thread: Thread, user: AbstractUser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger="agentcore.services")
+    caplog.set_level(logging.INFO, logger="agentcore.engine")
     for turn in range(10):
         texts = [f"{turn} {side}" for side in "ab"]
         outcomes = race(*(lambda text=text: send(agents.echo, thread, text).number for text in texts))
@@ -147,7 +147,7 @@ def test_a_unit_gives_up_after_five_more_tries_and_never_repeats_part_of_a_calle
         calls.append(1)
         raise OperationalError("deadlock detected")
 
-    monkeypatch.setattr("agentcore.services.units.is_conflict", lambda error: True)
+    monkeypatch.setattr("agentcore.engine.units.is_conflict", lambda error: True)
     with pytest.raises(OperationalError):
         unlucky()
     assert len(calls) == 1 + RETRIES == 6
@@ -155,7 +155,7 @@ def test_a_unit_gives_up_after_five_more_tries_and_never_repeats_part_of_a_calle
     with pytest.raises(OperationalError), transaction.atomic():
         unlucky()
     assert len(calls) == 1
-    monkeypatch.setattr("agentcore.services.units.is_conflict", lambda error: False)  # an unknown COMMIT, for instance
+    monkeypatch.setattr("agentcore.engine.units.is_conflict", lambda error: False)  # an unknown COMMIT, for instance
     calls.clear()
     with pytest.raises(OperationalError):
         unlucky()

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AbstractUser, Group, Permission
 from django.db import OperationalError, connection, transaction
 
 from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, registry, tool
+from agentcore.engine.atomic import AtomicBody
 from agentcore.engine.outcome import Outcome
+from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
 from agentcore.failpoints import armed
 from agentcore.models import Run, ToolCall
-from agentcore.services import execution, runs
+from agentcore.services import approvals, execution, runs
+from agentcore.streams import hints
 from agentcore.testing import Turn, check_invariants, run_until_idle
 from agentcore.tools import Tool
 from tests.faults import postgres
-from tests.integration.room import Room, log, make, race
+from tests.integration.room import Died, Room, die_driving, log, make, race
 from tests.stack import wait_for
 
 real = pytest.mark.django_db(transaction=True)
@@ -120,34 +124,48 @@ def test_a_constraint_that_is_checked_at_the_commit_fails_the_call_and_not_the_r
     assert the_call().status == "failed" and "IntegrityError" in the_call().error
 
 
+@pytest.fixture
+def withdrawn(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a body's time is over, before anything else is made of that."""
+    really, over = AtomicBody.withdraw, threading.Event()
+
+    def withdraw(self: AtomicBody) -> None:
+        really(self)
+        over.set()
+
+    monkeypatch.setattr(AtomicBody, "withdraw", withdraw)
+    return over
+
+
 @real
-def test_one_that_takes_too_long_has_failed_and_commits_nothing_later() -> None:
-    ended = threading.Event()
+def test_one_that_takes_too_long_has_failed_and_commits_nothing_later(withdrawn: threading.Event) -> None:
+    runtime = Runtime("worker")
 
-    def dawdle() -> None:
-        time.sleep(0.5)
-        ended.set()
+    def returned() -> Any:
+        """Let the body end before it is committed that it has failed: it might commit now."""
+        if threading.current_thread().name.startswith("agentcore-app"):
+            return None
+        return asyncio.to_thread(wait_for, lambda: not runtime.stuck_threads(), 10, "the body to end")
 
-    def let_the_body_end() -> None:
-        if not threading.current_thread().name.startswith("agentcore-app"):
-            assert ended.wait(10)
-            time.sleep(0.2)  # it might be committed now: that it has failed is not yet
+    async def drive_and_close() -> Outcome:
+        outcome = await execution.adrive(run.pk, runtime)
+        await runtime.aclose()
+        return outcome
 
-    run = room(write_and(dawdle, timeout=0.1)).send()
-    with armed(after_tool_return=let_the_body_end):
-        assert drive(run) is Outcome.ENDED
-    wait_for(no_body_runs, 10, "the body to end")
+    run = room(write_and(lambda: withdrawn.wait(10), timeout=0.1)).send()
+    with armed(after_tool_return=returned):
+        assert async_to_sync(drive_and_close)() is Outcome.ENDED
     assert the_call().status == "failed" and "did not end within 0.1 seconds" in the_call().error
     assert (Run.objects.get().status, Group.objects.count()) == ("succeeded", 0)
 
 
 @real
-def test_one_that_is_being_committed_when_its_time_is_over_has_happened() -> None:
+def test_one_that_is_being_committed_when_its_time_is_over_has_happened(withdrawn: threading.Event) -> None:
     run = room(write_and(lambda: "done", timeout=0.3)).send()
 
     def slow_commit() -> None:
-        if connection.in_atomic_block and Group.objects.exists():  # this thread's own transaction has written the row
-            time.sleep(0.6)
+        if threading.current_thread().name.startswith("agentcore-app"):
+            assert withdrawn.wait(10)
 
     with armed(before_commit=slow_commit):
         assert drive(run) is Outcome.ENDED
@@ -239,7 +257,7 @@ def test_each_try_has_its_own_arguments_user_and_progress(user: AbstractUser) ->
         ctx.user.first_name += "!"
         ctx.progress(len(tries))
         if len(tries) < 3:
-            raise [conflict(), ToolFailed("once more")][len(tries) - 1]
+            raise [ToolFailed("once more"), conflict()][len(tries) - 1]
         return made
 
     room = make([Turn(calls=[("book_all", {"names": ["a", "b"]})]), Turn(text="Done.")], [book_all], user=user)
@@ -256,9 +274,13 @@ def test_each_try_has_its_own_arguments_user_and_progress(user: AbstractUser) ->
     "error", [ConnectionError("no mail"), ToolFailed("no mail"), conflict(), OperationalError("away"), SystemExit(1)]
 )
 def test_what_its_hooks_raise_after_the_commit_changes_nothing(
-    error: BaseException, caplog: pytest.LogCaptureFixture
+    error: BaseException, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bodies: list[int] = []
+    announced: list[bytes] = []
+    monkeypatch.setattr(
+        hints, "publish", lambda written: announced.extend(b for item in written for b in item.payloads)
+    )
 
     def leave_a_mail() -> str:
         bodies.append(1)
@@ -269,6 +291,7 @@ def test_what_its_hooks_raise_after_the_commit_changes_nothing(
     assert drive(run) is Outcome.ENDED
     assert (Run.objects.get().status, the_call().result_json, Group.objects.count()) == ("succeeded", "done", 1)
     assert len(bodies) == 1 and "on_commit" in caplog.text
+    assert any(b'"tool.result"' in payload for payload in announced)
 
 
 @real
@@ -286,17 +309,15 @@ def test_a_hook_that_hangs_keeps_the_run_no_longer_than_the_tool_may_take() -> N
 
 
 @real
-def test_one_whose_time_is_over_does_not_begin_again() -> None:
+def test_one_whose_time_is_over_does_not_begin_again(withdrawn: threading.Event) -> None:
     bodies: list[int] = []
-    late = threading.Event()
 
     def be_in_the_way() -> None:
         bodies.append(1)
-        late.wait(10)
+        withdrawn.wait(10)
         raise conflict()
 
     run = room(write_and(be_in_the_way, timeout=0.1)).send()
-    threading.Timer(0.5, late.set).start()
     assert drive(run) is Outcome.ENDED
     wait_for(no_body_runs, 10, "the body to end")
     assert len(bodies) == 1 and the_call().status == "failed"
@@ -314,6 +335,22 @@ def test_one_that_closes_its_connection_has_failed_and_the_run_goes_on() -> None
     run = room(write_and(lambda: connection.close())).send()
     assert drive(run) is Outcome.ENDED
     assert (Run.objects.get().status, the_call().status, Group.objects.count()) == ("succeeded", "failed", 0)
+
+
+@real
+def test_a_call_that_was_recorded_as_atomic_is_run_as_what_the_tool_is_by_now() -> None:
+    @tool(needs_approval=True)
+    def act_and_die() -> None:
+        """Take effect somewhere, and be the worker's last deed."""
+        raise Died
+
+    run = make([Turn(calls=[("act_and_die", {})]), Turn(text="Done.")], [act_and_die]).play()
+    ToolCall.objects.update(effect="atomic")  # as it was when the model asked for it, one release ago
+    approval = run.approvals.get()
+    approvals.approve(approval.pk, user=SYSTEM, digest=approval.digest)
+    die_driving(run)
+    assert run_until_idle(run).status == "waiting"
+    assert the_call().status == "effect_unverified"
 
 
 @pytest.mark.once

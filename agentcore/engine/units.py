@@ -1,4 +1,4 @@
-"""Units of work: a service's transaction that ran into another one runs again, from its first read on."""
+"""Units of work: a transaction that ran into another one runs again, from its first read on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from django.db import OperationalError, connections, router
+from django.db import OperationalError
 
-from ..models import Run
 from ..outage import is_conflict
+from . import sql
 
-logger = logging.getLogger("agentcore.services")
+logger = logging.getLogger("agentcore.engine")
 
 RETRIES = 5
 # A request does not wait for longer: its client is told to come back.
@@ -39,7 +39,7 @@ def unit(function: Callable[P, T]) -> Callable[P, T]:
             try:
                 return function(*args, **kwargs)
             except OperationalError as error:
-                if not is_conflict(error) or _in_transaction():
+                if not is_conflict(error) or sql.connection().in_atomic_block:
                     raise
                 if retry == RETRIES or time.monotonic() > gives_up_at:
                     raise
@@ -48,7 +48,3 @@ def unit(function: Callable[P, T]) -> Callable[P, T]:
         raise AssertionError("unreachable")
 
     return call
-
-
-def _in_transaction() -> bool:
-    return connections[router.db_for_write(Run)].in_atomic_block
