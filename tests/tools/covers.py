@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-NAMESPACES = ("api", "fault", "promise", "threat", "dj", "ui", "op", "agui", "aisdk")
+NAMESPACES = ("fc", "api", "fault", "promise", "threat", "dj", "ui", "op", "agui", "aisdk")
 
 
 def marked(tests: Path) -> Iterator[str]:

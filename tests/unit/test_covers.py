@@ -26,7 +26,7 @@ def test_marks_on_tests_modules_and_parameters_are_found(tmp_path: Path) -> None
 
 
 def test_an_unknown_namespace_is_refused() -> None:
-    with pytest.raises(ValueError, match="use one of api, fault"):
+    with pytest.raises(ValueError, match="use one of fc, api, fault"):
         by_namespace(iter(["faults:W5"]))
 
 
