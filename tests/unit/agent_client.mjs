@@ -216,6 +216,22 @@ const TESTS = {
     assert.equal(thread.state.runs.r1.seq, 1);
     assert.equal(thread.log("r1").length, 2);
   },
+  async "a mark is acknowledged as it is"() {
+    const { socket } = await started();
+    socket.frame({ v: 1, type: "mark", bytes: 65536 });
+    assert.deepEqual(socket.sent.at(-1), { type: "ack", bytes: 65536 });
+  },
+  async "an event that comes in pieces is put together"() {
+    const { thread, socket } = await started();
+    const text = JSON.stringify(LOG[0]);
+    const pieces = (part, piece, parts = 2) => socket.frame({ v: 1, stream: "run:r1", seq: 0, part, parts, piece });
+    pieces(0, "what a follower said before it was stopped", 3);
+    pieces(0, text.slice(0, 7));
+    assert.equal(thread.log("r1").length, 0);
+    pieces(1, text.slice(7));
+    socket.event("run:r1", LOG[1]);
+    assert.deepEqual(thread.log("r1"), LOG.slice(0, 2));
+  },
   async "a thread that is gone is not asked for again"() {
     const { thread, socket } = await started();
     const before = sockets.length;

@@ -27,7 +27,7 @@ export class Problem extends Error {
  */
 export class AgentThread extends EventTarget {
   #options; #thread = newThread(); #runs = {}; #records = new Map(); #logs = new Map(); #outbox = new Map();
-  #catching = new Set();
+  #catching = new Set(); #pieces = new Map();
   #older = null; #socket = null; #timer = 0; #watchdog = 0; #failures = 0; #closed = false;
   #connection = { status: "connecting", failures: 0 };
   state = { messages: [], runs: {}, approvals: [], status: "idle", connection: this.#connection, hasOlder: false };
@@ -164,6 +164,7 @@ export class AgentThread extends EventTarget {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url);
     this.#socket = socket;
+    this.#pieces.clear();
     socket.onopen = () => { this.#attach(); this.#listen(socket); };
     socket.onmessage = ({ data }) => { if (socket === this.#socket) { this.#listen(socket); this.#frame(JSON.parse(data)); } };
     socket.onclose = ({ code }) => { if (socket === this.#socket && !this.#closed) this.#lost(code); };
@@ -199,15 +200,28 @@ export class AgentThread extends EventTarget {
     if (frame.type === "attached") { this.#failures = 0; this.#status("open"); return; }
     if (frame.type === "error") { this.dispatchEvent(new CustomEvent("problem", { detail: frame })); return; }
     if (frame.type === "resync") { this.#forget(frame); return; }
+    if (frame.type === "mark") { this.#socket.send(JSON.stringify({ type: "ack", bytes: frame.bytes })); return; }
     if (!frame.stream) return;
+    const event = this.#whole(frame);
+    if (!event) return;
     try {
-      this.#take(frame.stream, { ...frame.event, seq: frame.seq });
+      this.#take(frame.stream, { ...event, seq: frame.seq });
     } catch (error) {
       if (!(error instanceof GapError)) throw error;
       if (frame.stream.startsWith("run:")) this.#catchUp(frame.stream.slice(4)).catch(() => this.#socket?.close());
       else this.#attach();
     }
     this.#changed();
+  }
+
+  /** The event of a frame; an event that is too large for one comes as the pieces of its text, in order. */
+  #whole({ stream, event, piece, part, parts }) {
+    if (parts === undefined) return event;
+    const text = (part === 0 ? "" : this.#pieces.get(stream) ?? "") + piece;
+    this.#pieces.set(stream, text);
+    if (part + 1 < parts) return null;
+    this.#pieces.delete(stream);
+    return JSON.parse(text);
   }
 
   /** The server does not know our cursor: it sends the log again, from after the position it names. */
