@@ -86,15 +86,21 @@ class RunResumed(Event):
 
 @dataclass(frozen=True)
 class Error(Event):
+    """Why the run failed; `retry_after` is in seconds, where its provider named a time."""
+
     type = "error"
     code: str
     message: str
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True)
 class Done(Event):
+    """The run has ended; `finish_reason` is that of the answer which ended it."""
+
     type = "done"
     status: str
+    finish_reason: str | None = None
 
 
 # --- a step -----------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ class StepRow:
     usage: Usage
     context: str
     error: str
+    detail: str
+    finish: str
+    rejected: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,11 @@ def _step(step: Step, run: Run) -> StepRow:
         usage=Usage.from_json(step.usage),
         context=show.shortened(show.pretty_value(step.context)) if step.context else "",
         error=show.shortened(show.visible(error)),
+        detail=show.shortened(show.visible(step.error_detail)),
+        finish=f"{step.finish_reason} ({show.visible(step.finish_detail)})"
+        if step.finish_detail
+        else step.finish_reason,
+        rejected=show.shortened(show.pretty_value(step.rejected)) if step.rejected else "",
     )
 
 

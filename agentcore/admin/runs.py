@@ -129,6 +129,7 @@ class RunAdmin(ReadOnlyAdmin):
             reasons=run.waiting_reasons(),
             warnings=inspector.warnings(run),
             error=show.shortened(show.visible(run.error_message)),
+            error_detail=show.shortened(show.visible(run.error_detail)),
             cancel_reason=show.visible(run.cancel_reason),
             output="" if run.output is None else show.shortened(show.pretty_value(run.output)),
             metadata=show.shortened(show.pretty_value(run.metadata)) if run.metadata else "",

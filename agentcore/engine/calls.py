@@ -58,13 +58,23 @@ class PlanContext:
 
 
 async def plan(
-    definition: AgentDefinition, run: Run, step: Step, requested: Sequence[CallRequested], runtime: Runtime
+    definition: AgentDefinition,
+    run: Run,
+    step: Step,
+    requested: Sequence[CallRequested],
+    runtime: Runtime,
+    *,
+    refusal: str = "",
 ) -> list[Planned]:
-    """Check every call a model asked for and ask its tool whether a person must approve it."""
+    """Check every call a model asked for and ask its tool whether a person must approve it.
+
+    With a `refusal`, none of them is run, and the model is told that.
+    """
     planned = []
     for position, request in enumerate(requested):
         tool = definition.tools.get(request.name)
         arguments, fault = _check(tool, request)
+        fault = refusal or fault
         call = _new_call(run, step, position, request.name, arguments, tool)
         gated = tool is not None and not fault and await _needs_approval(tool, arguments, run, call, runtime)
         call.status = ToolCallStatus.WAITING if gated else ToolCallStatus.PENDING

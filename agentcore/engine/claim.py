@@ -103,7 +103,7 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
     )
 
 
-_SET_BY_WORKERS = ("status", "lost_leases", "alone", "usage", "output", "error_code", "error_message")
+_SET_BY_WORKERS = ("status", "lost_leases", "alone", "usage", "output", "finish_reason", "error_code", "error_message")
 
 
 def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:

@@ -9,6 +9,7 @@ from .. import events, jsontext
 from ..conf import get_settings
 from ..events import Event
 from ..exceptions import ModelError
+from ..finish import ENDS, End, FinishReason, reason_of
 from ..parts import Part, ReasoningPart, SourcePart, TextPart
 from ..providers.base import (
     CallRequested,
@@ -34,9 +35,6 @@ _PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
     ReasoningDelta: ReasoningPart,
 }
 
-CUT_OFF = frozenset({"length", "content_filter"})
-"""Ends after which a call may be only half of what was meant, or not meant at all: it is no call."""
-
 
 @dataclass
 class Draft:
@@ -51,7 +49,8 @@ class Draft:
     calls: list[CallRequested] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     outputs: list[object] = field(default_factory=list)
-    finish_reason: str = ""
+    finish_reason: FinishReason | None = None
+    finish_detail: str = ""
     _parts: list[Part] = field(default_factory=list)
     _waiting: list[Event] = field(default_factory=list)
     _due: float | None = None
@@ -66,6 +65,11 @@ class Draft:
         """What it has said, as the parts of a message; the structured output is kept as a value instead."""
         kind = _PARTS.get(self._kind) if self._kind is not None else None
         return [*self._parts, *([kind("".join(self._texts))] if kind is not None and self._texts else [])]
+
+    @property
+    def end(self) -> End:
+        """What follows from how the model ended; one that does not say why has said all."""
+        return ENDS[self.finish_reason or FinishReason.OTHER]
 
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model; raises `ModelError` for one it must not send."""
@@ -87,9 +91,7 @@ class Draft:
             case OutputProduced(value):
                 self.outputs.append(value)
             case StepFinished(reason):
-                self.finish_reason = reason
-                if reason in CUT_OFF:
-                    self.calls.clear()
+                self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from .. import events, jsontext
 from ..clock import NOW
+from ..finish import FinishReason
 from ..models import Approval, Run, Step, ToolCall
 from ..models.message import compose
 from ..parts import ToolResultPart
@@ -31,13 +32,23 @@ def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: st
     )
 
 
-def over(row: RunRow, status: RunStatus, *, code: str = "", message: str = "") -> Commit:
-    """Return the entry that ends a run of which nothing is open, or is closed by the same commit."""
+def over(
+    row: RunRow, status: RunStatus, *, code: str = "", message: str = "", finish_reason: FinishReason | None = None
+) -> Commit:
+    """Return the entry that ends a run of which nothing is open, or is closed by the same commit.
+
+    `finish_reason` is that of the model's answer which ends it, where one does.
+    """
     message = jsontext.clean_text(message)
     error = [events.Error(code, message)] if status is RunStatus.FAILED else []
     return Commit(
-        events=[*error, events.Done(status.value)],
-        run={"status": status.value, "error_code": code, "error_message": message},
+        events=[*error, events.Done(status.value, finish_reason)],
+        run={
+            "status": status.value,
+            "finish_reason": finish_reason or "",
+            "error_code": code,
+            "error_message": message,
+        },
         thread_events=[row.changed(status)],
     )
 

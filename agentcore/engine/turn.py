@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from .. import events, jsontext
+from .. import events
 from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
 from ..exceptions import LimitReached, ModelError
 from ..failpoints import afailpoint
+from ..finish import WithCalls
 from ..models import Message, Step
 from ..models.message import compose
 from ..parts import Part, ToolCallPart
@@ -28,6 +29,14 @@ from .staging import Staged
 from .stream import Deadline, read_model
 
 logger = logging.getLogger("agentcore.engine")
+
+CUT_OFF_CALL = (
+    "The answer reached its length limit, so this call may be incomplete. It was not run: send it again, shorter."
+)
+REFUSALS = {
+    "content_filter": "The answer was held back by the filter of the model's provider. Ask in another way.",
+    "refused": "The model has declined to answer. Ask in another way.",
+}
 
 
 @dataclass(frozen=True)
@@ -123,15 +132,18 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
 async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     """Stage the entry of a finished step; without calls, it is the end of the run, and is committed."""
     state, draft, staged = turn.state, turn.draft, turn.staged
-    planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime)
+    if draft.end.fails:
+        await _refused(turn, step)
+        return None
+    cut_off = CUT_OFF_CALL if draft.end.calls is WithCalls.ANSWER else ""
+    planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime, refusal=cut_off)
     asked: list[Part] = [ToolCallPart(item.call.call_id, item.call.name, item.call.arguments_json) for item in planned]
     verdict = check_output(turn.definition, draft.outputs, has_calls=bool(planned))
     entry = combined(
         [
-            Commit(events=[*draft.take(), events.StepFinished(step.number, draft.finish_reason or None)]),
             _close(step, draft, verdict),
             used(state, draft),
-            _said(state, [*draft.parts, *asked], step.number, MessageStatus.COMPLETE),
+            _said(state, [*draft.parts, *asked], draft, MessageStatus.COMPLETE),
             *([calls.record(planned, step.number)] if planned else []),
         ]
     )
@@ -145,26 +157,46 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     return None
 
 
+async def _refused(turn: Turn, step: Step) -> None:
+    """End the run with an answer that is none: it was filtered or refused; what was said of it is kept."""
+    draft = turn.draft
+    over = ending.over(
+        turn.staged.claim,
+        RunStatus.FAILED,
+        code=draft.end.fails,
+        message=REFUSALS[draft.end.fails],
+        finish_reason=draft.finish_reason,
+    )
+    said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
+    await afailpoint("before_finish")
+    await turn.staged.commit(_close(step, draft, Verdict()), used(turn.state, draft), said, over)
+
+
 def _close(step: Step, draft: Draft, verdict: Verdict) -> Commit:
     step.error_code, step.error_message = (OUTPUT_INVALID, verdict.fault) if verdict.fault else ("", "")
     values = {
         "status": StepStatus.FINISHED.value,
         "finished_at": NOW,
-        "finish_reason": jsontext.clean_text(draft.finish_reason)[:30],
+        "finish_reason": draft.finish_reason or "",
+        "finish_detail": draft.finish_detail,
         "usage": draft.usage.to_json(),
         "error_code": step.error_code,
         "error_message": step.error_message,
     }
-    return Commit(run={"lost_leases": 0}, moves=[Move(step, StepStatus.STARTED, values)])
+    return Commit(
+        events=[*draft.take(), events.StepFinished(step.number, draft.finish_reason)],
+        run={"lost_leases": 0},
+        moves=[Move(step, StepStatus.STARTED, values)],
+    )
 
 
 def _over(turn: Turn, verdict: Verdict) -> Commit:
     """Return the end of a run whose last step asked for no tool."""
-    row = turn.staged.claim
+    row, reason = turn.staged.claim, turn.draft.finish_reason
     if verdict.fault:
         message = f"The structured output was still not valid after {turn.state.output_faults + 1} tries."
-        return ending.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message)
-    over = ending.over(row, RunStatus.SUCCEEDED)
+        return ending.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message, finish_reason=reason)
+    over = ending.over(row, RunStatus.SUCCEEDED, finish_reason=reason)
     if verdict.value is None:
         return over
     return Commit(events=[events.Output(verdict.value)], run={"output": verdict.value}).and_then(over)
@@ -172,7 +204,7 @@ def _over(turn: Turn, verdict: Verdict) -> Commit:
 
 def keep_draft(state: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
     """Return the entry that keeps what a broken-off step has said; it is never shown to a model."""
-    said = _said(state, draft.parts, draft.step, status)
+    said = _said(state, draft.parts, draft, status)
     return Commit(events=draft.take()).and_then(used(state, draft), said)
 
 
@@ -184,7 +216,7 @@ def used(state: Snapshot, draft: Draft) -> Commit:
     return Commit(events=[events.UsageAdded(draft.step, draft.usage.to_json())], run={"usage": state.run.usage})
 
 
-def _said(state: Snapshot, content: list[Part], step: int, status: MessageStatus) -> Commit:
+def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageStatus) -> Commit:
     if not content:
         return Commit()
     message: Message = compose(
@@ -196,5 +228,6 @@ def _said(state: Snapshot, content: list[Part], step: int, status: MessageStatus
         author_name=state.run.agent,
         content=tuple(content),
         status=status,
+        finish_reason=draft.finish_reason or "",
     )
-    return Commit(events=[Saved(message, step)])
+    return Commit(events=[Saved(message, draft.step)])

@@ -67,6 +67,8 @@ class Message(models.Model):
     status = models.CharField(
         _("status"), max_length=10, choices=choices(MessageStatus), default=MessageStatus.COMPLETE
     )
+    # Of an agent's message: why the answer ended; see `finish`.
+    finish_reason = models.CharField(_("finish reason"), max_length=30, blank=True)
     content = models.JSONField(_("content"))
     text = models.TextField(_("text"), blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
@@ -98,6 +100,7 @@ class Message(models.Model):
             "step_order": self.step_order,
             "author": {"kind": self.author_kind, "name": self.author_name},
             "status": str(self.status),
+            **({"finish_reason": self.finish_reason} if self.finish_reason else {}),
             "parts": self.content["parts"],
             "text": self.text,
         }
@@ -114,6 +117,7 @@ def compose(
     content: tuple[parts.Part, ...],
     status: MessageStatus = MessageStatus.COMPLETE,
     author_user_id: Any = None,
+    finish_reason: str = "",
 ) -> Message:
     """Return an unsaved message with its content cleaned and its text derived."""
     stored = parts.to_json(content)
@@ -127,6 +131,7 @@ def compose(
         author_name=jsontext.clean_text(author_name)[:150],
         author_user_id=author_user_id,
         status=status,
+        finish_reason=finish_reason,
         content=stored,
         text=parts.text_of(typed),
     )

@@ -190,8 +190,14 @@ class Run(models.Model):
     order = models.PositiveIntegerField(_("turn"))
     next_step_order = models.PositiveIntegerField(default=1)
 
+    # Why the answer that ended it ended; see `finish`.
+    finish_reason = models.CharField(_("finish reason"), max_length=30, blank=True)
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
+    # For whoever sees the run; what only operators may read stands in the detail.
     error_message = models.TextField(_("error message"), blank=True)
+    error_detail = models.TextField(_("error detail"), blank=True)
+    # How many seconds after its end there is a point in trying again, where a provider has said so.
+    retry_after = models.FloatField(_("retry after"), null=True, blank=True)
     output = models.JSONField(_("output"), null=True, blank=True)
     usage = models.JSONField(_("usage"), default=dict, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())

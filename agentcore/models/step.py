@@ -26,10 +26,16 @@ class Step(models.Model):
     model = models.CharField(_("model"), max_length=120, blank=True)
     provider = models.CharField(_("provider"), max_length=60, blank=True)
     finish_reason = models.CharField(_("finish reason"), max_length=30, blank=True)
+    # What the provider called it, where agentcore has no word for that.
+    finish_detail = models.CharField(_("finish detail"), max_length=100, blank=True)
     usage = models.JSONField(_("usage"), default=dict, blank=True)
     context = models.JSONField(_("context"), default=list, blank=True)
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
     error_message = models.TextField(_("error message"), blank=True)
+    # What only operators may read: the provider's own words, say.
+    error_detail = models.TextField(_("error detail"), blank=True)
+    # What the model said and the engine did not take: `{"v": 1, "text": …, "output": …}`.
+    rejected = models.JSONField(_("rejected answer"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"))
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 

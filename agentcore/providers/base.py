@@ -109,7 +109,10 @@ class OutputProduced:
 
 @dataclass(frozen=True)
 class StepFinished:
-    """Why the model stopped: stop, tool_calls, length, content_filter or other."""
+    """Why the model stopped: stop, tool_calls, length, content_filter or refusal; see `agentcore.finish`.
+
+    It is a model's last word. What a provider says and nobody knows is kept as `other`.
+    """
 
     reason: str
 

@@ -28,7 +28,10 @@ class UnexpectedCall(AssertionError):
 
 @dataclass(frozen=True)
 class Turn:
-    """One model call: text (whole, or as `deltas`), tool calls, output, usage; or an `error` it raises at the end."""
+    """One model call: text (whole, or as `deltas`), tool calls, output, usage; or an `error` it raises at the end.
+
+    `finish` is why it stops; by itself it says `tool_calls` or `stop`.
+    """
 
     text: str = ""
     deltas: Sequence[str] = ()
@@ -38,6 +41,7 @@ class Turn:
     usage: Usage = field(default_factory=lambda: Usage(10, 5, 15))
     delay: float = 0.0
     error: BaseException | None = None
+    finish: str = ""
 
 
 class ScriptedModel:
@@ -77,4 +81,4 @@ class ScriptedModel:
         if turn.output is not None:
             yield OutputProduced(turn.output)
         yield UsageReported(turn.usage)
-        yield StepFinished("tool_calls" if turn.calls else "stop")
+        yield StepFinished(turn.finish or ("tool_calls" if turn.calls else "stop"))

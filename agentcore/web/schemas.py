@@ -83,6 +83,7 @@ class MessageOut(Schema):
     step_order: int
     author: dict[str, str]
     status: str
+    finish_reason: str | None = None
     parts: list[dict[str, Any]]
     text: str
     created_at: datetime
@@ -101,10 +102,11 @@ class MessagesOut(Schema):
 
 
 class ErrorOut(Schema):
-    """Why a run failed."""
+    """Why a run failed; `retry_after` is in seconds after its end, where the model's provider named a time."""
 
     code: str
     message: str
+    retry_after: float | None = None
 
 
 class ApprovalOut(Schema):
@@ -158,6 +160,7 @@ class RunOut(Schema):
     agent_version: str
     status: str
     waiting_for: list[str]
+    finish_reason: str | None
     error: ErrorOut | None
     output: Any
     usage: dict[str, Any]
@@ -193,7 +196,8 @@ class RunOut(Schema):
             agent_version=run.agent_version,
             status=run.status,
             waiting_for=waiting,
-            error=ErrorOut(code=run.error_code, message=run.error_message) if run.error_code else None,
+            finish_reason=run.finish_reason or None,
+            error=_error(run),
             output=run.output,
             usage=run.used.to_json(),
             attempt=run.attempt,
@@ -202,6 +206,12 @@ class RunOut(Schema):
             finished_at=run.finished_at,
             approvals=approvals,
         )
+
+
+def _error(run: Run) -> ErrorOut | None:
+    if not run.error_code:
+        return None
+    return ErrorOut(code=run.error_code, message=run.error_message, retry_after=run.retry_after)
 
 
 class RunsOut(Schema):

