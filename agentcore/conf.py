@@ -34,6 +34,7 @@ class Settings:
     step_seconds: float = 300
     model_retries: int = 3
     output_retries: int = 2
+    estimate_tokens: bool = False
     result_limit: int = 100_000
     poll_seconds: float = 3
     recheck_seconds: float = 30

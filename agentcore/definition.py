@@ -25,20 +25,27 @@ ON_VERSION: tuple[OnVersion, ...] = ("current", "strict")
 class Limits:
     """When a run must end; each limit has its own terminal code.
 
-    They are counted in the rows, so they hold whichever workers drive the run. What a
-    model call used that was lost with its worker is not known; it counts as much as
-    the run's largest known one. `max_repeats` is how often the same call, with the same
-    arguments, may be asked for in a row. `price` says what tokens cost, in the money
-    of `max_cost`.
+    They are counted in the rows, so they hold whichever workers drive the run, and are
+    checked before a model call and before tool calls run: where one more model call is
+    not allowed, the calls that the last one asked for are not run either. What a model
+    call used that was lost with its worker is not known; it counts as much as the run's
+    largest known one.
     """
 
     max_steps: int = 20
+    """How many model calls it may make; one that failed and is made again counts once."""
     max_tokens: int | None = None
+    """How many tokens (`Usage.total_tokens`) it may use before it makes no further model call."""
     max_seconds: float | None = None
+    """How long it may be running: what it waits for (people, its turn in the thread, a retry) does not count."""
     max_calls: int | None = None
+    """How many tool calls it may ask for, refused ones included; a step that asks for more runs none of its own."""
     max_repeats: int | None = None
+    """How often it may ask for the same tool call, with the same arguments, in a row."""
     max_cost: float | None = None
+    """What it may cost before it makes no further model call, in the money of `price`."""
     price: Callable[[Usage], float] | None = None
+    """What tokens cost; needed for `max_cost`."""
 
 
 @dataclass(frozen=True)

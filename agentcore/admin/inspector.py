@@ -77,6 +77,7 @@ def warnings(run: Run) -> list[str]:
     if run.poisoned_at and run.status == RunStatus.WAITING:
         lost = {"count": run.lost_leases}
         found.append(_("Parked: %(count)d workers died while they drove it. Resume it, or cancel it.") % lost)
+    found += map(show.visible, run.all_notes().values())
     return found
 
 

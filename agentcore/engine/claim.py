@@ -95,6 +95,7 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
         ],
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
+        f"running_since = CASE WHEN {_RUN}.status = 'running' THEN COALESCE(running_since, {clock}) ELSE {clock} END, "
         "available_at = NULL, version_missing_since = NULL, dispatched_at = NULL, dispatch_count = 0",
         f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq AND ("
         f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
@@ -103,7 +104,17 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
     )
 
 
-_SET_BY_WORKERS = ("status", "lost_leases", "alone", "usage", "output", "finish_reason", "error_code", "error_message")
+_SET_BY_WORKERS = (
+    "status",
+    "lost_leases",
+    "alone",
+    "usage",
+    "notes",
+    "output",
+    "finish_reason",
+    "error_code",
+    "error_message",
+)
 
 
 def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:
@@ -146,7 +157,10 @@ def _fencing(alias: str, clock: str) -> bulk.Statement:
         ],
         f"{kept}, lease_expires_at = CASE WHEN {now_is} = 'running' THEN {sql.later()} END, "
         f"available_at = CASE WHEN wanted.available_in IS NOT NULL THEN {sql.later('wanted.available_in')} END, "
-        f"finished_at = CASE WHEN {now_is} IN ({_OVER}) THEN {clock} END",
+        f"finished_at = CASE WHEN {now_is} IN ({_OVER}) THEN {clock} END, "
+        f"running_seconds = running_seconds + "
+        f"CASE WHEN {now_is} = 'running' THEN 0.0 ELSE {sql.seconds_since('running_since')} END, "
+        f"running_since = CASE WHEN {now_is} = 'running' THEN running_since END",
         f"{_RUN}.attempt = wanted.attempt AND {_RUN}.status = 'running' "
         "AND NOT (wanted.starts AND cancel_requested_at IS NOT NULL) "
         "AND (wanted.seen_seq IS NULL OR next_seq = wanted.seen_seq)",

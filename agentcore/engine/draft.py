@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .. import events, jsontext
 from ..conf import get_settings
@@ -24,6 +27,9 @@ from ..providers.base import (
     UsageReported,
 )
 from ..usage import Usage
+from . import estimate
+
+logger = logging.getLogger("agentcore.engine")
 
 _DELTAS: dict[type[ModelEvent], type[events.TextDelta] | type[events.ReasoningDelta] | type[events.OutputDelta]] = {
     TextDelta: events.TextDelta,
@@ -46,8 +52,11 @@ class Draft:
     """
 
     step: int
+    about: Mapping[str, Any] = field(default_factory=dict)
     calls: list[CallRequested] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
+    # How many characters it was asked with, where what it does not report is to be estimated.
+    asked_with: int | None = None
     outputs: list[object] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     finish_detail: str = ""
@@ -71,6 +80,14 @@ class Draft:
         """What follows from how the model ended; one that does not say why has said all."""
         return ENDS[self.finish_reason or FinishReason.OTHER]
 
+    @property
+    def used(self) -> Usage:
+        """What it has used: as it reported, or by an estimate where that is asked for and it has answered."""
+        if self.usage != Usage() or self.asked_with is None:
+            return self.usage
+        written = estimate.answer(self.parts, self.calls, self.outputs)
+        return estimate.usage(self.asked_with, written) if written or self.finish_reason else self.usage
+
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model; raises `ModelError` for one it must not send."""
         kind = type(event)
@@ -87,13 +104,20 @@ class Draft:
             case CallRequested():
                 self.calls.append(event)
             case UsageReported(usage):
-                self.usage += usage
+                self._count(usage)
             case OutputProduced(value):
                 self.outputs.append(value)
             case StepFinished(reason):
                 self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
+
+    def _count(self, report: object) -> None:
+        """Take in a report of what the call has used so far; what cannot be counted is left out."""
+        self.usage, refused = self.usage.updated(report)
+        if refused:
+            extra = {**self.about, "action": "usage_refused"}
+            logger.warning("the model reported usage that is no count: %s", ", ".join(refused), extra=extra)
 
     def seconds_until_due(self) -> float | None:
         """Return how long the waiting events may still wait; None when there are none."""

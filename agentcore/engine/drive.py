@@ -115,12 +115,13 @@ class Drive:
 
     async def _one(self, state: Snapshot) -> Snapshot | Outcome:
         """Take the one step that is due; returns how the run stands then, or an outcome when the worker lets go."""
-        await limits.check(state, self.definition.limits, self.runtime)
+        state = await limits.check(state, self.definition.limits, self.runtime)
         if state.runnable:
             return await toolexec.tool_round(self.definition, state, self.runtime, self.staged)
         if state.blocked:
             return await self._suspend(state)
-        self.draft = Draft(state.next_step)
+        about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt}
+        self.draft = Draft(state.next_step, about)
         then = await turn.model_step(Turn(self.definition, state, self.runtime, self.staged, self.draft))
         self.draft = None
         return Outcome.ENDED if then is None else then

@@ -72,6 +72,9 @@ def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, An
         columns["lease_expires_at"] = columns["available_at"] = columns["version_missing_since"] = None
         columns["finished_at"] = Later(0) if target.terminal else None
     assignments = ["next_seq = next_seq + %s", "next_step_order = next_step_order + %s"]
+    if held.status is RunStatus.RUNNING is not target:
+        assignments += [f"running_seconds = running_seconds + {sql.seconds_since('running_since')}"]
+        assignments += ["running_since = NULL"]
     bound: list[Any] = [records, messages]
     for column, value in columns.items():
         if isinstance(value, Later):

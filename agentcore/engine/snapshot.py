@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import reduce
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from ..context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..streams.dialect import DbNow
+from ..usage import Usage
+from .asked import Asked
 from .compiled import Compiled
 from .retry import Retry
 
@@ -28,7 +31,11 @@ WORKER_LOST = "worker_lost"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run between two steps; `history` is what its thread has said, once somebody has asked for it."""
+    """A run between two steps; `history` is what its thread has said, once somebody has asked for it.
+
+    For limits: the model calls that have ended, those whose workers were lost meanwhile,
+    the largest usage known, and, once somebody has asked for it, what calls were asked for.
+    """
 
     run: Run
     now: datetime
@@ -39,6 +46,10 @@ class Snapshot:
     failed_tries: int = 0
     output_faults: int = 0
     steps_finished: int = 0
+    model_calls: int = 0
+    lost_calls: int = 0
+    largest: Usage = field(default_factory=Usage)
+    asked: Asked | None = None
     context: tuple[ContextBlock, ...] | None = None
     history: tuple[Message, ...] | None = None
     retry: Retry | None = None
@@ -87,17 +98,24 @@ class Snapshot:
         return self.lapsed or (self.run.status == RunStatus.PENDING and self.run.alone)
 
     @property
-    def seconds_since_start(self) -> float:
-        """How long ago its first attempt began."""
-        before = (self.now - self.run.started_at).total_seconds() if self.run.started_at else 0.0
+    def seconds_running(self) -> float:
+        """How long it has been running, in all its attempts; what it waited for between them does not count."""
+        since = self.run.running_since
+        before = self.run.running_seconds + ((self.now - since).total_seconds() if since else 0.0)
         return before + time.monotonic() - self.read_at
 
-    def after_model_step(self, step: Step, calls: Sequence[ToolCall], said: Sequence[Message]) -> Snapshot:
-        """Return the snapshot after a finished model step, which has asked for `calls` and said `said`."""
+    def after_model_step(
+        self, step: Step, asked: Sequence[ToolCall], still_open: Sequence[ToolCall], said: Sequence[Message]
+    ) -> Snapshot:
+        """Return the snapshot after a finished model step, which has asked for calls, some still open, and `said`."""
+        known = None if self.asked is None else self.asked.and_then((call.name, call.arguments) for call in asked)
         return self._after(
             said,
-            calls=tuple(call for call in calls if call.status in OPEN_CALL_STATUSES),
+            calls=tuple(call for call in still_open if call.status in OPEN_CALL_STATUSES),
             last_model_step=step,
+            model_calls=self.model_calls + 1,
+            largest=_larger(self.largest, Usage.from_json(step.usage)),
+            asked=known,
             failed_tries=0,
             output_faults=self.output_faults + (step.error_code == OUTPUT_INVALID),
         )
@@ -118,7 +136,7 @@ class Snapshot:
 def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
     """Read runs and their open rows; user code is never replayed. A run that is gone is left out."""
     rows: list[Any] = _runs.read(run_ids)
-    return {run.pk: _with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now) for run in rows}
+    return {run.pk: _with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now, asked=Asked()) for run in rows}
 
 
 def _ask(run_ids: Sequence[UUID]) -> QuerySet[Run]:
@@ -165,8 +183,19 @@ def _with_rows(run: Any) -> Snapshot:
         ),
         output_faults=sum(1 for step in models if step.error_code == OUTPUT_INVALID),
         steps_finished=len(finished),
+        model_calls=len(models),
+        lost_calls=sum(
+            1
+            for step in steps
+            if step.status == StepStatus.FAILED and step.kind == StepKind.MODEL and step.error_code in NO_FAILURE
+        ),
+        largest=reduce(_larger, (Usage.from_json(step.usage) for step in models), Usage()),
         context=_context(models),
     )
+
+
+def _larger(one: Usage, other: Usage) -> Usage:
+    return max(one, other, key=lambda usage: usage.total_tokens)
 
 
 DRAINED = "drained"

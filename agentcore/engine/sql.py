@@ -33,6 +33,11 @@ def later(seconds: str = "%s") -> str:
     return dialect.later(connection(), seconds)
 
 
+def seconds_since(moment: str) -> str:
+    """Return the expression for the seconds from a time (a column) to the database's time."""
+    return dialect.seconds_since(connection(), moment)
+
+
 def uuid(value: UUID) -> Any:
     """Return an id as this database's driver takes it."""
     return dialect.id_in(connection(), value)

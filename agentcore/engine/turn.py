@@ -10,7 +10,7 @@ from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
-from ..exceptions import LimitReached, ModelError
+from ..exceptions import ModelError
 from ..failpoints import afailpoint
 from ..finish import WithCalls
 from ..models import Message, Step
@@ -19,7 +19,7 @@ from ..parts import Part, ToolCallPart
 from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..usage import Usage
-from . import calls, ending, prompt, retry, takeover
+from . import calls, ending, estimate, limits, prompt, retry, takeover
 from .draft import Draft
 from .entry import Commit, Insert, Move, Saved, combined
 from .output import Verdict, check_output
@@ -37,6 +37,13 @@ REFUSALS = {
     "content_filter": "The answer was held back by the filter of the model's provider. Ask in another way.",
     "refused": "The model has declined to answer. Ask in another way.",
 }
+USAGE_MISSING = "usage_missing"
+NOTES = {
+    False: "The model does not report what it uses, so {limits} cannot end the run. Have its adapter report usage, or "
+    "set AGENTCORE['ESTIMATE_TOKENS'].",
+    True: "The model does not report what it uses: {limits} goes by tokens that are estimated from characters.",
+}
+"""What a run notes of such a model, by whether its tokens are estimated."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,8 @@ async def model_step(turn: Turn) -> Snapshot | None:
         turn = replace(turn, state=state)
     request = await prompt.build(turn.definition, state, turn.runtime)
     model = turn.definition.choose_model()
+    if get_settings().estimate_tokens:
+        turn.draft.asked_with = estimate.characters(request)
     step = _opened(turn, model)
     await staged.commit(_start(turn, step))
     await afailpoint("after_model_start")
@@ -78,9 +87,9 @@ def _deadline(turn: Turn) -> Deadline:
     """Return how long this step may take, and what it means when it takes longer."""
     seconds = get_settings().step_seconds
     most = turn.definition.limits.max_seconds
-    left = seconds if most is None else max(most - turn.state.seconds_since_start, 0.0)
+    left = seconds if most is None else max(most - turn.state.seconds_running, 0.0)
     if most is not None and left < seconds:
-        return Deadline(left, LimitReached(f"The run has taken its {most:g} seconds.", code="limit_time"))
+        return Deadline(left, limits.out_of_time(most))
     late = ModelError(f"The model did not end its step within {seconds:g} seconds.", code="timeout")
     return Deadline(seconds, late)
 
@@ -143,6 +152,7 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
         [
             _close(step, draft, verdict),
             used(state, draft),
+            _note_unreported(turn),
             _said(state, [*draft.parts, *asked], draft, MessageStatus.COMPLETE),
             *([calls.record(planned, step.number)] if planned else []),
         ]
@@ -151,7 +161,7 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     if planned or (verdict.fault and state.output_faults < get_settings().output_retries):
         staged.add(entry, point="after_model_commit")
         still_open = [item.call for item in planned if not item.fault]
-        return state.after_model_step(step, still_open, said)
+        return state.after_model_step(step, [item.call for item in planned], still_open, said)
     await afailpoint("before_finish")
     await staged.commit(entry, _over(turn, verdict))
     return None
@@ -169,17 +179,19 @@ async def _refused(turn: Turn, step: Step) -> None:
     )
     said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
     await afailpoint("before_finish")
-    await turn.staged.commit(_close(step, draft, Verdict()), used(turn.state, draft), said, over)
+    counted = used(turn.state, draft).and_then(_note_unreported(turn))
+    await turn.staged.commit(_close(step, draft, Verdict()), counted, said, over)
 
 
 def _close(step: Step, draft: Draft, verdict: Verdict) -> Commit:
     step.error_code, step.error_message = (OUTPUT_INVALID, verdict.fault) if verdict.fault else ("", "")
+    step.usage = draft.used.to_json()
     values = {
         "status": StepStatus.FINISHED.value,
         "finished_at": NOW,
         "finish_reason": draft.finish_reason or "",
         "finish_detail": draft.finish_detail,
-        "usage": draft.usage.to_json(),
+        "usage": step.usage,
         "error_code": step.error_code,
         "error_message": step.error_message,
     }
@@ -210,10 +222,24 @@ def keep_draft(state: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
 
 def used(state: Snapshot, draft: Draft) -> Commit:
     """Return the entry that adds a step's tokens to the run's, however the step ended."""
-    if draft.usage == Usage():
+    usage = draft.used
+    if usage == Usage():
         return Commit()
-    state.run.usage = (state.run.used + draft.usage).to_json()
-    return Commit(events=[events.UsageAdded(draft.step, draft.usage.to_json())], run={"usage": state.run.usage})
+    state.run.usage = (state.run.used + usage).to_json()
+    return Commit(events=[events.UsageAdded(draft.step, usage.to_json())], run={"usage": state.run.usage})
+
+
+def _note_unreported(turn: Turn) -> Commit:
+    """Return the entry that notes, once a run, that its model does not say what a limit goes by."""
+    run, bounds = turn.state.run, turn.definition.limits
+    limited = [name for name in ("max_tokens", "max_cost") if getattr(bounds, name) is not None]
+    if not limited or turn.draft.usage != Usage() or USAGE_MISSING in run.notes:
+        return Commit()
+    said = NOTES[turn.draft.asked_with is not None].format(limits=" and ".join(limited))
+    extra = {"run_id": str(run.pk), "attempt": turn.staged.claim.attempt, "action": USAGE_MISSING}
+    logger.warning("%s", said, extra=extra)
+    run.notes = {**run.notes, USAGE_MISSING: said}
+    return Commit(run={"notes": run.notes})
 
 
 def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageStatus) -> Commit:

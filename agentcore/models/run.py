@@ -33,6 +33,10 @@ from .thread import Thread
 if TYPE_CHECKING:
     from .tool_call import ToolCall
 
+AGENT_MISSING = (
+    "No worker that has looked at this run has its agent, {agent!r} in version {version!r}. Start workers of a release "
+    "that declares it, in an app's agents.py."
+)
 MAX_BACKOFF = 6  # hints go out after 1, 2, 4 … up to 2**6 graces
 
 
@@ -200,8 +204,13 @@ class Run(models.Model):
     retry_after = models.FloatField(_("retry after"), null=True, blank=True)
     output = models.JSONField(_("output"), null=True, blank=True)
     usage = models.JSONField(_("usage"), default=dict, blank=True)
+    # What an operator should know that is no error: a sentence by its code.
+    notes = models.JSONField(_("notes"), default=dict, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    # How long it has been running in all, and since when it is: what it waits for does not count.
+    running_seconds = models.FloatField(_("seconds running"), default=0.0)
+    running_since = models.DateTimeField(_("running since"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     objects = RunQuerySet.as_manager()
@@ -257,6 +266,13 @@ class Run(models.Model):
     def used(self) -> Usage:
         """The tokens of all steps so far."""
         return Usage.from_json(self.usage)
+
+    def all_notes(self) -> dict[str, str]:
+        """Return what an operator should know of the run that is no error: a sentence by its code."""
+        found = dict(self.notes)
+        if self.version_missing_since is not None and not self.terminal:
+            found["agent_missing"] = AGENT_MISSING.format(agent=self.agent, version=self.agent_version or "-")
+        return found
 
     def waiting_reasons(self) -> list[str]:
         """Return why the run waits, derived from its open rows (one query)."""

@@ -88,7 +88,12 @@ class CallRequested:
 
 @dataclass(frozen=True)
 class UsageReported:
-    """What the call has used; several reports add up."""
+    """What this call has used so far: of several reports, the last one counts.
+
+    What a later report lacks (a count of 0) stays as an earlier one said. An adapter that
+    asks its provider twice within one call reports the sum of both. What is no count (not
+    an int, negative, beyond a billion) is left out, and the worker's log says so.
+    """
 
     usage: Usage
 

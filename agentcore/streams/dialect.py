@@ -13,7 +13,7 @@ from django.db.models.sql.compiler import SQLCompiler
 from ..clock import offset
 from .models import Stream
 
-__all__ = ["DbNow", "clock", "id_in", "id_out", "later", "row_lock", "time_out"]
+__all__ = ["DbNow", "clock", "id_in", "id_out", "later", "row_lock", "seconds_since", "time_out"]
 
 # As long as Python writes a time, so that the two compare as text.
 _FORMAT = "'%%Y-%%m-%%d %%H:%%M:%%f000'"
@@ -32,6 +32,13 @@ def later(connection: BaseDatabaseWrapper, seconds: str = "%s") -> str:
     if connection.vendor == "sqlite":
         return f"{clock(connection)[:-1]}, ({seconds}) || ' seconds')"
     return f"{clock(connection)} + {seconds} * interval '1 second'"
+
+
+def seconds_since(connection: BaseDatabaseWrapper, moment: str) -> str:
+    """Return how many seconds (never less than none) a time lies back by the database's clock; 0 where it is null."""
+    if connection.vendor == "sqlite":
+        return f"MAX(COALESCE((julianday({clock(connection)}) - julianday({moment})) * 86400.0, 0.0), 0.0)"
+    return f"GREATEST(COALESCE(EXTRACT(EPOCH FROM {clock(connection)} - {moment})::float8, 0.0), 0.0)"
 
 
 class DbNow(Func):

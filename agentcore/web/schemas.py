@@ -150,6 +150,13 @@ class ApprovalOut(Schema):
         )
 
 
+class NoteOut(Schema):
+    """What an operator should know of a run that is no error."""
+
+    code: str
+    message: str
+
+
 class RunOut(Schema):
     """A run."""
 
@@ -164,6 +171,7 @@ class RunOut(Schema):
     error: ErrorOut | None
     output: Any
     usage: dict[str, Any]
+    notes: list[NoteOut]
     attempt: int
     created_at: datetime
     started_at: datetime | None
@@ -200,6 +208,7 @@ class RunOut(Schema):
             error=_error(run),
             output=run.output,
             usage=run.used.to_json(),
+            notes=[NoteOut(code=code, message=message) for code, message in run.all_notes().items()],
             attempt=run.attempt,
             created_at=run.created_at,
             started_at=run.started_at,

@@ -26,6 +26,6 @@ support = Agent(
     tools=[lookup_order, issue_refund],
     context=[case_files, knowledge],
     output=Triage,
-    limits=Limits(max_steps=12),
+    limits=Limits(max_steps=8),
     on_busy="queue",
 )

@@ -137,8 +137,9 @@ class UsageCharge(models.Model):
     """What one finished run cost: the demo's ledger."""
 
     run = models.OneToOneField("agentcore.Run", on_delete=models.CASCADE, related_name="charge")
-    tokens = models.PositiveIntegerField()
-    cents = models.DecimalField(max_digits=12, decimal_places=4)
+    # As large as a run's sum may be: a provider that reports nonsense must not keep the customer from writing.
+    tokens = models.PositiveBigIntegerField()
+    cents = models.DecimalField(max_digits=20, decimal_places=4)
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

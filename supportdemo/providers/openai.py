@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -23,8 +24,11 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
+from agentcore.usage import Usage
 
 from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of
+
+logger = logging.getLogger("supportdemo.providers")
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -61,6 +65,9 @@ class _Turn:
     text: str = ""
     finish: str = ""
     refused: bool = False
+    usage: Usage = field(default_factory=Usage)
+    # What responses before this one have used, in the same call of the engine's.
+    spent: Usage = field(default_factory=Usage)
 
     @property
     def reason(self) -> str:
@@ -115,7 +122,7 @@ class OpenAIModel:
             if turn.outputs and not turn.requests:
                 if turn.reason == "stop" and not turn.text and not request.feedback:
                     # Many models write nothing beside a call; the customer is owed a reply.
-                    last = _Turn()
+                    last = _Turn(spent=turn.usage)
                     async with aclosing(self._turn(client, _ask_for_text(body, turn), last)) as events:
                         async for event in events:
                             yield event
@@ -139,7 +146,7 @@ class OpenAIModel:
                 _check_type(stream.response.headers.get("content-type", ""))
                 async for chunk in stream:
                     if chunk.usage:
-                        yield UsageReported(usage_of(chunk.usage))
+                        yield UsageReported(_so_far(turn, usage_of(chunk.usage)))
                     for choice in chunk.choices[:1]:
                         turn.finish = choice.finish_reason or turn.finish
                         for event in _delta(choice.delta, turn):
@@ -151,6 +158,16 @@ class OpenAIModel:
         if not turn.finish:
             # The connection was closed politely, but before the model had finished.
             raise ModelError("The model provider's answer broke off.", code="network")
+
+
+def _so_far(turn: _Turn, report: Usage) -> Usage:
+    """Return what the engine's call has used by now; a report is of one response, and the call may take two."""
+    turn.usage, refused = turn.usage.updated(report)
+    if turn.spent == Usage():
+        return report  # as it came: the engine says what is no count
+    if refused:
+        logger.warning("the provider reported usage that is no count: %s", ", ".join(refused))
+    return turn.spent + turn.usage
 
 
 def _check_type(content_type: str) -> None:

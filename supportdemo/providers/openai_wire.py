@@ -96,14 +96,14 @@ def _result(part: ToolResultPart) -> dict[str, Any]:
 
 
 def usage_of(usage: Any) -> Usage:
-    """Return a provider's counts, the finer ones included."""
-    details: dict[str, int] = {}
-    for fine in (usage.prompt_tokens_details, usage.completion_tokens_details):
+    """Return a provider's counts as they came, the finer ones included; the engine leaves out what is no count."""
+    details: dict[str, Any] = {}
+    for kind in ("prompt_tokens_details", "completion_tokens_details"):
         for name in ("cached_tokens", "reasoning_tokens"):
-            if count := getattr(fine, name, None):
-                details[name] = int(count)
-    total = usage.total_tokens or usage.prompt_tokens + usage.completion_tokens
-    return Usage(usage.prompt_tokens, usage.completion_tokens, total, details)
+            if count := getattr(getattr(usage, kind, None), name, None):
+                details[name] = count
+    counts = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
+    return Usage(*(0 if count is None else count for count in counts), details)
 
 
 def model_error(error: Exception) -> ModelError:

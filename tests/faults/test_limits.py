@@ -96,7 +96,7 @@ def test_money_without_a_price_is_a_developers_mistake() -> None:
 @pytest.mark.parametrize(
     ("limits", "code"),
     [
-        ({"max_steps": 6}, "limit_steps"),
+        ({"max_steps": 3}, "limit_steps"),
         ({"max_tokens": 130}, "limit_tokens"),
         ({"max_calls": 3}, "limit_calls"),
     ],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import AbstractUser, Permission
 
 from agentcore.exceptions import RequestError, ToolFailed
+from agentcore.jsontext import MAX_SAFE_INTEGER
 from agentcore.models import Approval, Message, Run
 from agentcore.testing import run_until_idle
+from agentcore.usage import Usage
 from supportdemo.cases.agents import support
 from supportdemo.cases.billing import charges, settle
 from supportdemo.cases.models import Case, Order, Refund, UsageCharge
@@ -136,6 +140,33 @@ def test_customer_does_not_decide_the_own_refund(user: AbstractUser, case: Case,
     with pytest.raises(RequestError):
         support.tools.approve(approval.pk, user=user, digest=approval.digest)
     assert Approval.objects.get().status == "pending"
+
+
+@pytest.mark.covers("fc:B5")
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(26 * 10**9, 26 * 10**9, 52 * 10**9).to_json(),
+        Usage(MAX_SAFE_INTEGER, MAX_SAFE_INTEGER, MAX_SAFE_INTEGER).to_json(),
+        {
+            "v": 1,
+            "input_tokens": -5,
+            "output_tokens": 1e20,
+            "total_tokens": None,
+            "details": None,
+        },  # of another release
+    ],
+    ids=["billions", "the largest sum", "no counts"],
+)
+def test_no_usage_of_an_earlier_run_keeps_a_customer_from_writing(
+    user: AbstractUser, case: Case, usage: dict[str, Any]
+) -> None:
+    post(client_of(user), case)
+    run_until_idle(Run.objects.get())
+    Run.objects.update(usage=usage)
+    assert post(client_of(user), case, key="key-00000002").status_code < 400
+    assert Run.objects.count() == 2
+    assert UsageCharge.objects.get().tokens == Usage.from_json(usage).total_tokens
 
 
 def test_ended_runs_are_charged_once(user: AbstractUser, supervisor: AbstractUser, case: Case) -> None:

@@ -197,7 +197,7 @@ def test_a_long_retry_delay_gives_the_run_back():
 
 
 def test_the_step_limit_ends_the_run_with_its_own_code():
-    agent, _, thread = make([Turn(calls=[("add", {"a": 1, "b": 1})])] * 3, limits=Limits(max_steps=4))
+    agent, _, thread = make([Turn(calls=[("add", {"a": 1, "b": 1})])] * 3, limits=Limits(max_steps=3))
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
     assert (run.status, run.error_code) == (RunStatus.FAILED, "limit_steps")
 

@@ -185,10 +185,35 @@ async def test_output_given_without_a_reply_is_followed_by_asking_for_one(provid
     events = await run(provider, schema=SCHEMA)
     assert TextDelta("Hello Ada.") in events
     assert events[-2:] == [OutputProduced({"refund": "none"}), StepFinished("stop")]
-    assert sum(event.usage.total_tokens for event in events if isinstance(event, UsageReported)) == 24
+    reported = [event.usage.total_tokens for event in events if isinstance(event, UsageReported)]
+    assert reported == [10, 24]  # each is of the engine's call so far
     second = bodies(provider)[1]
     assert second["tool_choice"] == "none"
     assert [message["role"] for message in second["messages"][-2:]] == ["assistant", "tool"]
+
+
+@pytest.mark.covers("fc:B4")
+async def test_usage_in_every_chunk_is_reported_as_it_stands_and_not_added_up(provider: HttpModel) -> None:
+    said = chunk({"content": "Hello."})
+    provider.replies.append(
+        stream_of(*({**said, "usage": usage(40, n)["usage"]} for n in (101, 102)), chunk({}, "stop"))
+    )
+    used = Usage()
+    for event in await run(provider):
+        if isinstance(event, UsageReported):
+            used, _ = used.updated(event.usage)
+    assert (used.input_tokens, used.output_tokens, used.total_tokens) == (40, 102, 142)
+
+
+@pytest.mark.covers("fc:B5")
+@pytest.mark.parametrize("count", [None, "many", -5, 3e9, {}, [1]])
+async def test_counts_of_any_kind_come_through_for_the_engine_to_judge(provider: HttpModel, count: Any) -> None:
+    counts = {"prompt_tokens": count, "completion_tokens": 5, "total_tokens": count, "prompt_tokens_details": count}
+    provider.replies.append(stream_of(chunk({"content": "Hello."}), {**chunk({}, "stop"), "usage": counts}))
+    (report,) = [event for event in await run(provider) if isinstance(event, UsageReported)]
+    used, refused = Usage().updated(report.usage)
+    assert used == Usage(0, 5, 5)
+    assert bool(refused) is (count is not None)
 
 
 async def test_output_beside_another_call_is_not_final(provider: HttpModel) -> None:

@@ -66,8 +66,8 @@ class Migration(migrations.Migration):
             name='UsageCharge',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('tokens', models.PositiveIntegerField()),
-                ('cents', models.DecimalField(decimal_places=4, max_digits=12)),
+                ('tokens', models.PositiveBigIntegerField()),
+                ('cents', models.DecimalField(decimal_places=4, max_digits=20)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('run', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='charge', to='agentcore.run')),
             ],

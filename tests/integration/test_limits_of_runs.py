@@ -1,0 +1,300 @@
+"""What limits mean: model calls, time that a run is running, and calls that are not run once a limit is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from agentcore import SYSTEM, Limits, registry, tool
+from agentcore.engine.runtime import Runtime
+from agentcore.exceptions import ModelError
+from agentcore.models import Approval, Run, ToolCall
+from agentcore.providers.base import CallRequested, StepFinished, TextDelta, UsageReported
+from agentcore.services import approvals, execution, runs, unverified
+from agentcore.services.sweep import sweep
+from agentcore.testing import Turn, fake_clock, run_until_idle
+from agentcore.usage import Usage
+from tests.integration.decision_room import PAID, pay
+from tests.integration.room import Died, assert_ended_once, die_driving, drive_to_the_end, fresh, make, only_approval
+
+pytestmark = pytest.mark.django_db
+
+HOUR = 3600
+RAN: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    RAN.clear()
+    PAID.clear()
+    with registry.isolated():
+        yield
+
+
+@tool(effect="pure")
+def look(text: str = "") -> str:
+    """Look."""
+    RAN.append(text)
+    return "nothing"
+
+
+@tool
+def dies(text: str = "") -> str:
+    """Take the worker along."""
+    RAN.append(text)
+    raise Died
+
+
+@tool(needs_approval=True)
+def gated(text: str = "") -> str:
+    """Look, if somebody lets it."""
+    RAN.append(text)
+    return "nothing"
+
+
+class Asks:
+    """Asks for a call in every step, for ever or `times` times."""
+
+    name, provider = "asks", "tests"
+
+    def __init__(self, times: int = 1000, name: str = "look", usage: Usage | None = None) -> None:
+        self.times, self.call, self.usage, self.asked = times, name, usage or Usage(5, 5, 10), 0
+
+    async def stream(self, request: Any) -> Any:
+        self.asked += 1
+        yield UsageReported(self.usage)
+        if self.asked <= self.times:
+            yield CallRequested("x", self.call, {"text": str(self.asked)})
+            yield StepFinished("tool_calls")
+        else:
+            yield TextDelta("Done.")
+            yield StepFinished("stop")
+
+
+# --- max_steps -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fc:C7")
+@pytest.mark.parametrize("most", [1, 2, 20])
+def test_the_limit_of_steps_is_the_number_of_model_calls(most: int) -> None:
+    model = Asks()
+    run = fresh(make(model, [look], limits=Limits(max_steps=most)).play())
+    assert (run.status, run.error_code, model.asked) == ("failed", "limit_steps", most)
+    assert f"its {most} model call" in run.error_message
+
+
+@pytest.mark.covers("fc:C7")
+def test_a_run_that_needs_exactly_its_model_calls_succeeds() -> None:
+    model = Asks(times=4)
+    run = make(model, [look], limits=Limits(max_steps=5)).play()
+    assert (run.status, model.asked, len(RAN)) == ("succeeded", 5, 4)
+
+
+@pytest.mark.covers("fc:C7")
+def test_a_model_call_that_failed_and_is_made_again_counts_once(settings: Any) -> None:
+    failing = Turn(error=ModelError("Slow down.", code="rate_limited", retry_after=0.01))
+    run = make([failing, failing, Turn(text="Done.")], limits=Limits(max_steps=1)).play()
+    assert run.status == "succeeded"
+
+
+# --- a call whose result no model may read is not run ---------------------------------------------------------------
+
+
+@pytest.mark.covers("fc:C1")
+@pytest.mark.parametrize(
+    "limits, code",
+    [
+        (Limits(max_steps=2), "limit_steps"),
+        (Limits(max_tokens=15), "limit_tokens"),
+        (Limits(max_cost=15.0, price=lambda usage: usage.total_tokens), "limit_cost"),
+        (Limits(max_calls=1), "limit_calls"),
+        (Limits(max_cost=15.0, price=lambda usage: float("nan") if usage.total_tokens > 15 else 0.0), "limit_cost"),
+    ],
+    ids=["steps", "tokens", "cost", "calls", "no number"],
+)
+def test_the_calls_of_the_model_call_that_reached_a_limit_are_not_run(limits: Limits, code: str) -> None:
+    run = make(Asks(), [look], limits=limits).play()
+    assert (run.status, run.error_code, RAN) == ("failed", code, ["1"])
+    assert [*ToolCall.objects.filter(run=run).order_by("pk").values_list("status", flat=True)] == [
+        "succeeded",
+        "canceled",
+    ]
+    assert_ended_once(run, "failed")
+
+
+@pytest.mark.covers("fc:C1")
+def test_nobody_is_asked_for_long_to_approve_a_call_that_would_not_run() -> None:
+    run = make(Asks(name="gated"), [gated], limits=Limits(max_steps=1)).play()
+    assert (run.status, run.error_code, RAN) == ("failed", "limit_steps", [])
+    assert [approval.status for approval in Approval.objects.filter(run=run)] == ["canceled"]
+
+
+@pytest.mark.parametrize(
+    "limits", [Limits(max_calls=3), Limits(max_repeats=1), Limits(max_steps=4)], ids=["calls", "repeats", "steps"]
+)
+def test_a_model_may_answer_after_it_has_used_up_its_calls(limits: Limits) -> None:
+    run = make(Asks(times=3), [look], limits=limits).play()
+    assert (run.status, len(RAN)) == ("succeeded", 3)
+
+
+# --- max_seconds -----------------------------------------------------------------------------------------------------
+
+
+def paying(**options: Any) -> tuple[Any, Run]:
+    room = make(
+        [Turn(calls=[("pay", {"cents": 5})]), Turn(text="Done.")], [pay], limits=Limits(max_seconds=60), **options
+    )
+    return room, room.play()
+
+
+def approve(run: Run) -> None:
+    approval = only_approval(run)
+    approvals.approve(approval, user=SYSTEM, digest=approval.digest)
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_that_a_run_waits_for_an_approval_does_not_count() -> None:
+    _, run = paying()
+    with fake_clock() as clock:
+        clock.advance(HOUR)
+        approve(run)
+        clock.advance(HOUR)  # and nor does what it waits for a worker then
+        assert drive_to_the_end(run).status == "succeeded"
+    assert len(PAID) == 1
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_that_a_run_waits_to_hear_whether_a_call_happened_does_not_count() -> None:
+    room = make([Turn(calls=[("dies", {"text": "a"})]), Turn(text="Done.")], [dies], limits=Limits(max_seconds=60))
+    run = room.send()
+    die_driving(run)
+    assert drive_to_the_end(run).status == "waiting"
+    with fake_clock(HOUR):
+        unverified.resolve(run, ToolCall.objects.get(run=run).call_id, "happened", user=SYSTEM)
+        assert drive_to_the_end(run).status == "succeeded"
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_that_a_run_is_parked_does_not_count(settings: Any) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "POISON_AFTER": 1}
+    room = make([Turn(calls=[("look", {})]), Turn(text="Done.")], [look], limits=Limits(max_seconds=60))
+    run = room.send()
+    Run.objects.filter(pk=run.pk).update(
+        status="running", attempt=1, alone=True, running_since=timezone.now(), lease_expires_at=timezone.now()
+    )
+    assert sweep().poisoned == 1
+    with fake_clock(HOUR):
+        runs.resume(run, user=SYSTEM)
+        assert drive_to_the_end(run).status == "succeeded"
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_that_a_run_waits_for_a_retry_does_not_count() -> None:
+    slow = Turn(error=ModelError("Slow down.", code="rate_limited", retry_after=60))
+    run = make([slow, Turn(text="Done.")], limits=Limits(max_seconds=60)).play()
+    assert run.status == "pending" and run.available_at is not None
+    with fake_clock(HOUR):
+        assert drive_to_the_end(run).status == "succeeded"
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_that_a_run_waits_for_its_turn_in_the_thread_does_not_count() -> None:
+    room, first = paying()
+    second = room.send("And this?")
+    with fake_clock(HOUR):
+        execution.drive(second.pk, Runtime("worker", inline=True))
+        assert fresh(second).status == "pending"
+        approve(first)
+        room.model.turns += [Turn(text="That too.")]
+        assert drive_to_the_end(first).status == drive_to_the_end(second).status == "succeeded"
+
+
+@pytest.mark.covers("fc:C1")
+@pytest.mark.parametrize("told", ["approved", "denied"])
+def test_a_run_whose_time_is_up_ends_before_a_decided_call_runs(told: str) -> None:
+    room, run = paying()
+    Run.objects.filter(pk=run.pk).update(running_seconds=61)
+    approval = only_approval(run)
+    (approvals.approve if told == "approved" else approvals.deny)(approval, user=SYSTEM, digest=approval.digest)
+    run = drive_to_the_end(run)
+    assert (run.status, run.error_code, PAID, len(room.model.requests)) == ("failed", "limit_time", [], 1)
+    assert "running for its 60 seconds" in run.error_message
+    assert_ended_once(run, "failed")
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_that_workers_were_on_it_counts_over_all_of_them_whether_they_lived_or_not() -> None:
+    room = make([Turn(calls=[("dies", {"text": "a"})]), Turn(text="Done.")], [dies], limits=Limits(max_seconds=60))
+    run = room.send()
+    with fake_clock() as clock:
+        die_driving(run)
+        clock.advance(61)  # it is the dead worker's until somebody takes it over
+        run = drive_to_the_end(run)
+    assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "limit_time", 1)
+    assert ToolCall.objects.get(run=run).status == "effect_unverified"
+    assert 61 <= run.running_seconds < 600 and run.running_since is None
+
+
+@pytest.mark.covers("fc:C1")
+def test_what_it_was_running_is_kept_to_the_moment_in_every_status() -> None:
+    class Slow:
+        name, provider = "slow", "tests"
+
+        async def stream(self, request: Any) -> Any:
+            await asyncio.sleep(0.2)
+            if request.messages[-1].author == "user":
+                yield CallRequested("x", "pay", {"cents": 5})
+            yield TextDelta("Well.")
+            yield StepFinished("stop")
+
+    room = make(Slow(), [pay])
+    run = room.send()
+    began = time.monotonic()
+    run = run_until_idle(run)
+    taken = time.monotonic() - began
+    assert run.status == "waiting" and run.running_since is None
+    assert 0.2 <= run.running_seconds <= taken + 0.01
+    first = run.running_seconds
+    approve(run)
+    assert fresh(run).running_seconds == first
+    run = drive_to_the_end(run)
+    assert run.status == "succeeded" and run.running_since is None
+    assert run.running_seconds >= first + 0.2
+    waited = (run.finished_at - run.started_at) - timedelta(seconds=run.running_seconds)
+    assert waited >= timedelta(0)
+
+
+# --- what limits cost -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.covers("fc:F4")
+def test_limits_ask_the_database_once_and_not_at_every_step() -> None:
+    def queries(**limits: Any) -> list[str]:
+        with registry.isolated():
+            room = make(Asks(times=6), [look], limits=Limits(**limits))
+            run = room.send()
+            with CaptureQueriesContext(connection) as captured:
+                assert run_until_idle(run).status == "succeeded"
+        return [query["sql"] for query in captured if query["sql"].startswith("SELECT")]
+
+    bare = queries()
+    assert len(queries(max_calls=20, max_repeats=20, max_tokens=10_000, max_seconds=60.0)) == len(bare)
+
+
+@pytest.mark.covers("fc:F4")
+def test_calls_of_earlier_attempts_count() -> None:
+    room = make(Asks(name="gated"), [gated], limits=Limits(max_calls=2))
+    run = room.play()
+    for _ in range(2):
+        assert run.status == "waiting"
+        approve(run)
+        run = drive_to_the_end(run)
+    assert (run.status, run.error_code, RAN) == ("failed", "limit_calls", ["1", "2"])
