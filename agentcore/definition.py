@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from .context import ContextLoader, Instructions
+from .conversion import Conversion
 from .exceptions import UserError
 from .providers.base import AgentModel, ToolSpec
 from .tools import Tool
@@ -58,7 +59,7 @@ class AgentDefinition:
     instructions: Instructions
     tools: Mapping[str, Tool]
     context: tuple[ContextLoader, ...]
-    output: type[BaseModel] | None
+    output: Conversion | None
     limits: Limits
     on_busy: OnBusy
     recent_messages: int
@@ -85,7 +86,7 @@ class AgentDefinition:
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the structured output, if there is one."""
-        return self.output.model_json_schema() if self.output else None
+        return dict(self.output.schema) if self.output else None
 
 
 def define(
@@ -127,7 +128,7 @@ def define(
         instructions=instructions,
         tools=by_name,
         context=context,
-        output=output,
+        output=None if output is None else Conversion.to(output, f"Agent {name}, output {output.__name__}"),
         limits=limits,
         on_busy=on_busy,
         recent_messages=recent_messages,

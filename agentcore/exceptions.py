@@ -127,6 +127,12 @@ class UserError(AgentcoreError):
     code = "user_error"
 
 
+class NotKept(UserError):
+    """A value is another one when it is stored and read again."""
+
+    code = "value_not_kept"
+
+
 class DuplicateAgent(UserError):
     """Two agents are registered under one name."""
 

@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO, get_type_hints
+from typing import Any, TextIO
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
@@ -24,6 +24,7 @@ from pydantic_core import to_jsonable_python
 from . import foreign
 from .conf import get_settings
 from .exceptions import ModelRetry, ToolFailed, UserError
+from .signature import read
 from .tools import Tool, ToolContext
 
 __all__ = ["ProcessDied", "isolated"]
@@ -48,10 +49,9 @@ def isolated(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
 
     @functools.wraps(function)
     async def call(**arguments: Any) -> Any:
-        hints = get_type_hints(function)
-        given = {name: value for name, value in arguments.items() if hints.get(name) is not ToolContext}
-        ctx = next((value for name, value in arguments.items() if name not in given), None)
-        job = {"module": function.__module__, "name": function.__qualname__, "arguments": to_jsonable_python(given)}
+        signature = read(function, f"Tool {function.__name__}", function.__name__, ToolContext)
+        ctx = arguments.get(signature.context) if signature.context else None
+        job = {"module": function.__module__, "name": function.__qualname__, "arguments": signature.dump(arguments)}
         return await _run(json.dumps({**job, "ctx": _told(ctx)}), ctx)
 
     return call

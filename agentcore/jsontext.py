@@ -14,7 +14,8 @@ import math
 from typing import Any
 
 MAX_DEPTH = 64
-MAX_SAFE_INTEGER = 2**53 - 1  # RFC 8785: beyond it, JSON readers disagree
+MAX_SAFE_INTEGER = 2**53 - 1  # beyond it a float is no longer every integer
+MOST_BITS = 14_000  # some 4,200 digits: Python reads no more of them, and PostgreSQL's jsonb stores them
 TRUNCATED = "…[truncated]"
 
 _NUL = "\\u0000"
@@ -32,8 +33,8 @@ def clean_text(text: str) -> str:
 def clean(value: Any, depth: int = 0) -> Any:
     """Return `value` as plain JSON data that every store and reader takes.
 
-    Integers beyond 2**53 become strings, as do NaN and infinities; what is not
-    JSON becomes its `str()`; what is nested deeper than 64 levels is cut.
+    NaN and infinities become strings, as does an integer that no reader takes; what is
+    not JSON becomes its `str()`; what is nested deeper than 64 levels is cut.
     """
     if type(value) is str:
         return clean_text(value)
@@ -45,7 +46,7 @@ def clean(value: Any, depth: int = 0) -> Any:
         case str():
             return clean_text(str(value))
         case int():
-            return int(value) if abs(value) <= MAX_SAFE_INTEGER else _digits(value)
+            return int(value) if value.bit_length() <= MOST_BITS else _digits(value)
         case float():
             if not math.isfinite(value):
                 return str(value)

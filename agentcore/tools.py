@@ -6,14 +6,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, get_type_hints, overload
+from typing import Any, Protocol, overload
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic.errors import PydanticUserError
-
-from . import jsontext
 from .exceptions import ModelRetry, UserError
+from .signature import Signature, read
 
 
 class EffectKind(StrEnum):
@@ -86,17 +83,14 @@ class Tool:
     name: str
     description: str
     function: Callable[..., Any]
-    parameters: type[BaseModel]
-    schema: Mapping[str, Any]
-    schema_digest: str
-    context_parameter: str | None
+    signature: Signature
     effect: EffectKind
     check: Callable[[Mapping[str, Any], ToolContext], Any] | None
     needs_approval: NeedsApproval
     timeout: float | None
     retries: int
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function directly, as a test would."""
         return self.function(*args, **kwargs)
 
@@ -105,26 +99,37 @@ class Tool:
         """Whether the function must be awaited."""
         return inspect.iscoroutinefunction(self.function)
 
-    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments as plain JSON data, checked against the signature.
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """The JSON Schema of its arguments."""
+        return self.signature.arguments.schema
 
-        Raises `ModelRetry` with a message the model can act on.
+    @property
+    def schema_digest(self) -> str:
+        """The digest of that schema, without what the docstring says."""
+        return self.signature.arguments.digest
+
+    def validate(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the JSON data to store, show and approve, checked against the signature.
+
+        Raises `ModelRetry` with a message the model can act on, and `NotKept` where the
+        body would be given others than those.
         """
         try:
-            return self.parameters.model_validate(dict(arguments)).model_dump(mode="json")
-        except ValidationError as error:
-            faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
-            raise ModelRetry(f"The arguments of {self.name} are not valid: {faults}.") from error
+            recorded: dict[str, Any] = self.signature.arguments.record(dict(arguments))
+        except ModelRetry as error:
+            raise ModelRetry(f"The arguments of {self.name} are not valid: {error.message}.") from error
+        return recorded
 
     def bind(
         self, arguments: Mapping[str, Any], ctx: ToolContext, *, function: Callable[..., Any] | None = None
     ) -> Callable[[], Any]:
-        """Return the call, ready to be made with typed arguments; of another function, if one is given."""
+        """Return the call, ready to be made with typed arguments; of another function, if one is given.
+
+        Raises `NotKept` where the tool reads the arguments otherwise now than when they were recorded.
+        """
         target = function or self.function
-        model = self.parameters.model_validate(dict(arguments))
-        keywords = {name: getattr(model, name) for name in type(model).model_fields}
-        if self.context_parameter:
-            keywords[self.context_parameter] = ctx
+        keywords = self.signature.keywords(dict(arguments), ctx)
         return lambda: target(**keywords)
 
 
@@ -169,19 +174,13 @@ def tool(
             raise UserError(f"Tool {target.__name__}: an unsafe tool is never repeated, so it takes no retries.")
         if kind is EffectKind.ATOMIC and inspect.iscoroutinefunction(target):
             raise UserError(f"Tool {target.__name__}: transactions are sync in Django. Write an atomic tool with def.")
-        try:
-            context_parameter, parameters = _signature(target)
-            schema = parameters.model_json_schema()
-        except (NameError, PydanticUserError) as error:
-            raise UserError(f"Tool {target.__name__}: its signature has no JSON Schema. {error}") from error
+        called = _name(name or target.__name__)
+        signature = read(target, f"Tool {target.__name__}", called, ToolContext)
         return Tool(
-            name=_name(name or target.__name__),
-            description=inspect.getdoc(target) or "",
+            name=called,
+            description=signature.description,
             function=target,
-            parameters=parameters,
-            schema=schema,
-            schema_digest=jsontext.digest(jsontext.canonical(schema)),
-            context_parameter=context_parameter,
+            signature=signature,
             effect=kind,
             check=effect.check if isinstance(effect, Checkable) else None,
             needs_approval=needs_approval,
@@ -204,24 +203,3 @@ def _name(name: str) -> str:
     if not (name.isascii() and plain.isalnum() and name.islower() and len(name) <= 64):
         raise UserError(f"Tool name {name!r}: use up to 64 of a–z, 0–9 and _.")
     return name
-
-
-def _signature(target: Callable[..., Any]) -> tuple[str | None, type[BaseModel]]:
-    """Return the name of the context parameter, and a model of all the others."""
-    hints = get_type_hints(target, include_extras=True)
-    context_parameter: str | None = None
-    declared: dict[str, Any] = {}
-    for parameter in inspect.signature(target).parameters.values():
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise UserError(f"Tool {target.__name__}: *{parameter.name} has no schema; name every parameter.")
-        if parameter.name.startswith("_"):
-            raise UserError(f"Tool {target.__name__}: parameter {parameter.name} may not begin with an underscore.")
-        if parameter.name not in hints:
-            raise UserError(f"Tool {target.__name__}: parameter {parameter.name} needs a type annotation.")
-        if hints[parameter.name] is ToolContext:
-            context_parameter = parameter.name
-            continue
-        default = ... if parameter.default is parameter.empty else parameter.default
-        declared[parameter.name] = (hints[parameter.name], default)
-    config = ConfigDict(extra="forbid", allow_inf_nan=False)  # JSON has no NaN, so no tool is called with one
-    return context_parameter, create_model(target.__name__, __config__=config, **declared)

@@ -14,7 +14,7 @@ from .. import events, jsontext
 from ..clock import NOW, Later
 from ..conf import get_settings
 from ..definition import AgentDefinition
-from ..exceptions import ModelRetry, RunError
+from ..exceptions import ModelRetry, NotKept, RunError
 from ..ids import uuid7
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
@@ -73,7 +73,7 @@ async def plan(
     planned = []
     for position, request in enumerate(requested):
         tool = definition.tools.get(request.name)
-        arguments, fault = _check(tool, request)
+        arguments, fault = _check(tool, request, run)
         fault = refusal or fault
         call = _new_call(run, step, position, request.name, arguments, tool)
         gated = tool is not None and not fault and await _needs_approval(tool, arguments, run, call, runtime)
@@ -151,7 +151,7 @@ def _new_call(
     )
 
 
-def _check(tool: Tool | None, request: CallRequested) -> tuple[dict[str, Any], str]:
+def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[str, Any], str]:
     """Return the arguments to record, and what is wrong with them, for the model."""
     raw = request.arguments
     if isinstance(raw, str):
@@ -161,13 +161,28 @@ def _check(tool: Tool | None, request: CallRequested) -> tuple[dict[str, Any], s
             return {"text": jsontext.shorten(str(raw), 2000)}, "The arguments are not valid JSON. Send them again."
     if not isinstance(raw, Mapping):
         return {"value": raw}, "The arguments must be a JSON object."
-    raw = jsontext.clean(dict(raw))  # first, so that what is checked and recorded is what will run
+    raw = jsontext.clean(dict(raw))
     if tool is None:
         return raw, f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
     try:
         return tool.validate(raw), ""
     except ModelRetry as error:
         return raw, error.message
+    except NotKept as error:
+        return raw, not_kept(error, tool.name, run)
+
+
+def not_kept(error: NotKept, name: str, run: Run) -> str:
+    """Log what a developer has to mend, and return what is said of it to the model."""
+    reference = uuid7().hex[-8:]
+    about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "arguments_not_kept"}
+    logger.error(
+        "tool %s cannot be called; reference %s: %s", name, reference, error.message, exc_info=error, extra=about
+    )
+    return (
+        f"The application has a mistake in its tool {name}, which was not run (reference {reference}). "
+        "Do not call it again with these arguments."
+    )
 
 
 async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call: ToolCall, runtime: Runtime) -> bool:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from .. import jsontext
 from ..definition import AgentDefinition
+from ..exceptions import ModelRetry
 
 
 @dataclass(frozen=True)
@@ -21,14 +19,17 @@ class Verdict:
 
 
 def check_output(definition: AgentDefinition, outputs: Sequence[object], *, has_calls: bool) -> Verdict:
-    """Check what a step produced; only the final step, the one without calls, owes an output."""
+    """Check what a step produced; only the final step, the one without calls, owes an output.
+
+    Raises `NotKept` where the declared class reads another value than the one that was said.
+    """
     if definition.output is None or has_calls:
         return Verdict()
     if not outputs:
-        return Verdict(fault=f"The answer needs a structured output of type {definition.output.__name__}; none came.")
+        return Verdict(
+            fault=f"The answer needs a structured output of type {definition.output.declared.__name__}; none came."
+        )
     try:
-        cleaned = jsontext.clean(outputs[-1])
-        return Verdict(jsontext.clean(definition.output.model_validate(cleaned).model_dump(mode="json")))
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5])
-        return Verdict(fault=f"The structured output is not valid: {faults}.")
+        return Verdict(definition.output.record(outputs[-1]))
+    except ModelRetry as error:
+        return Verdict(fault=f"The structured output is not valid: {error.message}.")

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from pydantic import ValidationError
-
 from .. import jsontext
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
-from ..exceptions import ModelRetry
+from ..exceptions import ModelRetry, NotKept
 from ..models import Approval, ToolCall
 from ..models.approval import approval_digest
 from ..states import ApprovalStatus, ToolCallStatus
@@ -80,7 +78,7 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
         return Ruling(fault=f"The tool {call.name} has changed since it was interrupted.")
     try:
         arguments = jsontext.canonical(tool.validate(call.arguments_json))
-    except (ModelRetry, ValidationError):
+    except (ModelRetry, NotKept):
         return Ruling(fault="The tool does not take these arguments any more. Ask again.")
     reason = f"The tool {call.name} has changed since."
     voided = ending.void(approval, ApprovalStatus.CANCELED, reason)

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from .. import events, foreign, jsontext
 from ..conf import get_settings
-from ..exceptions import ModelRetry, ToolFailed
+from ..exceptions import ModelRetry, NotKept, ToolFailed
 from ..failpoints import afailpoint
 from ..ids import uuid7
 from ..models import Run, ToolCall
@@ -168,7 +166,8 @@ class RunningCall:
         work = self._work
         try:
             body = work.tool.bind(work.call.arguments_json, self)
-        except ValidationError:
+        except NotKept as error:
+            logger.error("tool %s: %s", work.call.name, error.message, extra=_about(work, "arguments_not_kept"))
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
             return _broken_off(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)

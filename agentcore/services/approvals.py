@@ -26,6 +26,7 @@ from ..exceptions import (
     ModelRetry,
     NotAllowed,
     NotFound,
+    NotKept,
     RunEnded,
 )
 from ..failpoints import failpoint
@@ -225,7 +226,7 @@ def _edited(row: Approval, decision: Decision) -> str:
         raise Invalid("The tool is not there any more, so its arguments cannot be edited. Deny the call.")
     try:
         text = jsontext.canonical(tool.validate(decision.edited_arguments))
-    except ModelRetry as error:
+    except (ModelRetry, NotKept) as error:
         raise Invalid(error.message) from error
     return "" if text == row.arguments else text
 
