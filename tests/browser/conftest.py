@@ -86,9 +86,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(stack: Stack) -> Iterator[Desk]:
+def desk(stack: Stack, pytestconfig: pytest.Config) -> Iterator[Desk]:
     """The demo with its logins and orders: web server, worker and sweeper as processes."""
     if CHROMIUM is None:
+        assert not pytestconfig.getoption("require_chromium"), "Chromium is not installed: apt-get install chromium"
         pytest.skip("Chromium is not installed")
     call_command("seed_demo", verbosity=0, stdout=StringIO())
     stack.worker(DEMO_MODEL="offline", DEMO_MODEL_DELAY="0.05")

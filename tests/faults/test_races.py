@@ -129,7 +129,7 @@ class Crowd:
 def test_batches_of_two_journals_and_the_web_never_deadlock(
     nervous_sessions: None, pytestconfig: pytest.Config
 ) -> None:
-    transactions = IN_A_SAMPLE if pytestconfig.getoption("sample") else TRANSACTIONS
+    transactions = IN_A_SAMPLE if pytestconfig.getoption("take") == "test" else TRANSACTIONS
     with registry.isolated():
         scene = room.make(ScriptedModel([Turn(calls=[("pay", {"cents": 1})])] * 500), [pay], on_busy="parallel")
         agent = scene.agent

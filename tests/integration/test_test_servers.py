@@ -37,7 +37,8 @@ def start(*words: str) -> tuple[subprocess.Popen[str], dict[str, str]]:
     child = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *words],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": ""},
+        # PostgreSQL's wheel keeps a lock in the temporary directory, and the path of a socket must be short.
+        env={**os.environ, "DATABASE_URL": "", "TMPDIR": os.environ["AGENTCORE_TEST_DIR"]},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # A download of the base dependencies on a slow day.
-pytestmark = [pytest.mark.once, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.once, pytest.mark.timeout(400), pytest.mark.xdist_group("packaging")]
 
 
 def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:

@@ -14,7 +14,7 @@ import pytest
 import agentcore
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.xdist_group("packaging")]
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

@@ -1,13 +1,14 @@
-"""The passes of `make test`, side by side: as many at a time as there are processors, each into a log of its own.
+"""`make test` and its like: a pass of the suite for each database, side by side, each into a log of its own.
 
-A pass waits more than it computes, so that two of them on two processors take little
-longer than the longer one. PostgreSQL's is cut in two for the same reason: half of it
-fills the time that is left when the SQLite pass, which is shorter, is done.
+A pass spreads its tests over several pytest workers, each with servers of its own (pytest-xdist): most tests wait for
+processes, leases and sockets more than they compute, so that there are more workers than processors.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import random
 import re
 import signal
 import subprocess
@@ -21,20 +22,22 @@ from types import FrameType
 
 from supportdemo.servers import die_with_parent
 
-SQLITE = ("--ds=tests.settings.sqlite", "--sample")
-POSTGRES = ("--ds=tests.settings.postgres", "--sample", "-m", "not once")
-# The longest first, so that none of the processors is left with it alone.
-PASSES: dict[str, Sequence[str]] = {
-    "PostgreSQL, faults": (*POSTGRES, "--part", "faults"),
-    "SQLite": SQLITE,
-    "PostgreSQL, others": (*POSTGRES, "--part", "others"),
+SQLITE = ("SQLite", "--ds=tests.settings.sqlite")
+POSTGRES = ("PostgreSQL", "--ds=tests.settings.postgres", "-m", "not once")
+# What each target takes (tests/taking.py), in which passes.
+TARGETS: dict[str, Sequence[str]] = {
+    "test": ("--take=test",),
+    "faults": ("--take=faults", "tests/faults"),
+    "matrix": ("--take=matrix", "tests/faults"),
 }
+# PostgreSQL is the reference, and has the greater part of the fault tests.
+SHARES = {"SQLite": 1.0, "PostgreSQL": 1.5}
 NOTHING_COLLECTED = 5
 WELL = (0, NOTHING_COLLECTED)
 INTERRUPTED = 130
 GRACE = 30.0  # seconds in which an interrupted pass may stop its servers
 PROGRESS = re.compile(r"\[ *(\d+)%\]$", re.MULTILINE)
-FAILED = re.compile(r"^(?:\S+ )?[.FEsxX]*[FE][.FEsxX]* +\[ *\d+%\]$", re.MULTILINE)
+FAILED = re.compile(r"^[.FEsxX]*[FE][.FEsxX]* +\[ *\d+%\]$", re.MULTILINE)
 
 
 @dataclass
@@ -91,15 +94,14 @@ class Pass:
         return f"{self.name} {percents[-1] if percents else 0} %{', with failures' if self.failures else ''}"
 
 
-def play(passes: Sequence[Pass], at_a_time: int, *, every: float = 0.5) -> int:
+def play(passes: Sequence[Pass], *, every: float = 0.5) -> int:
     """Run them all, say how they get on, and show all of what failed at the end; returns the status of the whole."""
-    waiting, under_way, said = list(passes), list[Pass](), ""
+    under_way, said = list(passes), ""
     began = time.monotonic()
     try:
-        while waiting or under_way:
-            while waiting and len(under_way) < at_a_time:
-                under_way.append(waiting.pop(0))
-                under_way[-1].start()
+        for one in passes:
+            one.start()
+        while under_way:
             time.sleep(every)
             for done in [one for one in under_way if not one.running]:
                 under_way.remove(done)
@@ -154,16 +156,34 @@ def clock(since: float) -> str:
     return f"{minutes:2}:{seconds:02}"
 
 
+def commands(target: str, seed: int, arguments: Sequence[str], processors: int) -> dict[str, list[str]]:
+    """The command of each pass."""
+    return {
+        name: [
+            *(sys.executable, "-m", "pytest", *options, *TARGETS[target], f"--randomly-seed={seed}"),
+            *("--numprocesses", str(max(1, round(processors * SHARES[name]))), "--dist=loadgroup"),
+            *arguments,
+        ]
+        for name, *options in (POSTGRES, SQLITE)
+    }
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run the passes with more arguments for each pytest."""
+    """Run a target's passes with more arguments for each pytest."""
+    parser = argparse.ArgumentParser(prog="python -m tests.tools.passes", allow_abbrev=False)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--randomly-seed", type=int, default=random.getrandbits(32))
+    chosen, rest = parser.parse_known_args(arguments)
     signal.signal(signal.SIGTERM, interrupt)
     with tempfile.TemporaryDirectory(prefix="agentcore-passes-") as directory:
-        passes = [
-            Pass(name, [sys.executable, "-m", "pytest", *options, *arguments], Path(directory) / f"{number}.txt")
-            for number, (name, options) in enumerate(PASSES.items())
-        ]
-        print(f"Each pass writes to a file in {directory}", flush=True)
-        return play(passes, max(1, min(len(passes), os.cpu_count() or 1)))
+        all_of_them = commands(chosen.target, chosen.randomly_seed, rest, os.cpu_count() or 1)
+        passes = [Pass(name, command, Path(directory) / f"{name}.txt") for name, command in all_of_them.items()]
+        print(
+            f"Each pass writes to a file in {directory}.\n"
+            f'The order is random; to repeat it: make {chosen.target} ARGS="--randomly-seed={chosen.randomly_seed}"',
+            flush=True,
+        )
+        return play(passes)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

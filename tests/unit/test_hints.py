@@ -50,7 +50,7 @@ def sender() -> Iterator[Sender]:
     yield sender
     sender.open.set()
     sender.error = None
-    assert hints.flush(10)
+    hints.close(10)
     hints.use_transport(before)
 
 
@@ -139,6 +139,26 @@ def test_a_transport_that_hangs_is_given_up(sender: Sender, monkeypatch: pytest.
     publish(uuid4())
     assert hints.flush(10)
     assert sender.sent == []
+
+
+def test_closing_sends_what_waits_and_ends_the_thread_and_the_next_hint_starts_another(sender: Sender) -> None:
+    for stream in (first := uuid4(), second := uuid4()):
+        publish(stream)
+        publisher = hints._publisher
+        assert publisher is not None and publisher._thread is not None
+        hints.close(10)
+        assert not publisher._thread.is_alive()
+    assert [hint.stream_id for hint in sender.sent] == [first, second] and len(sender.threads) == 2
+
+
+def test_closing_does_not_wait_out_the_pause_after_a_failure(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "PAUSE_SECONDS", 600)
+    sender.error = ConnectionError("refused")
+    publish(uuid4())
+    publisher = hints._publisher
+    assert publisher is not None and publisher._thread is not None
+    hints.close(10)
+    assert not publisher._thread.is_alive()
 
 
 def test_the_number_of_waiting_streams_is_bounded(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:

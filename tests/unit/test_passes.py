@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.stack import ROOT, wait_for
-from tests.tools.passes import PASSES, Pass, play, verdict
+from tests.tools.passes import TARGETS, Pass, commands, play, verdict
 
 pytestmark = pytest.mark.once
 
@@ -25,7 +25,7 @@ def saying(directory: Path, name: str, *lines: str, status: int = 0) -> Pass:
 def test_all_of_a_pass_that_fails_is_shown_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = saying(tmp_path, "bad", "tests/test_a.py .F [100%]", "assert 1 == 2", "== 1 failed ==", status=1)
     well = saying(tmp_path, "well", "tests/test_a.py .. [100%]", "told to nobody", "== 2 passed in 3s ==")
-    assert play([bad, well], 2, every=0.05) == 1
+    assert play([bad, well], every=0.05) == 1
     said = capsys.readouterr().out
     assert "well: 2 passed in 3s" in said and "told to nobody" not in said
     assert said.endswith("== bad\ntests/test_a.py .F [100%]\nassert 1 == 2\n== 1 failed ==\n\n")
@@ -40,17 +40,15 @@ def test_progress_is_the_last_percentage_and_tells_of_failures(tmp_path: Path) -
     assert one.progress() == "one 12 %, with failures"
 
 
-def test_no_more_are_under_way_than_there_are_processors(tmp_path: Path) -> None:
+def test_all_are_under_way_at_once(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time; mark = pathlib.Path(sys.argv[1]); mark.touch()\n"
+        "while len(list(mark.parent.iterdir())) < 3: time.sleep(0.01)"
+    )
     marks = tmp_path / "marks"
     marks.mkdir()
-    code = (
-        "import pathlib, sys, time; mark = pathlib.Path(sys.argv[1]); mark.touch(); time.sleep(0.2);"
-        "print(len(list(mark.parent.iterdir()))); mark.unlink()"
-    )
-    names = "abcd"
-    passes = [Pass(name, [sys.executable, "-c", code, str(marks / name)], tmp_path / name) for name in names]
-    assert play(passes, 2, every=0.01) == 0
-    assert max(int(one.text) for one in passes) <= 2
+    passes = [Pass(name, [sys.executable, "-c", code, str(marks / name)], tmp_path / name) for name in "abc"]
+    assert play(passes, every=0.01) == 0
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,7 @@ def test_an_interrupt_ends_every_pass(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from tests.tools.passes import Pass, play\n"
         f"passes = [Pass(n, [sys.executable, '-c', {code!r}, sys.argv[1] + '/ends/' + n],"
         " Path(sys.argv[1]) / n) for n in 'ab']\n"
-        "sys.exit(play(passes, 2))"
+        "sys.exit(play(passes))"
     )
     whole = subprocess.Popen([sys.executable, "-c", play_both, str(tmp_path)], cwd=ROOT)
     wait_for(lambda: all((tmp_path / n).exists() and (tmp_path / n).read_text() for n in "ab"), 20, "both passes")
@@ -85,7 +83,18 @@ def test_an_interrupt_ends_every_pass(tmp_path: Path) -> None:
     assert {mark.name for mark in ends.iterdir()} == {"a", "b"}
 
 
-def test_the_parts_of_the_postgres_pass_are_the_whole_of_it() -> None:
-    parts = [options[-1] for options in PASSES.values() if "--part" in options]
-    assert sorted(parts) == ["faults", "others"]
-    assert len(PASSES) == len(parts) + 1
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_takes_its_rows_on_both_databases_in_one_order(target: str) -> None:
+    both = commands(target, 7, ["-k", "name"], 2)
+    assert sorted(both) == ["PostgreSQL", "SQLite"]
+    for name, command in both.items():
+        assert f"--ds=tests.settings.{name.lower()}".replace("postgresql", "postgres") in command
+        assert f"--take={target}" in command and "--randomly-seed=7" in command and command[-2:] == ["-k", "name"]
+    # Only what knows no database is left out, and only on one of them.
+    assert "not once" in both["PostgreSQL"] and "-m" not in both["SQLite"][3:]
+
+
+def test_more_wait_side_by_side_than_there_are_processors() -> None:
+    workers = [int(command[command.index("--numprocesses") + 1]) for command in commands("test", 1, [], 2).values()]
+    assert sum(workers) > 2 and all(workers)
+    assert all(int(c[c.index("--numprocesses") + 1]) >= 1 for c in commands("test", 1, [], 1).values())

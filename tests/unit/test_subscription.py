@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 
@@ -13,7 +13,7 @@ from agentcore.streams.subscription import MAX_BYTES, MAX_ENTRIES, PAGE, Feed, S
 
 pytestmark = pytest.mark.once
 
-STREAM = uuid4()
+STREAM = UUID("018f2a50-7f3e-7c41-9a5e-3f1b2c4d5e6f")
 
 
 class Rows:

@@ -1,0 +1,64 @@
+"""Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
+
+`make test` takes every test that is not about faults on both databases; of the fault rows each test once, on PostgreSQL
+with the concurrent worker, and a sample of the other combinations, but for the tests marked `longer`. `make faults`
+takes those, each once, and a second sample. `make matrix` takes every fault row. What is marked `once` knows no
+database and is in the SQLite pass only. The samples are the same every time.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+TARGETS = ("test", "faults", "matrix")
+ONE_IN = 6
+"""The part of the other combinations that each of the two samples takes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A test on one database; `kinds` says of how many kinds of worker `kind` is one, none of them for 0."""
+
+    name: str
+    on_postgres: bool
+    fault: bool = True
+    once: bool = False
+    longer: bool = False
+    kind: int = 0
+    kinds: int = 0
+    sampled: bool = False
+    """Whether its combinations are worth a sample only: it starts processes, and so costs seconds."""
+
+    @property
+    def lot(self) -> int:
+        """A number that is the same every time, and for every row of a test."""
+        return zlib.crc32(self.name.encode())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the row a test is run as if it is run as one only."""
+        return self.kind == 0 and (self.on_postgres or self.once)
+
+
+def is_taken(row: Row, target: str) -> bool:
+    """Whether the target takes the row."""
+    if target == "matrix":
+        return row.fault
+    if row.longer:
+        return target == "faults" and row.first
+    if row.first or not row.sampled:
+        return target == "test"
+    return _sample(row) == ("test", "faults").index(target)
+
+
+def _sample(row: Row) -> int | None:
+    """Which of the two samples the row is in; a row that is first in nothing may be in none."""
+    kinds = max(1, row.kinds)
+    place = row.lot % ONE_IN - (0 if row.on_postgres else 2)
+    if place not in (0, 1):
+        return None
+    # On SQLite with one kind or the other; on PostgreSQL the first kind is taken anyway.
+    if not row.on_postgres and row.lot // ONE_IN % kinds != row.kind:
+        return None
+    return place

@@ -1,0 +1,58 @@
+"""No row of the suite falls between the make targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+
+from tests.taking import ONE_IN, Row, is_taken
+
+pytestmark = pytest.mark.once
+NAMES = [f"tests/faults/test_x.py::test_{number}" for number in range(40 * ONE_IN)]
+
+
+def rows(name: str, **marks: bool) -> Iterator[Row]:
+    """A fault test that starts workers: on both databases, with both kinds."""
+    for on_postgres, kind in product((True, False), (0, 1)):
+        yield Row(name, on_postgres, kind=kind, kinds=2, sampled=True, **marks)
+
+
+def takers(row: Row) -> list[str]:
+    return [target for target in ("test", "faults") if is_taken(row, target)]
+
+
+@pytest.mark.parametrize("longer", [False, True], ids=["short", "longer"])
+def test_a_fault_test_is_in_one_of_test_and_faults_whatever_its_name(longer: bool) -> None:
+    for name in NAMES:
+        of_a_test = [takers(row) for row in rows(name, longer=longer)]
+        assert of_a_test[0] == (["faults"] if longer else ["test"]), "PostgreSQL, the first kind of worker"
+        assert all(len(found) <= 1 for found in of_a_test), "no row is run twice"
+        if longer:
+            assert of_a_test[1:] == [[], [], []], "each once"
+
+
+def test_the_other_combinations_are_sampled_by_both_and_differently() -> None:
+    others = [row for name in NAMES for row in list(rows(name))[1:]]
+    for target, combination in product(("test", "faults"), ((True, 1), (False, 0), (False, 1))):
+        taken = [row for row in others if is_taken(row, target) and (row.on_postgres, row.kind) == combination]
+        of = [row for row in others if (row.on_postgres, row.kind) == combination]
+        share = len(of) / ONE_IN / (1 if combination[0] else 2)
+        assert 0.4 * share < len(taken) < 2 * share, (target, combination)
+
+
+def test_a_test_that_knows_no_database_is_in_the_sqlite_pass_once() -> None:
+    for name in NAMES:
+        on_sqlite = [row for row in rows(name, once=True) if not row.on_postgres]
+        assert [takers(row) for row in on_sqlite if row.kind == 0] == [["test"]]
+
+
+def test_what_starts_no_process_and_what_is_no_fault_test_is_taken_on_both_databases() -> None:
+    for on_postgres, fault in product((True, False), (True, False)):
+        assert takers(Row("name", on_postgres, fault=fault)) == ["test"]
+
+
+def test_the_matrix_takes_every_fault_row_and_nothing_else() -> None:
+    assert all(is_taken(row, "matrix") for name in NAMES for row in rows(name, longer=True))
+    assert not is_taken(Row("name", True, fault=False), "matrix")
