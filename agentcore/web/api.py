@@ -14,6 +14,7 @@ from .. import registry
 from ..services import approvals, events, messages, runs, sending, threads
 from ..services.approvals import Decision
 from .problems import install
+from .requests import StrictParser
 from .schemas import (
     ApprovalOut,
     ApprovalsOut,
@@ -37,6 +38,7 @@ api = NinjaAPI(
     title="agentcore",
     version="1",
     auth=SessionAuth(csrf=True),
+    parser=StrictParser(),
     urls_namespace="agentcore",
     docs_url=None,  # ninja's page would load its assets from elsewhere; the document itself is at openapi.json
     description="Threads, runs, approvals and events. What is not yours answers as if it did not exist.",

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from django.core.exceptions import RequestDataTooBig
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
-from django.urls import URLPattern
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.urls import URLPattern, re_path
+from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, UnknownAgent
 from ..ids import uuid7
 from ..outage import is_outage
+from .requests import Malformed, check
 
 logger = logging.getLogger("agentcore.web")
 
@@ -28,6 +30,8 @@ _TITLES = {
     405: "Not allowed here",
     409: "Conflict",
     413: "The request is too large",
+    415: "The request is not JSON",
+    422: "The request is not valid",
     500: "Something went wrong",
     503: "Not available now",
 }
@@ -38,9 +42,12 @@ UNAVAILABLE = (
 )
 
 
-# What the framework itself refuses: a missing CSRF token, a body that is not JSON.
+MOST_ERRORS = 20
+"""Faults that one problem names."""
+LONGEST_PLACE = 200
+
+# What the framework itself refuses.
 _HTTP_ERRORS = {
-    400: ("invalid", "The body is not valid JSON. Correct it and send it again."),
     403: ("csrf_failed", "The CSRF token is missing or not the session's. Reload the page and send the request again."),
 }
 
@@ -83,17 +90,32 @@ def install(api: NinjaAPI) -> None:
         if any(item["loc"][0] == "path" for item in error.errors):
             missing = NotFound()  # an id that cannot be one names nothing
             return problem(404, missing.code, missing.message)
-        faults = [{"where": ".".join(map(str, item["loc"])), "what": item["msg"]} for item in error.errors]
-        return problem(400, "invalid", "Some fields are not valid. Correct them and send again.", errors=faults)
+        faults = [
+            {"where": ".".join(map(str, item["loc"]))[:LONGEST_PLACE], "what": item["msg"]}
+            for item in error.errors[:MOST_ERRORS]
+        ]
+        return problem(422, "invalid", "Some fields are not valid. Correct them and send again.", errors=faults)
+
+    @api.exception_handler(Malformed)
+    def malformed(request: HttpRequest, error: Malformed) -> HttpResponse:
+        return problem(error.status, error.code, error.detail, **error.more)
 
     @api.exception_handler(HttpError)
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+        if isinstance(error.__cause__, Malformed):  # ninja wraps what its parser raises
+            return malformed(request, error.__cause__)
         code, detail = _HTTP_ERRORS.get(error.status_code, ("http_error", f"{error}."))
         return problem(error.status_code, code, detail)
 
     @api.exception_handler(RequestDataTooBig)
     def too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
         return problem(413, "body_too_large", "The request is larger than this site takes. Send less at once.")
+
+    @api.exception_handler(BadRequest)
+    @api.exception_handler(SuspiciousOperation)
+    @api.exception_handler(UnreadablePostError)
+    def unreadable(request: HttpRequest, error: Exception) -> HttpResponse:
+        return problem(400, "malformed", "The request cannot be read. Correct it and send it again.")
 
     @api.exception_handler(Exception)
     def defect(request: HttpRequest, error: Exception) -> HttpResponse:
@@ -113,22 +135,45 @@ def unavailable(error: Exception) -> HttpResponse:
 
 
 def urls_of(api: NinjaAPI) -> list[URLPattern]:
-    """Return an API's addresses, where a wrong method is a problem too."""
+    """Return an API's addresses, and one for all others below it; whatever is refused there is a problem."""
+    known = _query_parameters(api)
     patterns = [pattern for pattern in api.urls[0] if isinstance(pattern, URLPattern)]
     for pattern in patterns:
-        pattern.callback = _answered(pattern.callback)
-    return patterns
+        address = str(pattern.pattern).replace("<", "{").replace(">", "}")
+        view = pattern.callback
+        takes = known.get(address, {"GET": frozenset()})
+        pattern.callback = csrf_exempt(_answered(api, view, takes) if address else _nowhere)
+    return [*patterns, re_path("", csrf_exempt(_nowhere))]
 
 
-def _answered(view: Callable[..., Any]) -> Callable[..., Any]:
+def _query_parameters(api: NinjaAPI) -> dict[str, dict[str, frozenset[str]]]:
+    """Return the names that each method of each address takes in its query, as the API's document has them."""
+    return {
+        address.lstrip("/"): {
+            method.upper(): frozenset(item["name"] for item in operation.get("parameters", []) if item["in"] == "query")
+            for method, operation in operations.items()
+        }
+        for address, operations in api.get_openapi_schema(path_prefix="")["paths"].items()
+    }
+
+
+def _nowhere(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    missing = NotFound()
+    return problem(404, missing.code, missing.message)
+
+
+def _answered(api: NinjaAPI, view: Callable[..., Any], query: Mapping[str, frozenset[str]]) -> Callable[..., Any]:
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        response = view(request, *args, **kwargs)
-        if not isinstance(response, HttpResponseNotAllowed):
-            return response
-        allowed = response["Allow"]
-        refusal = problem(405, "method_not_allowed", f"This address takes {allowed} only.")
-        refusal["Allow"] = allowed
-        return refusal
+        if request.method not in query:
+            allowed = ", ".join(query)
+            refusal = problem(405, "method_not_allowed", f"This address takes {allowed} only.")
+            refusal["Allow"] = allowed
+            return refusal
+        try:
+            check(request, query[request.method])
+        except Exception as error:
+            return api.on_exception(request, error)
+        return view(request, *args, **kwargs)
 
     return answer
