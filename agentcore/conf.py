@@ -39,6 +39,10 @@ class Settings:
     poll_seconds: float = 3
     recheck_seconds: float = 30
     ping_seconds: float = 20
+    ack_seconds: float = 30
+    socket_window: int = 262_144
+    sockets_per_user: int = 50
+    still_allowed: str = "agentcore.realtime.tickets.still_allowed"
     failpoints: bool = False
 
 

@@ -106,6 +106,7 @@ class Watch:
     def __init__(self, base: str, thread: str, session: str) -> None:
         self.last: dict[str, int] = {}
         self.frames = 0
+        self._pieces: list[str] = []
         self._socket: ClientConnection = connect(
             f"{base.replace('http', 'ws', 1)}/ws/agent/threads/{thread}/",
             additional_headers={"Cookie": f"{SESSION_COOKIE}={session}"},
@@ -137,6 +138,13 @@ class Watch:
         except TimeoutError:
             raise Unexpected(f"expected {what}, within {FRAME_SECONDS:g} s") from None
         expect(frame.get("type") != "error", what, frame)
+        if frame.get("type") == "mark":
+            self._socket.send(json.dumps({"type": "ack", "bytes": frame["bytes"]}))
+        if "piece" in frame:
+            self._pieces = [*(self._pieces if frame["part"] else []), frame["piece"]]
+            if frame["part"] + 1 < frame["parts"]:
+                return None
+            frame["event"] = json.loads("".join(self._pieces))
         if "stream" not in frame:
             return None
         stream, seq = frame["stream"], frame["seq"]

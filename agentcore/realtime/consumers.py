@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
 from channels.consumer import get_handler_name
+from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from ..conf import get_settings
 from . import frames
 from .database import query
 from .followers import Followers
-from .frames import Name
+from .frames import Ack, Name
+from .seats import Seats
 from .survey import Found, Survey, find_run, may_see, survey
 from .tickets import Ticket
+from .window import Window
 
 __all__ = ["ThreadConsumer"]
 
@@ -26,8 +30,10 @@ logger = logging.getLogger("agentcore.realtime")
 BAD_FRAMES = 3
 FLOOD_FRAMES = 60
 FLOOD_SECONDS = 10.0
-SEND_SECONDS = 30.0
-"""A server with backpressure lets a send wait for the client; one that reads nothing for so long must come back."""
+LAST_WORDS_SECONDS = 1.0
+"""How long the sentence that goes before a close may take."""
+
+_seats = Seats()
 
 
 class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
@@ -38,10 +44,17 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        settings = get_settings()
         self._ticket: Ticket | None = None
+        self._seated = False
         self._guard: asyncio.Task[None] | None = None
-        self._followers = Followers(self._say, self._find_run, self._fail)
+        self._window = Window(settings.socket_window)
+        self._followers = Followers(
+            self._say, self._say_in_turn, self._find_run, self._fail, unread_bytes=settings.socket_window
+        )
+        self._turn = asyncio.Lock()
         self._sending = asyncio.Lock()
+        self._accepted = False
         self._closed = False
         self._bad_frames = 0
         self._frames = 0
@@ -55,36 +68,57 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             self._closed = True
             if self._guard is not None:
                 self._guard.cancel()
+            if self._seated and self._ticket is not None:
+                _seats.leave(self._ticket.user_id)
             await self._followers.stop()
 
     async def dispatch(self, message: Any) -> None:
-        """Handle one message, without the visit to the shared database thread that Channels makes first."""
-        await getattr(self, get_handler_name(message))(message)
+        """Handle one message, without the visit to the shared database thread that Channels makes first.
+
+        What fails here closes the socket with a code: what a server does with an exception differs, and tells nothing.
+        """
+        try:
+            await getattr(self, get_handler_name(message))(message)
+        except (StopConsumer, OSError):
+            raise
+        except Exception:
+            logger.exception("a socket's message cannot be handled", extra={"action": "socket"})
+            await self._fail()
 
     async def connect(self) -> None:
         """Let in who may see the thread; all others get the same answer."""
         self._ticket = await query(Ticket.of, self.scope)
-        if not await query(may_see, self._ticket, self._thread_id):
+        if self._ticket is None or not await self._may_stay():
             await self._end(frames.CLOSE_NOT_FOUND)
             return
+        self._seated = _seats.take(self._ticket.user_id, get_settings().sockets_per_user)
         await self.accept()
+        self._accepted = True
+        if not self._seated:
+            limit = get_settings().sockets_per_user
+            await self._end(frames.CLOSE_FLOOD, "too_many_sockets", f"You have {limit} sockets open. Close one first.")
+            return
         self._guard = asyncio.create_task(self._keep_watch())
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Attach, or say what was wrong with the frame."""
+        """Attach, take an ack, or say what was wrong with the frame."""
         if self._closed:
             return
-        if self._is_flood():
-            await self._end(frames.CLOSE_FLOOD)
-            return
         try:
-            cursors = frames.parse(text_data)
-        except frames.FrameTooLarge:
-            await self._end(frames.CLOSE_BAD_FRAMES)
+            frame = frames.parse(text_data)
+            if isinstance(frame, Ack):
+                self._take_ack(frame)  # as many as there were marks, so they are not counted as the others are
+                return
         except frames.BadFrame as bad:
-            await self._reject(str(bad))
-        else:
-            await self._attach(cursors)
+            if await self._is_flooded():
+                return
+            if isinstance(bad, frames.FrameTooLarge):
+                await self._end(frames.CLOSE_BAD_FRAMES, "bad_frame", str(bad))
+            else:
+                await self._reject(str(bad))
+            return
+        if not await self._is_flooded():
+            await self._attach(frame.cursors)
 
     @property
     def _thread_id(self) -> UUID:
@@ -123,7 +157,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._followers.follow_run(found, after)
 
     async def _reject(self, message: str) -> None:
-        if not await query(may_see, self._ticket, self._thread_id):
+        if not await self._may_stay():
             await self._end(frames.CLOSE_NOT_FOUND)
             return
         self._bad_frames += 1
@@ -131,15 +165,26 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if self._bad_frames >= BAD_FRAMES:
             await self._end(frames.CLOSE_BAD_FRAMES)
 
-    def _is_flood(self) -> bool:
+    def _take_ack(self, ack: Ack) -> None:
+        if not self._window.ack(ack.bytes):
+            raise frames.BadFrame(f"There is no mark at {ack.bytes} bytes that has no ack yet.")
+
+    async def _is_flooded(self) -> bool:
         now = asyncio.get_running_loop().time()
         if now - self._counted_since > FLOOD_SECONDS:
             self._counted_since, self._frames = now, 0
         self._frames += 1
-        return self._frames > FLOOD_FRAMES
+        if self._frames <= FLOOD_FRAMES:
+            return False
+        limit = f"{FLOOD_FRAMES} frames in {FLOOD_SECONDS:g} seconds"
+        await self._end(frames.CLOSE_FLOOD, "too_many_frames", f"A socket takes {limit}. Come back and send fewer.")
+        return True
+
+    async def _may_stay(self) -> bool:
+        return await query(may_see, self._ticket, self._thread_id)
 
     async def _keep_watch(self) -> None:
-        """Ping, and check again that the client may still be here."""
+        """Ping, and check again that the client may still be here, and that it acknowledges what it gets."""
         settings = get_settings()
         now = asyncio.get_running_loop().time
         ping_at = now() + settings.ping_seconds
@@ -147,10 +192,13 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         check_at = now() + settings.recheck_seconds * random.uniform(0.5, 1)
         try:
             while not self._closed:
-                await asyncio.sleep(max(min(ping_at, check_at) - now(), 0))
+                await asyncio.sleep(max(min(ping_at - now(), check_at - now(), settings.ack_seconds / 2), 0))
+                since = self._window.waits_since
+                if since is not None and now() - since > settings.ack_seconds:
+                    await self._end_slow()
                 if now() >= check_at:
                     check_at = now() + settings.recheck_seconds
-                    if not await query(may_see, self._ticket, self._thread_id):
+                    if not await self._may_stay():
                         await self._end(frames.CLOSE_NOT_FOUND)
                 if now() >= ping_at:
                     ping_at = now() + settings.ping_seconds
@@ -164,23 +212,45 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def _find_run(self, run_id: UUID) -> Found | None:
         return await query(find_run, self._thread_id, run_id)
 
+    async def _say_in_turn(self, frame: str) -> None:
+        """Send what there may be any amount of: one follower at a time, and no further than the window goes."""
+        async with self._turn:
+            if not self._window.is_open:
+                try:
+                    async with asyncio.timeout(get_settings().ack_seconds):
+                        await self._window.opened()
+                except TimeoutError:
+                    await self._end_slow()
+            await self._say(frame)
+
     async def _say(self, frame: str) -> None:
-        async with self._sending:
-            if self._closed:
-                return
-            try:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self.send(text_data=frame)
-            except TimeoutError:
-                await self._end(frames.CLOSE_SLOW)
+        """Send at once: an answer that waited for acks would keep the next one from being read."""
+        try:
+            async with asyncio.timeout(get_settings().ack_seconds), self._sending:
+                if self._closed:
+                    return
+                await self.send(text_data=frame)
+                mark = self._window.count(len(frame.encode()))
+                if mark is not None:
+                    await self.send(text_data=frames.mark(mark))
+        except TimeoutError:
+            await self._end_slow()
 
     async def _fail(self) -> None:
-        await self._end(frames.CLOSE_FAILED)
+        await self._end(frames.CLOSE_FAILED, "failed", "Something went wrong here. Come back with your cursors.")
 
-    async def _end(self, code: int) -> None:
+    async def _end_slow(self) -> None:
+        sentence = "What was sent is not read, or its marks are not acknowledged. Come back with your cursors."
+        await self._end(frames.CLOSE_SLOW, "slow", sentence)
+
+    async def _end(self, code: int, error: str = "", sentence: str = "") -> None:
         if self._closed:
             return
         self._closed = True
         # First the followers, one of which may be stuck sending to a client that does not read.
         await self._followers.stop()
-        await self.close(code=code)
+        if error and self._accepted:
+            with suppress(Exception):  # a client that does not read does not get it; the code tells the same
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await self.send(text_data=frames.error(error, sentence))
+        await self.close(code=code, reason=sentence or None)

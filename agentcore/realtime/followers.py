@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ..streams.hub import Hub
 from ..streams.log import Entry
+from ..streams.subscription import Allowance
 from . import frames
 from .frames import Name
 from .survey import Found
@@ -29,12 +30,16 @@ class Followers:
     def __init__(
         self,
         send: Callable[[str], Awaitable[None]],
+        send_event: Callable[[str], Awaitable[None]],
         find_run: Callable[[UUID], Awaitable[Found | None]],
         on_failure: Callable[[], Awaitable[None]],
+        unread_bytes: int,
     ) -> None:
         self._send = send
+        self._send_event = send_event
         self._find_run = find_run
         self._on_failure = on_failure
+        self._allowance = Allowance(unread_bytes)
         self._tasks: dict[Name, asyncio.Task[None]] = {}
         self._seen: set[Name] = set()
         self._announced_from: int | None = None
@@ -94,10 +99,11 @@ class Followers:
 
     async def _follow(self, found: Found, after: int, ends: Callable[[Entry], Awaitable[bool]]) -> None:
         try:
-            async with Hub.current().watch(found.stream_id, after) as subscription:
+            async with Hub.current().watch(found.stream_id, after, self._allowance) as subscription:
                 while True:
                     for entry in await subscription.next():
-                        await self._send(frames.event(found.name, entry.seq, entry.data))
+                        for frame in frames.event(found.name, entry.seq, entry.data):
+                            await self._send_event(frame)
                         if self._stopped or await ends(entry):
                             return
         except OSError:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from .. import jsontext
 
 __all__ = [
     "CLOSE_BAD_FRAMES",
@@ -17,31 +20,41 @@ __all__ = [
     "CLOSE_SLOW",
     "MAX_CURSORS",
     "MAX_FRAME_BYTES",
+    "MAX_SENT_BYTES",
     "PING",
+    "Ack",
+    "Attach",
     "BadFrame",
     "FrameTooLarge",
     "Name",
     "attached",
     "error",
     "event",
+    "mark",
     "parse",
     "resync",
 ]
 
-CLOSE_FAILED = 1011
-"""Something broke here; come back with your cursors."""
 CLOSE_BAD_FRAMES = 4400
 """Several frames made no sense, or one was too large."""
 CLOSE_NOT_FOUND = 4404
 """No such thread, not yours, or not yours any more: never told apart."""
 CLOSE_SLOW = 4408
-"""The client does not read; come back with your cursors."""
+"""The client does not read, or does not say so; come back with your cursors."""
 CLOSE_FLOOD = 4429
-"""Too many frames in too short a time."""
+"""Too many frames in too short a time, or too many sockets."""
+CLOSE_FAILED = 4500
+"""Something broke here; come back with your cursors. Not 1011, which autobahn, and so daphne, does not send."""
 
 MAX_FRAME_BYTES = 64 * 1024
+"""What a client may send in one frame."""
+MAX_SENT_BYTES = 128 * 1024
+"""What is sent in one frame: below what any client and server takes by default, of which 1 MiB is the least."""
+PIECE_CHARACTERS = 30_000
+"""A larger event goes in pieces; a character has four bytes at most, and an escape two."""
 MAX_CURSORS = 64
 MAX_POSITION = 2**63 - 1
+_ENVELOPE_BYTES = 256
 
 PING = '{"v":1,"type":"ping"}'
 
@@ -65,6 +78,20 @@ class Name:
         return f"{self.kind}:{self.id}"
 
 
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """The client wants to follow the thread and its runs, from these positions on."""
+
+    cursors: dict[Name, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The client has got everything up to a mark."""
+
+    bytes: int
+
+
 class _Attach(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -75,25 +102,57 @@ class _Attach(BaseModel):
     ] = Field(default_factory=dict, max_length=MAX_CURSORS)
 
 
-def parse(text: str | None) -> dict[Name, int]:
-    """Return the cursors of an attach frame; raises `BadFrame` for anything else."""
+class _Ack(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["ack"]
+    bytes: Annotated[int, Field(ge=1, le=MAX_POSITION)]
+
+
+_Frame: TypeAdapter[_Attach | _Ack] = TypeAdapter(Annotated[_Attach | _Ack, Field(discriminator="type")])
+
+
+def parse(text: str | None) -> Attach | Ack:
+    """Return what a frame says, read as strictly as a body over HTTP; raises `BadFrame` for anything else."""
     if text is None:
         raise BadFrame("Send text, not binary.")
     try:
-        if len(text) > MAX_FRAME_BYTES or len(text.encode()) > MAX_FRAME_BYTES:
-            raise FrameTooLarge(f"A frame may have {MAX_FRAME_BYTES} bytes.")
-        frame = _Attach.model_validate_json(text)
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise BadFrame(f"Send an attach frame with cursors. {first['msg']}.") from invalid
+        size = len(text.encode())
     except UnicodeEncodeError as invalid:
         raise BadFrame("Send valid UTF-8.") from invalid
-    return {_name(key): position for key, position in frame.cursors.items()}
+    if size > MAX_FRAME_BYTES:
+        raise FrameTooLarge(f"A frame may have {MAX_FRAME_BYTES} bytes.")
+    try:
+        frame = _Frame.validate_python(jsontext.parse(text))
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise BadFrame(
+            f"Send an attach frame with cursors, or an ack. {jsontext.shorten(first['msg'], 200)}."
+        ) from invalid
+    except ValueError as invalid:
+        raise BadFrame(f"Send valid JSON: {jsontext.shorten(str(invalid), 200)}.") from invalid
+    if isinstance(frame, _Ack):
+        return Ack(frame.bytes)
+    return Attach({_name(key): position for key, position in frame.cursors.items()})
 
 
-def event(name: Name, seq: int, data: bytes) -> str:
-    """Return the frame of one record: its bytes as they were stored, in an envelope."""
-    return f'{{"v":1,"stream":"{name}","seq":{seq},"event":{data.decode()}}}'
+def event(name: Name, seq: int, data: bytes) -> Iterator[str]:
+    """Return the frames of one record: its bytes as they were stored in an envelope, or pieces of them in several."""
+    if len(data) <= MAX_SENT_BYTES - _ENVELOPE_BYTES:
+        yield f'{{"v":1,"stream":"{name}","seq":{seq},"event":{data.decode()}}}'
+        return
+    text = data.decode()
+    starts = range(0, len(text), PIECE_CHARACTERS)
+    for part, start in enumerate(starts):
+        piece = text[start : start + PIECE_CHARACTERS]
+        yield _dump(
+            {"v": 1, "stream": str(name), "seq": seq, "part": part, "parts": len(starts), "piece": piece},
+        )
+
+
+def mark(sent: int) -> str:
+    """Return the frame that asks the client to acknowledge what it has got so far."""
+    return _dump({"v": 1, "type": "mark", "bytes": sent})
 
 
 def attached(names: list[Name]) -> str:
@@ -118,4 +177,4 @@ def _name(key: str) -> Name:
 
 
 def _dump(frame: dict[str, object]) -> str:
-    return json.dumps(frame, separators=(",", ":"))
+    return json.dumps(frame, separators=(",", ":"), ensure_ascii=False)

@@ -221,6 +221,12 @@ def _edited(row: Approval, decision: Decision) -> str:
         return ""
     if decision.verdict != "approve" or "edit" not in row.allowed:
         raise Invalid("Edited arguments go with an approval that allows editing.")
+    given = dict(decision.edited_arguments)
+    if jsontext.clean(given) != given:
+        raise Invalid(
+            "The edited arguments would not be stored as they are: a number is beyond 2**53 or not finite, a text has "
+            "a zero byte or half a character, or they are nested too deeply. Correct them, or write numbers as text."
+        )
     tool = registry.get(row.run.agent).tools.get(row.tool_call.name)
     if tool is None:
         raise Invalid("The tool is not there any more, so its arguments cannot be edited. Deny the call.")

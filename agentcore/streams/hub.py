@@ -21,7 +21,7 @@ from ..conf import get_settings
 from .hints import Hint
 from .link import Layer, Link
 from .reader import Reader
-from .subscription import PAGE, Feed, Subscription
+from .subscription import PAGE, Allowance, Feed, Subscription
 from .wire import GROUP, encode, key_of
 
 __all__ = ["Hub", "broadcast", "channel_layer"]
@@ -80,10 +80,15 @@ class Hub:
             return _hubs.setdefault(loop, cls())
 
     @asynccontextmanager
-    async def watch(self, stream_id: UUID, after: int = -1) -> AsyncIterator[Subscription]:
-        """Follow a stream from after a position, for as long as the block lasts."""
+    async def watch(
+        self, stream_id: UUID, after: int = -1, allowance: Allowance | None = None
+    ) -> AsyncIterator[Subscription]:
+        """Follow a stream from after a position, for as long as the block lasts.
+
+        A reader that follows several streams gives all of them one allowance of bytes to hold unread.
+        """
         work = self._work = self._work or _Work(self)
-        subscription = Subscription(stream_id, after, self._drained)
+        subscription = Subscription(stream_id, after, self._drained, allowance)
         feed = self._feeds.setdefault(stream_id, Feed(stream_id))
         feed.watchers.append(subscription)
         self.watched_keys[key_of(stream_id)] = stream_id
@@ -92,6 +97,7 @@ class Hub:
             yield subscription
         finally:
             feed.watchers.remove(subscription)
+            subscription.close()
             if not feed.watchers:
                 del self._feeds[stream_id], self.watched_keys[key_of(stream_id)]
                 self._dirty.pop(stream_id, None)

@@ -9,7 +9,7 @@ from uuid import UUID
 from .hints import Hint
 from .log import Entry
 
-__all__ = ["MAX_BYTES", "MAX_ENTRIES", "PAGE", "Feed", "Subscription"]
+__all__ = ["MAX_BYTES", "MAX_ENTRIES", "PAGE", "Allowance", "Feed", "Subscription"]
 
 PAGE = 200
 """Entries of one stream a read returns at most."""
@@ -18,10 +18,50 @@ MAX_BYTES = 1 << 20
 """A watcher that has this much unread gets nothing more until it has read."""
 
 
+class Allowance:
+    """Bytes that one reader's subscriptions may hold together, an entry more at most."""
+
+    def __init__(self, limit: int = MAX_BYTES) -> None:
+        self._limit = limit
+        self._used = 0
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another entry may be taken in."""
+        return self._used < self._limit
+
+    def join(self, subscription: Subscription) -> None:
+        """Let a subscription share the allowance."""
+        self._subscriptions.append(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Let a subscription go, after it has given back what it held."""
+        self._subscriptions.remove(subscription)
+
+    def take(self, size: int) -> None:
+        """Use some of it."""
+        self._used += size
+
+    def give_back(self, size: int) -> None:
+        """Have some of it again; whoever had no room is reviewed."""
+        was_full = not self.has_room
+        self._used -= size
+        if was_full and self.has_room:
+            for subscription in self._subscriptions:
+                subscription.review()
+
+
 class Subscription:
     """One watcher's place in one stream: gapless, in order, without duplicates."""
 
-    def __init__(self, stream_id: UUID, after: int, drained: Callable[[Subscription], None]) -> None:
+    def __init__(
+        self,
+        stream_id: UUID,
+        after: int,
+        drained: Callable[[Subscription], None],
+        allowance: Allowance | None = None,
+    ) -> None:
         self.stream_id = stream_id
         self.cursor = after
         """Position of the last entry handed to this watcher's buffer."""
@@ -30,20 +70,38 @@ class Subscription:
         self._drained = drained
         self._buffer: list[Entry] = []
         self._bytes = 0
+        self._in_hand = 0
+        self._allowance = allowance or Allowance()
+        self._allowance.join(self)
         self._filled = asyncio.Event()
 
     @property
     def hungry(self) -> bool:
         """Whether there is room in the buffer."""
-        return len(self._buffer) < MAX_ENTRIES and self._bytes < MAX_BYTES
+        return len(self._buffer) < MAX_ENTRIES and self._bytes < MAX_BYTES and self._allowance.has_room
+
+    def review(self) -> None:
+        """Say that there may be room again, where something was missed for the lack of it."""
+        if self.stale:
+            self._drained(self)
+
+    def close(self) -> None:
+        """Give back what is held."""
+        held, self._in_hand = self._bytes + self._in_hand, 0
+        self._buffer, self._bytes = [], 0
+        self._allowance.leave(self)
+        self._allowance.give_back(held)
 
     async def next(self) -> list[Entry]:
-        """Wait for entries and return all there are."""
+        """Wait for entries and return all there are; those of the call before count as held until then."""
+        self._allowance.give_back(self._in_hand)
+        self._in_hand = 0
         while not self._buffer:
             self._filled.clear()
             await self._filled.wait()
         was_full = not self.hungry
-        entries, self._buffer, self._bytes = self._buffer, [], 0
+        entries, self._buffer = self._buffer, []
+        self._in_hand, self._bytes = self._bytes, 0
         if was_full and self.stale:
             self._drained(self)
         return entries
@@ -58,6 +116,7 @@ class Subscription:
                 return
             self._buffer.append(entry)
             self._bytes += len(entry.data)
+            self._allowance.take(len(entry.data))
             self.cursor = entry.seq
             self._filled.set()
 

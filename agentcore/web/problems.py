@@ -165,13 +165,14 @@ def _nowhere(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
 def _answered(api: NinjaAPI, view: Callable[..., Any], query: Mapping[str, frozenset[str]]) -> Callable[..., Any]:
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        if request.method not in query:
+        method = str(request.method)
+        if method not in query:
             allowed = ", ".join(query)
             refusal = problem(405, "method_not_allowed", f"This address takes {allowed} only.")
             refusal["Allow"] = allowed
             return refusal
         try:
-            check(request, query[request.method])
+            check(request, query[method])
         except Exception as error:
             return api.on_exception(request, error)
         return view(request, *args, **kwargs)

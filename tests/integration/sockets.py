@@ -92,11 +92,15 @@ def finish(run: Run, status: str = "succeeded") -> None:
 class Client:
     """A browser's side of one socket."""
 
+    acks = True
+    """Whether it acknowledges what it gets."""
+
     def __init__(self, thread_id: UUID, session_key: str | None = None, app: Any = application) -> None:
         headers = [(b"cookie", f"{settings.SESSION_COOKIE_NAME}={session_key}".encode())] if session_key else []
         path = f"/ws/agent/threads/{thread_id}/"
         self.socket = WebsocketCommunicator(app, path, headers=headers)
         self.frames: list[dict[str, Any]] = []
+        self._pieces: list[str] = []
 
     async def __aenter__(self) -> Self:
         connected, code = await self.socket.connect(timeout=5)
@@ -128,14 +132,21 @@ class Client:
         await self.socket.send_to(text_data=frame if isinstance(frame, str) else json.dumps(frame))
 
     async def receive(self, timeout: float = 5) -> dict[str, Any]:
-        """The next frame but pings, or what closed the socket."""
+        """The next frame but pings and marks, an event that came in pieces as one, or what closed the socket."""
         while True:
             message = await self.socket.receive_output(timeout)
             if message["type"] == "websocket.close":
                 return {"type": "closed", "code": message.get("code", 1000)}
             frame: dict[str, Any] = json.loads(message["text"])
             self.frames.append(frame)
-            if frame.get("type") != "ping":
+            if frame.get("type") == "mark" and self.acks:
+                await self.send({"type": "ack", "bytes": frame["bytes"]})
+            if "piece" in frame:
+                self._pieces = [*(self._pieces if frame["part"] else []), frame["piece"]]
+                if frame["part"] + 1 < frame["parts"]:
+                    continue
+                frame = {**frame, "event": json.loads("".join(self._pieces))}
+            if frame.get("type") not in ("ping", "mark"):
                 return frame
 
     async def frame(self, kind: str, timeout: float = 5) -> dict[str, Any]:

@@ -78,6 +78,24 @@ def test_a_body_that_makes_no_sense_is_a_problem(world, owner, debug):
     assert state() == before
 
 
+@pytest.mark.covers("fc:E8")
+def test_edited_arguments_that_two_readers_may_read_in_two_ways_decide_nothing(world):
+    operator, before = world.callers["operator"], state()
+    decision = json.dumps(world.decision(edited_arguments="HERE"))
+    for edit in (
+        *('{"cents": 1e400}', '{"cents": NaN}', '{"cents": 1, "cents": 2}', f'{{"cents": {10**30}}}'),
+        *(f'{{"cents": {2**53}}}', '{"cents": 3, "note": "\\u0000"}', '{"cents": 3, "note": "\\ud800"}'),
+        '{"cents": 3, "note": ' + "[" * 70 + "]" * 70 + "}",
+    ):
+        body = f'{{"decisions": [{decision}]}}'.replace('"HERE"', edit).encode()
+        answer = send(operator, "approvals/decide", JSON, body)
+        assert answer.status_code in (400, 422), (edit, answer.content)
+        problem(answer, answer.status_code)
+    twice = f'{{"decisions": [], "decisions": [{decision}]}}'.replace('"HERE"', "null").encode()
+    problem(send(operator, "approvals/decide", JSON, twice), 400, "not_json")
+    assert state() == before
+
+
 @pytest.mark.covers("fc:E5")
 def test_json_in_utf_8_is_taken_however_its_type_is_written(world, owner):
     for charset in ("utf-8", "UTF8", '"utf-8"', "us-ascii"):

@@ -20,13 +20,13 @@ from tests.stack import Stack, Web, _answers, wait_for
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def serve(stack: Stack, server: str) -> Web:
+def serve(stack: Stack, server: str, **env: str) -> Web:
     """A web process of the kind, once it answers."""
     if server == "daphne":
-        return stack.web()
+        return stack.web(**env)
     port = free_port()
     command = ["uvicorn", "--host", "127.0.0.1", "--port", str(port), "--lifespan", "off", "tests.asgi:application"]
-    process: Web = stack.start("uvicorn", [sys.executable, "-m", *command], kind=Web)
+    process: Web = stack.start("uvicorn", [sys.executable, "-m", *command], kind=Web, **env)
     process.url = f"http://127.0.0.1:{port}"
     wait_for(lambda: _answers(process.url), 30, "uvicorn's first answer")
     return process
@@ -37,8 +37,12 @@ def address(web: Web, thread: Any) -> str:
 
 
 async def receive(socket: ClientConnection) -> dict[str, Any]:
-    frame: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), 10))
-    return frame
+    """The next frame but marks, which are acknowledged."""
+    while True:
+        frame: dict[str, Any] = json.loads(await asyncio.wait_for(socket.recv(), 10))
+        if frame.get("type") != "mark":
+            return frame
+        await socket.send(json.dumps({"type": "ack", "bytes": frame["bytes"]}))
 
 
 @pytest.mark.covers("dj:WS-3", "dj:WS-4", "dj:WS-5", "dj:WS-7", "dj:ASY-8", "fault:S9")

@@ -78,7 +78,10 @@ class Watcher(Reader):
                 socket.send(json.dumps({"type": "attach", "cursors": self._cursors()}))
                 while not self._over.is_set():
                     try:
-                        self._take(json.loads(socket.recv(timeout=WAIT_SECONDS)))
+                        frame = json.loads(socket.recv(timeout=WAIT_SECONDS))
+                        if frame.get("type") == "mark":
+                            socket.send(json.dumps({"type": "ack", "bytes": frame["bytes"]}))
+                        self._take(frame)
                     except TimeoutError:
                         continue
         except (OSError, WebSocketException):

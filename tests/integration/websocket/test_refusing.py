@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -90,9 +91,9 @@ async def test_a_run_that_appears_when_there_is_no_room_is_named_too(
 
 
 async def test_a_client_that_does_not_read_is_sent_away(
-    thread: Thread, users: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+    thread: Thread, users: tuple[Any, Any], every: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(consumers, "SEND_SECONDS", 0.2)
+    every(ack=0.2)
     run = await query(make_run, thread)
     await query(say, run, *"abc")
     sent: list[dict[str, Any]] = []
@@ -107,7 +108,7 @@ async def test_a_client_that_does_not_read_is_sent_away(
     socket = asyncio.create_task(URLRouter(websocket_urlpatterns)(scope, inbox.get, stuck_send))
     await inbox.put({"type": "websocket.connect"})
     await inbox.put({"type": "websocket.receive", "text": '{"type":"attach"}'})
-    await eventually(lambda: sent[-1:] == [{"type": "websocket.close", "code": frames.CLOSE_SLOW}])
+    await eventually(lambda: [item.get("code") for item in sent[-1:]] == [frames.CLOSE_SLOW])
     await eventually(lambda: Hub.current().watched() == [])
     await inbox.put({"type": "websocket.disconnect", "code": 1006})
     await socket
