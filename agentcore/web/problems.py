@@ -98,7 +98,7 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(Malformed)
     def malformed(request: HttpRequest, error: Malformed) -> HttpResponse:
-        return problem(error.status, error.code, error.detail, **error.more)
+        return problem(error.http_status, error.code, error.detail, **error.more)
 
     @api.exception_handler(HttpError)
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:

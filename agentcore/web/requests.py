@@ -22,7 +22,7 @@ class Malformed(Exception):
 
     def __init__(self, status: int, code: str, detail: str, **more: Any) -> None:
         super().__init__(detail)
-        self.status, self.code, self.detail, self.more = status, code, detail, more
+        self.http_status, self.code, self.detail, self.more = status, code, detail, more
 
 
 class StrictParser(Parser):
