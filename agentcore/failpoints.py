@@ -46,6 +46,7 @@ ALWAYS = 0
 POINTS = frozenset(
     {
         "job_entry",
+        "after_look",
         "after_claim",
         "after_model_start",
         "mid_stream",

@@ -14,13 +14,16 @@ from typing import Any
 from uuid import UUID
 
 from ..conf import get_settings
-from ..models import Run
+from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, TERMINAL_RUN_STATUSES, RunStatus, check_move
 from ..streams import bulk, dialect
+from ..streams.models import Stream
 from . import sql
 from .row import Allocation, RunRow
 
 _RUN = Run._meta.db_table
+_STREAM = Stream._meta.db_table
+_THREAD = Thread._meta.db_table
 _LIVE = ", ".join(f"'{status.value}'" for status in LIVE_RUN_STATUSES)
 _OVER = ", ".join(f"'{status.value}'" for status in TERMINAL_RUN_STATUSES)
 
@@ -41,12 +44,16 @@ class Claim(RunRow):
 
 @dataclass(frozen=True)
 class Take:
-    """A claim that is still to be made, of a run whose log ended before `seen_seq` when it was read."""
+    """A claim that is still to be made, of a run whose log ended before `seen_seq` when it was read.
+
+    With `thread_seq`, its thread's log must still end where it did before the history was read.
+    """
 
     claim: Claim
     seen_seq: int
     worker: str
     alone: bool
+    thread_seq: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,11 @@ def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
 
     Runnable is: pending, due and first in its thread's queue; or running with a
     lease that ran out, unless that was one time too often (see the sweep); and in
-    either case not changed since it was read.
+    either case not changed since it was read, nor its thread where that matters. What
+    changes the thread after this statement has begun, `write` finds when it has locked the thread's log.
     """
     settings = get_settings()
-    rows = [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone) for item, _ in takes]
+    rows = [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone, item.thread_seq) for item, _ in takes]
     params = [settings.lease_seconds, settings.poison_after]
     return _allocate([want for _, want in takes], _taking(sql.alias(), sql.clock()), rows, params)
 
@@ -83,6 +91,10 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
         f"SELECT 1 FROM {_RUN} ahead WHERE ahead.thread_id = {_RUN}.thread_id AND ahead.queued "
         f"AND ahead.number < {_RUN}.number AND ahead.status IN ({_LIVE})"
     )
+    thread_ends = (
+        f"SELECT stream.next_seq FROM {_STREAM} stream JOIN {_THREAD} thread ON thread.stream_id = stream.id "
+        f"WHERE thread.id = {_RUN}.thread_id"
+    )
     lost = f"{_RUN}.lost_leases + CASE WHEN {_RUN}.status = 'running' AND {_RUN}.alone THEN 1 ELSE 0 END"
     return _allocating(
         alias,
@@ -92,12 +104,14 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
             bulk.extra("seen_seq", "bigint"),
             bulk.column(alias, Run, "worker"),
             bulk.column(alias, Run, "alone"),
+            bulk.extra("thread_seq", "bigint"),
         ],
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
         f"running_since = CASE WHEN {_RUN}.status = 'running' THEN COALESCE(running_since, {clock}) ELSE {clock} END, "
         "available_at = NULL, version_missing_since = NULL, dispatched_at = NULL, dispatch_count = 0",
-        f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq AND ("
+        f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq "
+        f"AND (wanted.thread_seq IS NULL OR wanted.thread_seq = ({thread_ends})) AND ("
         f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
         f"AND NOT (queued AND EXISTS ({ahead}))) "
         f"OR ({_RUN}.status = 'running' AND lease_expires_at < {clock} AND {lost} < %s))",

@@ -32,9 +32,21 @@ MOST_LOOKS = 20
 
 
 class Drive:
-    """One worker's work on one claim."""
+    """One worker's work on one claim.
 
-    def __init__(self, claim: Claim, state: Snapshot, definition: AgentDefinition, runtime: Runtime) -> None:
+    Where it `trusts_its_look`, the history it has read is proved by the claim: both are
+    one commit. Otherwise it is read after the claim.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        state: Snapshot,
+        definition: AgentDefinition,
+        runtime: Runtime,
+        *,
+        trusts_its_look: bool = True,
+    ) -> None:
         self.claim = claim
         self.state = state
         self.definition = definition
@@ -44,7 +56,10 @@ class Drive:
         self.began_suspect = state.suspect
         self.steps_before = state.steps_finished
         self.watch: Watch = runtime.heartbeat.watch(claim)
-        take = Take(claim, state.run.next_seq, runtime.worker, runtime.alone)
+        opens = prompt.opens_its_thread(state.run)
+        self.reads_first = opens or (trusts_its_look and not state.left_open)
+        thread_seq = state.thread_seq if self.reads_first and not opens else None
+        take = Take(claim, state.run.next_seq, runtime.worker, runtime.alone, thread_seq)
         self.staged = Staged(runtime.journal, self.watch, take)
 
     @property
@@ -75,18 +90,20 @@ class Drive:
             return await self._stop(reason)
 
     async def _claimed(self) -> Snapshot:
-        """Stage the claim; where a dead attempt left something open, settle it and read the rows again."""
-        claim = self.claim
-        state = await prompt.with_history(self.state, self.definition.recent_messages, self.runtime)
-        state.run.attempt = claim.attempt
+        """Stage the claim, with the history it rests on; or make it, settle what a dead attempt left open, and read."""
+        claim, state = self.claim, self.state
+        if self.reads_first:
+            state = await prompt.with_history(state, self.definition.recent_messages, self.runtime)
+        await afailpoint("after_look")
         self.staged.add(_begun(claim), point="after_claim")
-        if not state.left_open:
+        if self.reads_first:
+            state.run.attempt = claim.attempt
             return state
-        still_runs = self.runtime.still_runs
-        left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
-        if left is None:
-            return state
-        await self.staged.commit(left)
+        left = None
+        if state.left_open:
+            still_runs = self.runtime.still_runs
+            left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
+        await self.staged.commit(*([left] if left else []))
         return await self._read()
 
     async def _read(self) -> Snapshot:

@@ -13,7 +13,7 @@ from ..outage import is_outage
 from . import snapshot
 from .claim import Claim
 from .drive import Drive
-from .entry import NotClaimed
+from .entry import Moved, NotClaimed
 from .outcome import LetGo, Outcome
 from .runtime import Runtime
 from .snapshot import Snapshot
@@ -39,6 +39,7 @@ async def advance(run_id: UUID, runtime: Runtime) -> LetGo:
 
 
 async def _advance(run_id: UUID, runtime: Runtime) -> LetGo:
+    trusts_its_look = True
     for _ in range(MOST_LOOKS):
         state = await runtime.together(snapshot.load_many, run_id)
         if state is None or not state.claimable:
@@ -49,8 +50,9 @@ async def _advance(run_id: UUID, runtime: Runtime) -> LetGo:
         if definition is None:
             return LetGo(Outcome.OTHER_VERSION)
         try:
-            return await _drive(state, definition, runtime)
-        except NotClaimed:
+            return await _drive(state, definition, runtime, trusts_its_look=trusts_its_look)
+        except (NotClaimed, Moved):
+            trusts_its_look = False  # its thread may never stand still: the history is read once the run is claimed
             if not await runtime.read(_has_changed, state):
                 return LetGo(Outcome.NOTHING)
         except RuntimeError as error:
@@ -71,15 +73,15 @@ def _definition(run: Run) -> AgentDefinition | None:
 
 
 def _has_changed(state: Snapshot) -> bool:
-    """Whether a run that could not be claimed is not as it was read: then it is worth another look."""
-    seen = {"attempt": state.run.attempt, "next_seq": state.run.next_seq}
+    """Whether a run that could not be claimed, or its thread, is not as it was read: it is worth another look then."""
+    seen = {"attempt": state.run.attempt, "next_seq": state.run.next_seq, "thread__stream__next_seq": state.thread_seq}
     return not Run.objects.filter(pk=state.run.pk, **seen).exists()
 
 
-async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime) -> LetGo:
+async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime, *, trusts_its_look: bool) -> LetGo:
     claim = Claim.of(state.run)
     about = {"run_id": str(claim.run_id), "attempt": claim.attempt}
-    drive = Drive(claim, state, definition, runtime)
+    drive = Drive(claim, state, definition, runtime, trusts_its_look=trusts_its_look)
     try:
         outcome = await drive.go()
     except LeaseLost:

@@ -75,9 +75,14 @@ def asks_the_application(definition: AgentDefinition, snapshot: Snapshot) -> boo
 async def with_history(snapshot: Snapshot, recent: int, runtime: Runtime) -> Snapshot:
     """Return the snapshot with its history; without a look at the database where nothing was said before its prompt."""
     run = snapshot.run
-    if run.order == FIRST_TURN and run.attempt == 0 and run.retry_of_id is None and run.prompt is not None:
+    if opens_its_thread(run) and run.prompt is not None:
         return replace(snapshot, history=(run.prompt,))
     return replace(snapshot, history=await runtime.read(history, run, recent))
+
+
+def opens_its_thread(run: Run) -> bool:
+    """Whether its prompt is all that anybody can have said before it, so that nobody can add to its history."""
+    return run.order == FIRST_TURN and run.attempt == 0 and run.retry_of_id is None and run.prompt_id is not None
 
 
 def history(run: Run, recent: int) -> tuple[Message, ...]:

@@ -14,7 +14,7 @@ from functools import reduce
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from ..context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
@@ -35,6 +35,8 @@ class Snapshot:
 
     For limits: the model calls that have ended, those whose workers were lost meanwhile,
     the largest usage known, and, once somebody has asked for it, what calls were asked for.
+    `thread_seq` is where the thread's log ended before anything else was read: while it
+    ends there, nobody has said more in the thread.
     """
 
     run: Run
@@ -52,6 +54,7 @@ class Snapshot:
     asked: Asked | None = None
     context: tuple[ContextBlock, ...] | None = None
     history: tuple[Message, ...] | None = None
+    thread_seq: int | None = None
     retry: Retry | None = None
     read_at: float = field(default_factory=time.monotonic)
 
@@ -136,11 +139,13 @@ class Snapshot:
 def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
     """Read runs and their open rows; user code is never replayed. A run that is gone is left out."""
     rows: list[Any] = _runs.read(run_ids)
-    return {run.pk: _with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now, asked=Asked()) for run in rows}
+    found = [_with_rows(run) if _has_rows(run) else Snapshot(run, run.db_now, asked=Asked()) for run in rows]
+    return {state.run.pk: replace(state, thread_seq=run.thread_seq) for run, state in zip(rows, found, strict=True)}
 
 
 def _ask(run_ids: Sequence[UUID]) -> QuerySet[Run]:
-    return Run.objects.select_related("user", "thread", "prompt").annotate(db_now=DbNow()).filter(pk__in=run_ids)
+    read = Run.objects.select_related("user", "thread", "prompt").filter(pk__in=run_ids)
+    return read.annotate(db_now=DbNow(), thread_seq=F("thread__stream__next_seq"))
 
 
 _runs = Compiled(_ask)

@@ -35,11 +35,15 @@ _ORDER = (Message, Step, ToolCall, Approval)
 
 @dataclass(frozen=True)
 class Written:
-    """An entry whose run's row is locked, and the positions it was given."""
+    """An entry whose run's row is locked, and the positions it was given.
+
+    With `thread_seq`, it is true only while the thread's log ends there: its worker has read the history.
+    """
 
     row: RunRow
     entry: Commit
     allocation: Allocation
+    thread_seq: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Order:
     entry: Commit
     take: Take | None = None
     seen_seq: int | None = None
+
+    @property
+    def thread_seq(self) -> int | None:
+        """Where the thread's log must still end; see `Take`."""
+        return None if self.take is None else self.take.thread_seq
 
     @property
     def want(self) -> Want:
@@ -72,7 +81,7 @@ def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
     if proving:
         allocated.update(claims.fence(proving))
     written = [
-        Written(order.claim, order.entry, allocated[order.claim.run_id])
+        Written(order.claim, order.entry, allocated[order.claim.run_id], order.thread_seq)
         for order in orders
         if order.claim.run_id in allocated
     ]
@@ -163,6 +172,7 @@ def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
         closing=[item.row.stream_id for item in over],
         skip_locked=skip_locked,
     )
+    _check_history(items, logs.allocated)
     turn = [bulk.Part(claims.next_in_turn(sql.alias()), [(item.row.thread_id,) for item in over])] if over else []
     counts = bulk.together(sql.connection(), [*moves, *logs.first, *turn], [*inserts, *logs.then])
     for part in moves:
@@ -170,6 +180,20 @@ def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
             raise Moved(f"{count} rows moved, {len(part.rows)} expected")
     logs.done(counts[: len(logs.first)])
     return bool(over) and counts[-1] == 0
+
+
+def _check_history(items: Sequence[Written], ends: Mapping[UUID, int]) -> None:
+    """Raise `Moved` where somebody has added to a thread whose history a claim rests on; its log is locked now.
+
+    An entry beside it may be what adds to it: the claim is made after that, or not at all.
+    """
+    for item in items:
+        if item.thread_seq is None:
+            continue
+        thread = item.row.thread_stream_id
+        beside = [other for other in items if other is not item and other.row.thread_stream_id == thread]
+        if ends[thread] != item.thread_seq or any(other.entry.messages for other in beside):
+            raise Moved("the thread has moved on since its history was read")
 
 
 def _ends_its_run(item: Written) -> bool:

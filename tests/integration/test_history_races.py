@@ -1,0 +1,148 @@
+"""What a model call works on is what was committed when its run was claimed, whoever wrote to the thread meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from agentcore import SYSTEM, Agent, registry, tool
+from agentcore.engine.runtime import Runtime
+from agentcore.failpoints import armed
+from agentcore.models import Run, Step
+from agentcore.parts import ToolResultPart
+from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
+from agentcore.services import execution
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Any:
+    with registry.isolated():
+        yield
+
+
+class Counts:
+    """Says how many answers it was shown."""
+
+    name, provider = "counts", "tests"
+
+    async def stream(self, request: ModelRequest) -> Any:
+        shown = [message for message in request.messages if message.author == "agent"]
+        yield TextDelta(str(len(shown)))
+        yield StepFinished("stop")
+
+
+@tool(needs_approval=True, effect="pure")
+def pay(cents: int) -> str:
+    """Pay somebody."""
+    return "paid"
+
+
+class AsksFirst(Counts):
+    """Asks for a payment in the first run, and later says how many answers and results it was shown."""
+
+    async def stream(self, request: ModelRequest) -> Any:
+        prompts = [message for message in request.messages if message.author == "user"]
+        if len(prompts) == 1 and request.step == 1:
+            yield CallRequested("c1", "pay", {"cents": 5})
+            yield StepFinished("tool_calls")
+            return
+        results = [part for message in request.messages for part in message.parts if isinstance(part, ToolResultPart)]
+        event: ModelEvent
+        for event in [TextDelta(f"{len(results)} results"), StepFinished("stop")]:
+            yield event
+
+
+def answers(thread: Any) -> list[str]:
+    """What the thread's runs have said, in their order."""
+    return [run.messages.get(author_kind="agent").text for run in Run.objects.filter(thread=thread).order_by("number")]
+
+
+def elsewhere(act: Callable[[], Any]) -> None:
+    """Do something on a connection of its own, as another process would."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - the test raises it
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def once(act: Callable[[], Any]) -> Callable[[], Any]:
+    """What a failpoint does: `act` the first time, on another connection, and nothing from then on."""
+    done: list[bool] = []
+
+    async def meet() -> None:
+        if not done:
+            done.append(True)
+            await asyncio.to_thread(elsewhere, act)
+
+    return meet
+
+
+@pytest.mark.covers("fc:B1")
+@pytest.mark.parametrize("on_busy", ["queue", "parallel"])
+def test_a_run_that_ends_between_the_look_and_the_claim_is_read(on_busy: Any) -> None:
+    agent = Agent(name="test", model=Counts(), on_busy=on_busy)
+    thread = agent.threads.create(user=SYSTEM)
+    first, second = (agent.runs.send(thread, text, user=SYSTEM) for text in ("one", "two"))
+    with armed(after_look=once(lambda: execution.drive(first.pk, Runtime("other")))):
+        execution.drive(second.pk, Runtime("worker", inline=True))
+    assert answers(thread) == ["0", "1"]
+
+
+@pytest.mark.covers("fc:B1")
+def test_what_a_cancel_writes_between_the_look_and_the_claim_is_read() -> None:
+    agent = Agent(name="test", model=AsksFirst(), tools=[pay], on_busy="parallel")
+    thread = agent.threads.create(user=SYSTEM)
+    first = agent.runs.send(thread, "one", user=SYSTEM)
+    execution.drive(first.pk, Runtime("worker", inline=True))
+    assert Run.objects.get(pk=first.pk).status == "waiting"
+    second = agent.runs.send(thread, "two", user=SYSTEM)
+    with armed(after_look=once(lambda: agent.runs.cancel(first, user=SYSTEM))):
+        execution.drive(second.pk, Runtime("worker", inline=True))
+    assert second.messages.get(author_kind="agent").text == "1 results"
+
+
+@pytest.mark.covers("fc:B1")
+def test_a_thread_that_never_stands_still_is_read_once_its_run_is_claimed() -> None:
+    agent = Agent(name="test", model=Counts(), on_busy="parallel")
+    thread = agent.threads.create(user=SYSTEM)
+    agent.messages.save(thread, "Hello.", user=SYSTEM)
+    run = agent.runs.send(thread, "last", user=SYSTEM)
+
+    async def write() -> None:
+        await asyncio.to_thread(elsewhere, lambda: agent.messages.save(thread, "More.", user=SYSTEM))
+
+    with armed(after_look=write):
+        execution.drive(run.pk, Runtime("worker", inline=True))
+    assert Run.objects.get(pk=run.pk).status == "succeeded"
+
+
+@pytest.mark.covers("fc:B1")
+def test_a_run_alone_in_its_thread_takes_no_more_commits_for_it() -> None:
+    agent = Agent(name="test", model=Counts())
+    thread = agent.threads.create(user=SYSTEM)
+    for text in ("one", "two"):
+        run = agent.runs.send(thread, text, user=SYSTEM)
+        commits: list[int] = []
+        with armed(after_commit=lambda commits=commits: commits.append(1)):
+            execution.drive(run.pk, Runtime("worker", inline=True))
+        assert Step.objects.get(run=run).status == "finished"
+        assert len(commits) == 2  # the claim with its step, and the end
