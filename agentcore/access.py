@@ -44,8 +44,20 @@ class AccessPolicy(ABC):
         """Whether `user`, who sees the thread, may write to it and start runs."""
 
     @abstractmethod
+    def may_write(self, user: Any, thread: Thread, author: str) -> bool:
+        """Whether `user`, who sees the thread, may save a message there as `author`: user, agent, tool or system."""
+
+    @abstractmethod
+    def may_delete(self, user: Any, thread: Thread) -> bool:
+        """Whether `user`, who sees the thread, may delete it with all that is in it."""
+
+    @abstractmethod
+    def may_retry(self, user: Any, run: Run) -> bool:
+        """Whether `user`, who sees the run, may have it tried again once it has failed."""
+
+    @abstractmethod
     def may_cancel(self, user: Any, run: Run) -> bool:
-        """Whether `user`, who sees the run, may cancel it."""
+        """Whether `user`, who sees the run, may cancel it, or resume it once it is parked."""
 
     @abstractmethod
     def may_decide(self, user: Any, approval: Approval) -> bool:
@@ -71,6 +83,16 @@ class OwnerPolicy(AccessPolicy):
 
     def may_start(self, user: Any, thread: Thread) -> bool:
         return bool(user.is_authenticated and thread.owner_id == user.pk)
+
+    def may_write(self, user: Any, thread: Thread, author: str) -> bool:
+        as_themselves = author == "user" and self.may_start(user, thread)
+        return as_themselves or _staff_with(user, "agentcore.add_message")
+
+    def may_delete(self, user: Any, thread: Thread) -> bool:
+        return self.may_start(user, thread) or _staff_with(user, "agentcore.delete_thread")
+
+    def may_retry(self, user: Any, run: Run) -> bool:
+        return self.may_start(user, run.thread) or _staff_with(user, "agentcore.add_run")
 
     def may_cancel(self, user: Any, run: Run) -> bool:
         return run.thread.owner_id == user.pk or _staff_with(user, "agentcore.cancel_any_run")

@@ -13,7 +13,7 @@ from .context import ContextLoader, Instructions
 from .definition import AgentDefinition, Limits, OnBusy, OnVersion, define
 from .models import Run, Thread, ToolCall
 from .providers.base import AgentModel
-from .services import approvals, events, execution, messages, runs, sending, threads, unverified
+from .services import approvals, deletion, events, execution, messages, runs, sending, threads, unverified
 from .services.approvals import Decision
 from .services.messages import Content
 from .services.twins import twin
@@ -85,6 +85,8 @@ class Threads:
     aget = staticmethod(threads.aget)
     list = staticmethod(threads.list_)
     alist = staticmethod(threads.alist)
+    delete = staticmethod(deletion.delete)
+    adelete = staticmethod(deletion.adelete)
 
 
 class Messages:

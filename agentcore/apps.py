@@ -16,7 +16,8 @@ class AgentcoreConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks and import every app's `agents.py`; touches no database."""
-        from . import checks  # noqa: F401, PLC0415 - checks register themselves when the apps are ready
+        """Register checks and signal handlers and import every app's `agents.py`; touches no database."""
+        # They register themselves when the apps are ready.
+        from . import checks, handlers  # noqa: F401, PLC0415
 
         autodiscover_modules("agents")

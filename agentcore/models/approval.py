@@ -23,11 +23,12 @@ class ApprovalQuerySet(models.QuerySet["Approval"]):
     """Scopes of approvals."""
 
     def visible_to(self, user: Any) -> ApprovalQuerySet:
-        """Return what `user` may see; SYSTEM sees all."""
+        """Return what `user` may see of the threads that are kept; SYSTEM sees all of it."""
         require(user)
+        kept = self.filter(run__thread__removal_due_at=None)
         if user is SYSTEM:
-            return self
-        return get_policy().visible_approvals(user, self)  # type: ignore[return-value]
+            return kept
+        return get_policy().visible_approvals(user, kept)  # type: ignore[return-value]
 
     def pending(self) -> ApprovalQuerySet:
         """Return those somebody still has to decide."""

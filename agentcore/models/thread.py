@@ -11,30 +11,35 @@ from django.utils.translation import gettext_lazy as _
 
 from ..access import SYSTEM, get_policy, require
 from ..ids import uuid7
+from .deletion import remove_with_owner
 
 
 class ThreadQuerySet(models.QuerySet["Thread"]):
     """Scopes of threads."""
 
+    def kept(self) -> ThreadQuerySet:
+        """Return those that nobody has deleted."""
+        return self.filter(removal_due_at=None)
+
     def visible_to(self, user: Any) -> ThreadQuerySet:
-        """Return what `user` may see; SYSTEM sees all, `None` is a mistake."""
+        """Return what `user` may see; SYSTEM sees all that is kept, `None` is a mistake."""
         require(user)
         if user is SYSTEM:
-            return self
-        return get_policy().visible_threads(user, self)  # type: ignore[return-value]
+            return self.kept()
+        return get_policy().visible_threads(user, self.kept())  # type: ignore[return-value]
 
 
 class Thread(models.Model):
     """An ordered conversation; its row allocates turns and run numbers."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # The conversation outlives the account: what was said and approved stays auditable.
+    # A conversation goes with the account it belongs to.
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("owner"),
         null=True,
         blank=True,
-        on_delete=models.SET_NULL,
+        on_delete=remove_with_owner,
         related_name="agentcore_threads",
     )
     title = models.CharField(_("title"), max_length=200, blank=True)
@@ -46,6 +51,8 @@ class Thread(models.Model):
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     updated_at = models.DateTimeField(_("updated at"), db_default=Now())
+    # When the sweep tries to remove it; set by whoever deletes it, and from then on nobody sees it.
+    removal_due_at = models.DateTimeField(_("removal due at"), null=True, blank=True, editable=False)
 
     objects = ThreadQuerySet.as_manager()
 
@@ -56,6 +63,11 @@ class Thread(models.Model):
         indexes = [
             models.Index(fields=["owner", "-updated_at"], name="agentcore_thread_owner"),
             models.Index(fields=["-updated_at"], name="agentcore_thread_new"),
+            models.Index(
+                fields=["removal_due_at"],
+                condition=models.Q(removal_due_at__isnull=False),
+                name="agentcore_thread_removal",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -35,7 +35,7 @@ def renew(thread: Thread) -> None:
     """Lock a thread that may have changed since it was read, and read again what it allocates; raises `NotFound`."""
     lock(thread)
     # Not from a replica, which may lag behind what is locked.
-    now = Thread.objects.using(sql.alias()).filter(pk=thread.pk).values_list("next_order", "next_number").first()
+    now = Thread.objects.using(sql.alias()).kept().filter(pk=thread.pk).values_list("next_order", "next_number").first()
     if now is None:
         raise NotFound
     thread.next_order, thread.next_number = now
@@ -47,6 +47,6 @@ def lock(thread: Thread) -> None:
 
 
 def _took(thread: Thread, turns: int, runs: int) -> bool:
-    as_read = Thread.objects.filter(pk=thread.pk, next_order=thread.next_order, next_number=thread.next_number)
+    as_read = Thread.objects.kept().filter(pk=thread.pk, next_order=thread.next_order, next_number=thread.next_number)
     after = {"next_order": thread.next_order + turns, "next_number": thread.next_number + runs}
     return bool(as_read.update(**after, updated_at=DbNow()))

@@ -14,7 +14,6 @@ from ..engine.units import unit
 from ..models import Run, Thread, ToolCall
 from ..states import ToolCallStatus
 from ..streams.dialect import DbNow
-from ..streams.models import Record, Stream
 from . import places
 
 logger = logging.getLogger("agentcore.retention")
@@ -59,9 +58,5 @@ def _delete(thread_id: UUID, older_than: timedelta) -> int:
         places.lock(thread)  # whoever sends now waits, and finds no thread then
         if Run.objects.filter(thread=thread).live().exists():
             return 0
-        streams = [thread.stream_id, *thread.runs.values_list("stream_id", flat=True)]
         thread.delete()
-        # By one statement: a log may be longer than memory is large.
-        Record.objects.filter(stream__in=streams).delete()
-        Stream.objects.filter(pk__in=streams).delete()
     return 1

@@ -24,7 +24,7 @@ from ..models import Approval, Run, SweepLease
 from ..outage import is_conflict
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
-from . import approvals, runs
+from . import approvals, deletion, runs
 
 logger = logging.getLogger("agentcore.sweep")
 
@@ -41,6 +41,8 @@ MISSED_PASSES = 3
 AFTER_A_LAPSE = 0.05
 SHORTEST = 1 / 8  # of an interval
 
+_logs = deletion.LogSweep()
+
 
 @dataclass(frozen=True)
 class SweepReport:
@@ -51,6 +53,7 @@ class SweepReport:
     resumed: int
     expired: int
     ended: int = 0
+    removed: int = 0
 
     @property
     def did_something(self) -> bool:
@@ -70,6 +73,9 @@ def sweep() -> SweepReport:
         _deal(counts, run_id, partial(_expire, pk))
     for run in Run.objects.orphans(now).order_by("pk")[:BATCH]:
         _deal(counts, run.pk, partial(_settle, run))
+    for thread_id in deletion.due(BATCH):
+        _deal(counts, thread_id, partial(_remove, thread_id))
+    counts["removed"] += _logs.look(BATCH)
     report = SweepReport(**counts)
     if report.did_something:
         logger.info("swept: %s", report, extra={"action": "swept"})
@@ -159,6 +165,11 @@ def _impatient() -> Iterator[None]:
 def _expire(approval_id: UUID) -> str:
     with _impatient():
         return "expired" if approvals.expire(approval_id) else ""
+
+
+def _remove(thread_id: UUID) -> str:
+    with _impatient():
+        return "removed" if deletion.remove_or_put_off(thread_id) else ""
 
 
 def _settle(run: Run) -> str:

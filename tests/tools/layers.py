@@ -21,7 +21,7 @@ FLOORS: dict[int, set[str]] = {
     3: {"dispatch", "engine"},
     4: {"services"},
     5: {"agent", "jobs", "realtime", "web", "admin"},
-    6: {"apps", "checks", "urls", "routing", "management", "templatetags", "migrations"},
+    6: {"apps", "checks", "handlers", "urls", "routing", "management", "templatetags", "migrations"},
     7: {"testing"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
