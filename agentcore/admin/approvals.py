@@ -61,7 +61,6 @@ class RunAgentFilter(AgentFilter):
 class ApprovalAdmin(ReadOnlyAdmin):
     """Decisions people owe on tool calls, and those they took; a decision goes through the service alone."""
 
-    sees_all = ("agentcore.decide_approval", "agentcore.view_any_thread")
     search_fields = ["id"]
     search_ids = ("pk", "run_id", "run__thread_id")
     search_person = "run__user"
@@ -84,7 +83,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
 
     def has_decide_permission(self, request: HttpRequest) -> bool:
         """Whether batch decisions are offered; the policy still judges each one."""
-        return bool(request.user.has_perm("agentcore.decide_approval"))
+        return self.may_any(request, lambda approval: get_policy().may_decide(request.user, approval))
 
     # --- the inbox ---------------------------------------------------------------------------------------------------
 

@@ -24,13 +24,15 @@ from .. import registry
 from . import show
 
 Perform = Callable[[HttpRequest, Any], HttpResponse]
+OFFERED_BY = 50
+"""How many rows are looked at to tell whether somebody is offered an action on many."""
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """A list and a page per object, scoped by the access policy; every change goes through a service."""
 
-    sees_all: ClassVar[tuple[str, ...]]
-    """Permissions any of which stands for the view permission of the model."""
+    list_select_related: ClassVar[Any]
+    """The relations that a row's line, and the policy's judgement of it, need."""
 
     search_ids: ClassVar[tuple[str, ...]]
     """The lookups a searched id is compared with; each has an index."""
@@ -57,7 +59,17 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return super().has_view_permission(request, obj) or any(map(request.user.has_perm, self.sees_all))
+        """Let in all staff: which rows they see is the access policy's to say, here as everywhere."""
+        return bool(request.user.is_active and request.user.is_staff)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Whether the site's index names these pages: to whoever may use agentcore, or sees a row of it."""
+        return super().has_module_permission(request) or self.get_queryset(request).exists()
+
+    def may_any(self, request: HttpRequest, judge: Callable[[Any], bool]) -> bool:
+        """Whether the policy allows something with one of the newest rows, so that offering it for many makes sense."""
+        newest = self.get_queryset(request).select_related(*self.list_select_related).order_by("-pk")
+        return any(judge(row) for row in newest[:OFFERED_BY])
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).visible_to(request.user)  # type: ignore[attr-defined,no-any-return]

@@ -7,13 +7,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ..access import get_policy
 from ..exceptions import RequestError
 from ..models import Run, Thread, ToolCall
 from ..services import unverified
@@ -56,7 +56,6 @@ class WaitingFilter(admin.SimpleListFilter):
 class RunAdmin(ReadOnlyAdmin):
     """Runs are started by people and driven by workers; here they are read, cancelled, retried and resumed."""
 
-    sees_all = ("agentcore.view_any_thread",)
     search_fields = ["id"]
     search_ids = ("pk", "thread_id")
     search_person = "user"
@@ -73,7 +72,7 @@ class RunAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         commands: dict[str, Perform] = {
             "cancel": lambda request, run: self._operate(request, run, CANCEL),
-            "retry": self._retry,
+            "retry": lambda request, run: self._operate(request, run, RETRY),
             "resume": lambda request, run: self._operate(request, run, RESUME),
             "answer": self.answer,
         }
@@ -85,11 +84,11 @@ class RunAdmin(ReadOnlyAdmin):
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Whether cancelling many is offered; the policy still judges each run."""
-        return bool(request.user.has_perm("agentcore.cancel_any_run"))
+        return self.may_any(request, lambda run: get_policy().may_cancel(request.user, run))
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        """Whether retrying is offered, for it adds a run; the policy still judges each one."""
-        return bool(request.user.has_perm("agentcore.add_run"))
+        """Whether retrying many is offered; the policy still judges each run."""
+        return self.may_any(request, lambda run: get_policy().may_retry(request.user, run))
 
     # --- the list ----------------------------------------------------------------------------------------------------
 
@@ -118,8 +117,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     def detail(self, request: HttpRequest, obj: Run) -> HttpResponse:
         run, user = obj, request.user
-        offered = [CANCEL, RESUME, *([RETRY] if self.has_retry_permission(request) else [])]
-        refusals = {operation.name: operation.refusal(run, user) for operation in offered}
+        refusals = {operation.name: operation.refusal(run, user) for operation in (CANCEL, RESUME, RETRY)}
         return self.page(
             request,
             "run/detail.html",
@@ -141,7 +139,7 @@ class RunAdmin(ReadOnlyAdmin):
             links=[(show.visible(link.kind), show.visible(link.external_id)) for link in run.links.all()[:20]],
             may={name: not refusal for name, refusal in refusals.items()},
             # Only what is still allowed is offered; what is refused says why where somebody would look for it.
-            retry_refusal=refusals.get("retry", "") if run.terminal and run.status != RunStatus.SUCCEEDED else "",
+            retry_refusal=refusals["retry"] if run.terminal and run.status != RunStatus.SUCCEEDED else "",
             repeated_effects=operations.repeated_effects(run) if run.terminal else 0,
             urls={name: self.url(name, run.pk) for name in ("cancel", "retry", "resume", "answer")},
             steps=inspector.steps(run),
@@ -175,11 +173,6 @@ class RunAdmin(ReadOnlyAdmin):
         self.log_change(request, run, _("Answered for %(tool)s (%(call)s): %(answer)s.") % values)
         self.message_user(request, _("Answered for %(tool)s: %(answer)s.") % values, messages.SUCCESS)
         return self._back(run)
-
-    def _retry(self, request: HttpRequest, run: Run) -> HttpResponse:
-        if not self.has_retry_permission(request):
-            raise PermissionDenied
-        return self._operate(request, run, RETRY)
 
     def _operate(self, request: HttpRequest, run: Run, operation: Operation) -> HttpResponse:
         self._apply(request, run, operation)

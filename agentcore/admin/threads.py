@@ -35,7 +35,6 @@ class MessageRow:
 class ThreadAdmin(ReadOnlyAdmin):
     """Conversations, to read."""
 
-    sees_all = ("agentcore.view_any_thread",)
     search_fields = ["id"]
     search_ids = ("pk",)
     search_person = "owner"

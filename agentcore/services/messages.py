@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,12 +16,20 @@ from ..engine.units import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
-from ..parts import Part, TextPart
+from ..parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from ..streams import log
 from . import places, threads
 from .twins import twin
 
 MAX_TEXT = 200_000
+WRITES: Mapping[str, tuple[type[Part], ...]] = {
+    "user": (TextPart, FilePart, SourcePart),
+    "system": (TextPart, FilePart, SourcePart),
+    "agent": (TextPart, FilePart, SourcePart, ReasoningPart, ToolCallPart),
+    "tool": (TextPart, FilePart, SourcePart, ToolResultPart),
+}
+"""What an author's messages are made of: only a model calls tools, and only a tool answers a call."""
+
 Content = str | Sequence[Part | dict[str, Any]]
 
 
@@ -33,9 +41,12 @@ class MessagePage:
     before: str | None
 
 
-def as_parts(content: Content) -> tuple[Part, ...]:
-    """Return what a caller wrote as typed parts; raises `Invalid` when there is nothing, or too much."""
+def as_parts(content: Content, author: str = "user") -> tuple[Part, ...]:
+    """Return what a caller wrote as typed parts; raises `Invalid` when there is nothing, or too much, or not theirs."""
     found = (TextPart(content),) if isinstance(content, str) else parts.parse([_plain(item) for item in content])
+    foreign = next((part for part in found if not isinstance(part, WRITES[author])), None)
+    if foreign is not None:
+        raise Invalid(f"A message of author {author} has no part of type {foreign.type}.")
     text = parts.text_of(found)
     if not text.strip() and not any(not isinstance(part, TextPart) for part in found):
         raise Invalid("The message is empty. Write something, or attach a file.")
@@ -46,11 +57,20 @@ def as_parts(content: Content) -> tuple[Part, ...]:
 
 @unit
 def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: str = "user", name: str = "") -> Message:
-    """Save a message as the thread's next turn, without starting a run."""
+    """Save a message as the thread's next turn, without starting a run.
+
+    `author` says as whom: a person writes as `user`, under their own name. Other authors, and
+    another `name`, are for SYSTEM, or as the access policy's `may_write` says. Raises
+    `NotFound`, `NotAllowed`, or `Invalid` for content that such an author does not write.
+    """
     if author not in dict(AUTHORS):
         raise Invalid(f"The author must be one of {', '.join(dict(AUTHORS))}.")
-    found = writable(thread, user=user)
-    typed = as_parts(content)
+    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    if user is not SYSTEM and not get_policy().may_write(user, found, author):
+        raise NotAllowed(f"You may read this thread, but not write to it as {author}.")
+    if author == "user" and user is not SYSTEM and name not in ("", user.get_username()):
+        raise NotAllowed("A person writes under their own name.")
+    typed = as_parts(content, author)
     with transaction.atomic():
         place = places.take(found, turns=1)
         message = in_turn(found, place.turn, typed, user=user, author=author, name=name)

@@ -123,7 +123,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
             return again
         _check_idle(definition, old.thread)
         number = places.take(old.thread, runs=1).number
-        new = creating.row(definition, old.thread, old.order, number, user)
+        new = creating.row(definition, old.thread, old.order, number, old.user or SYSTEM)  # for whom it was
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
         new.next_step_order = _next_step_order(old)
         creating.open_(new, old.thread)
@@ -132,8 +132,8 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
 
 def why_not_retry(run: Run, *, user: Any) -> RequestError | None:
     """Return why `user`, who sees the run, cannot retry it; None where they can."""
-    if user is not SYSTEM and not get_policy().may_start(user, run.thread):
-        return NotAllowed("Only who may write in its thread can retry it.")
+    if user is not SYSTEM and not get_policy().may_retry(user, run):
+        return NotAllowed("You may see this run, but not retry it.")
     if not run.terminal:
         return RunActive()
     if run.status == RunStatus.SUCCEEDED:

@@ -12,8 +12,10 @@ from django.contrib import admin
 from django.contrib.auth.models import Permission
 
 from agentcore import registry
+from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Message, Run, Step, Thread, ToolCall
 from agentcore.streams.models import Record
+from agentcore.testing import Turn
 from tests.integration import office
 from tests.integration.office import Clerk, address, said, staff
 
@@ -67,7 +69,13 @@ def test_every_action_says_which_permission_it_needs():
 
 
 @pytest.mark.covers("dj:ADM-4")
-def test_an_action_is_offered_only_to_who_has_its_permission(rf):
+def test_an_action_is_offered_only_to_who_may_do_it_to_a_row_that_is_there(rf, clerk, user):
+    everyone = staff("root", superuser=True)
+    request = rf.get("/")
+    request.user = everyone
+    assert not any(admin.site._registry[model].get_actions(request) for model in LISTS)
+    clerk.asks(owner=user)
+    clerk.run(Turn(error=ModelError("Bad key", code="auth")), owner=user)
     offered = {
         ("view_run", "view_any_thread"): set(),
         ("cancel_any_run", "view_any_thread"): {"cancel_selected"},
