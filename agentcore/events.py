@@ -54,6 +54,7 @@ class RunCreated(Event):
     agent: str
     agent_version: str
     number: int
+    order: int
     prompt: str | None = None
     retry_of: str | None = None
 

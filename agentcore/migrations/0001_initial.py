@@ -29,6 +29,7 @@ class Migration(migrations.Migration):
                 ('author_name', models.CharField(blank=True, max_length=150, verbose_name="author's name")),
                 ('status', models.CharField(choices=[('pending', 'pending'), ('streaming', 'streaming'), ('complete', 'complete'), ('failed', 'failed'), ('canceled', 'canceled')], default=agentcore.states.MessageStatus['COMPLETE'], max_length=10, verbose_name='status')),
                 ('finish_reason', models.CharField(blank=True, max_length=30, verbose_name='finish reason')),
+                ('key', models.CharField(blank=True, max_length=200, verbose_name='key')),
                 ('content', models.JSONField(verbose_name='content')),
                 ('text', models.TextField(blank=True, verbose_name='text')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),

@@ -69,6 +69,8 @@ class Message(models.Model):
     )
     # Of an agent's message: why the answer ended; see `finish`.
     finish_reason = models.CharField(_("finish reason"), max_length=30, blank=True)
+    # The sender's own name for it, unique to a send: the page that sent it knows it again by this.
+    key = models.CharField(_("key"), max_length=200, blank=True)
     content = models.JSONField(_("content"))
     text = models.TextField(_("text"), blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
@@ -92,8 +94,9 @@ class Message(models.Model):
         return parts.from_json(self.content)
 
     def to_event(self) -> dict[str, Any]:
-        """Return the message as events and the API show it."""
+        """Return the message as events and the API show it; `key` stands on one that was sent with a key."""
         return {
+            **({"key": self.key} if self.key else {}),
             "id": str(self.pk),
             "run": str(self.run_id) if self.run_id else None,
             "order": self.order,

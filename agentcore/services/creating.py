@@ -59,6 +59,7 @@ def _created(run: Run) -> events.RunCreated:
         agent=run.agent,
         agent_version=run.agent_version,
         number=run.number,
+        order=run.order,
         prompt=str(run.prompt_id) if run.prompt_id else None,
         retry_of=str(run.retry_of_id) if run.retry_of_id else None,
     )

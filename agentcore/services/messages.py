@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from .. import events, parts
 from ..access import SYSTEM, get_policy, require
@@ -82,15 +82,33 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
 def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, limit: int = 50) -> MessagePage:
     """Return the newest messages before a place (`"order.step_order"`), oldest first."""
     found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
-    rows = Message.objects.filter(thread=found)
-    if before is not None:
-        order, step_order = _place(before)
-        rows = rows.filter(Q(order__lt=order) | Q(order=order, step_order__lt=step_order))
+    rows = before_place(Message.objects.filter(thread=found), before)
     limit = max(1, min(limit, 200))
     newest = list(rows.order_by("-order", "-step_order")[: limit + 1])
     page = newest[:limit][::-1]
     more = len(newest) > limit
-    return MessagePage(page, f"{page[0].order}.{page[0].step_order}" if more else None)
+    return MessagePage(page, place_of(page[0]) if more else None)
+
+
+def before_place(rows: QuerySet[Message], before: str | None) -> QuerySet[Message]:
+    """Return those of the rows that stand before a place (`"order.step_order"`); all of them where it is None."""
+    if before is None:
+        return rows
+    order, step_order = read_place(before)
+    return rows.filter(Q(order__lt=order) | Q(order=order, step_order__lt=step_order))
+
+
+def place_of(message: Message) -> str:
+    """Return a message's place, for the page that ends before it."""
+    return f"{message.order}.{message.step_order}"
+
+
+def read_place(before: str) -> tuple[int, int]:
+    """Return the turn and the step of a place; raises `Invalid` for what is none."""
+    order, _, step_order = before.partition(".")
+    if not (order.isdecimal() and step_order.isdecimal() and len(before) < 20):
+        raise Invalid("`before` must be a place from an earlier page, such as 12.0.")
+    return int(order), int(step_order)
 
 
 def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
@@ -102,12 +120,19 @@ def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
 
 
 def in_turn(
-    thread: Thread, order: int, content: tuple[Part, ...], *, user: Any, author: str = "user", name: str = ""
+    thread: Thread,
+    order: int,
+    content: tuple[Part, ...],
+    *,
+    user: Any,
+    author: str = "user",
+    name: str = "",
+    key: str = "",
 ) -> Message:
-    """Return the unsaved message that opens a turn."""
+    """Return the unsaved message that opens a turn; `key` is the one it was sent with."""
     require(user)
     person = None if user is SYSTEM else user
-    return compose(
+    message = compose(
         thread_id=thread.pk,
         run_id=None,
         order=order,
@@ -117,17 +142,12 @@ def in_turn(
         content=content,
         author_user_id=person.pk if person else None,
     )
+    message.key = key
+    return message
 
 
 def _plain(item: Part | dict[str, Any]) -> Any:
     return item if isinstance(item, dict) else vars(item)
-
-
-def _place(before: str) -> tuple[int, int]:
-    order, _, step_order = before.partition(".")
-    if not (order.isdecimal() and step_order.isdecimal() and len(before) < 20):
-        raise Invalid("`before` must be a place from an earlier page, such as 12.0.")
-    return int(order), int(step_order)
 
 
 asave = twin(save)

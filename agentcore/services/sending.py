@@ -195,7 +195,9 @@ def _start(submission: Submission) -> Run:
     prompt = (
         None
         if submission.content is None
-        else messages.in_turn(submission.thread, place.turn, submission.content, user=submission.user)
+        else messages.in_turn(
+            submission.thread, place.turn, submission.content, user=submission.user, key=submission.key
+        )
     )
     run = creating.row(submission.definition, submission.thread, place.turn, place.number, submission.user)
     run.key, run.request_digest, run.metadata = submission.key, submission.request, submission.metadata

@@ -11,7 +11,7 @@ from ninja.security import SessionAuth
 from pydantic import Field
 
 from .. import registry
-from ..services import approvals, events, messages, runs, sending, threads
+from ..services import approvals, events, runs, sending, threads, turns
 from ..services.approvals import Decision
 from .problems import install
 from .requests import StrictParser
@@ -56,9 +56,10 @@ def get_thread(request: HttpRequest, thread_id: UUID) -> ThreadOut:
 def list_messages(
     request: HttpRequest, thread_id: UUID, before: str | None = None, limit: PageSize = 50
 ) -> MessagesOut:
-    """Return the newest messages, oldest first; `before` pages back."""
-    page = messages.list_(thread_id, user=request.user, before=before, limit=limit)
-    return MessagesOut(messages=[MessageOut.of(item) for item in page.messages], before=page.before)
+    """Return the newest messages, oldest first, and the runs of their turns; `before` pages back."""
+    page = turns.list_(thread_id, user=request.user, before=before, limit=limit)
+    said = [MessageOut.of(item) for item in page.messages]
+    return MessagesOut(messages=said, runs=RunOut.all(page.runs), before=page.before)
 
 
 @api.get("threads/{thread_id}/runs", response=RunsOut)

@@ -10,7 +10,7 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
-from ..models import Approval, Message, Run, Thread
+from ..models import Approval, Message, Run, Thread, ToolCall
 
 
 class Input(Schema):
@@ -75,7 +75,7 @@ class ThreadOut(Schema):
 
 
 class MessageOut(Schema):
-    """A message, as in events."""
+    """A message, as in events; `key` is what its sender sent it with."""
 
     id: UUID
     run: UUID | None
@@ -86,19 +86,13 @@ class MessageOut(Schema):
     finish_reason: str | None = None
     parts: list[dict[str, Any]]
     text: str
+    key: str = ""
     created_at: datetime
 
     @classmethod
     def of(cls, message: Message) -> Self:
         """Return what the API shows of a message."""
         return cls(**message.to_event(), created_at=message.created_at)
-
-
-class MessagesOut(Schema):
-    """A page of messages, oldest first; `before` asks for the next older page."""
-
-    messages: list[MessageOut]
-    before: str | None
 
 
 class ErrorOut(Schema):
@@ -157,12 +151,30 @@ class NoteOut(Schema):
     message: str
 
 
+class CallOut(Schema):
+    """Where a tool call stands; what it was given and what it returned stand in the messages."""
+
+    call_id: str
+    name: str
+    status: str
+    error: str
+
+    @classmethod
+    def of(cls, call: ToolCall) -> Self:
+        """Return what the API shows of a call beside its messages."""
+        return cls(call_id=call.call_id, name=call.name, status=call.status, error=call.error)
+
+
 class RunOut(Schema):
-    """A run."""
+    """A run: `order` is its turn, `prompt` the message that opened it; its log goes up to `seq`."""
 
     id: UUID
     thread: UUID
     number: int
+    order: int
+    seq: int
+    prompt: UUID | None
+    retry_of: UUID | None
     agent: str
     agent_version: str
     status: str
@@ -175,7 +187,10 @@ class RunOut(Schema):
     attempt: int
     created_at: datetime
     started_at: datetime | None
+    available_at: datetime | None
     finished_at: datetime | None
+    messages: list[UUID]
+    calls: list[CallOut]
     approvals: list[ApprovalOut]
 
     @classmethod
@@ -188,18 +203,30 @@ class RunOut(Schema):
         """Return what the API shows of runs, in a constant number of queries."""
         listed = list(runs)
         waiting = Run.objects.waiting_reasons_of(listed)
+        said: dict[UUID, list[UUID]] = {run.pk: [] for run in listed}
+        for run_id, message_id in Message.objects.filter(run__in=listed).in_order().values_list("run_id", "pk"):
+            said[run_id].append(message_id)
+        calls: dict[UUID, list[CallOut]] = {run.pk: [] for run in listed}
+        shown = ToolCall.objects.filter(run__in=listed).only("run", "call_id", "name", "status", "error")
+        for call in shown.order_by("created_at", "position"):
+            calls[call.run_id].append(CallOut.of(call))
         approvals: dict[UUID, list[ApprovalOut]] = {run.pk: [] for run in listed}
         rows = Approval.objects.filter(run__in=listed).select_related("tool_call", "run")
         for row in rows.order_by("requested_at", "pk"):
             approvals[row.run_id].append(ApprovalOut.of(row))
-        return [cls._one(run, waiting[run.pk], approvals[run.pk]) for run in listed]
+        parts = ({"messages": said[run.pk], "calls": calls[run.pk], "approvals": approvals[run.pk]} for run in listed)
+        return [cls._one(run, waiting[run.pk], found) for run, found in zip(listed, parts, strict=True)]
 
     @classmethod
-    def _one(cls, run: Run, waiting: list[str], approvals: list[ApprovalOut]) -> Self:
+    def _one(cls, run: Run, waiting: list[str], found: dict[str, Any]) -> Self:
         return cls(
             id=run.pk,
             thread=run.thread_id,
             number=run.number,
+            order=run.order,
+            seq=run.next_seq - 1,
+            prompt=run.prompt_id,
+            retry_of=run.retry_of_id,
             agent=run.agent,
             agent_version=run.agent_version,
             status=run.status,
@@ -212,8 +239,9 @@ class RunOut(Schema):
             attempt=run.attempt,
             created_at=run.created_at,
             started_at=run.started_at,
+            available_at=run.available_at,
             finished_at=run.finished_at,
-            approvals=approvals,
+            **found,
         )
 
 
@@ -221,6 +249,14 @@ def _error(run: Run) -> ErrorOut | None:
     if not run.error_code:
         return None
     return ErrorOut(code=run.error_code, message=run.error_message, retry_after=run.retry_after)
+
+
+class MessagesOut(Schema):
+    """A page of messages, oldest first, with the runs of their turns; `before` asks for the next older page."""
+
+    messages: list[MessageOut]
+    runs: list[RunOut]
+    before: str | None
 
 
 class RunsOut(Schema):

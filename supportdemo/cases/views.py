@@ -103,6 +103,7 @@ def post_message(request: HttpRequest, case_id: UUID) -> HttpResponseBase:
             "id": str(run.pk),
             "thread": str(run.thread_id),
             "number": run.number,
+            "order": run.order,
             "agent": run.agent,
             "agent_version": run.agent_version,
             "status": str(run.status),

@@ -45,7 +45,7 @@ def test_message_makes_one_run_and_says_so(user: AbstractUser, case: Case) -> No
     assert response.status_code == 201
     run = Run.objects.get()
     body = response.json()
-    assert body["run"].keys() == {"id", "thread", "number", "agent", "agent_version", "status", "created_at"}
+    assert body["run"].keys() == {"id", "thread", "number", "order", "agent", "agent_version", "status", "created_at"}
     assert (body["run"]["id"], body["run"]["status"], body["run"]["agent"]) == (str(run.pk), "pending", "support")
     assert body["message"]["text"] == "Where is A-1001?" and body["message"]["author"]["kind"] == "user"
 
