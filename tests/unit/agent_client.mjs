@@ -1,20 +1,8 @@
 // Run by test_agent_client.py: node agent_client.mjs <directory of the shipped client>
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { client, requests, run, serve, sockets, started } from "./agent_browser.mjs";
 
-// Node takes a file for a module by its name only, so the files are tried under another one.
-const directory = process.argv[2];
-const copies = await mkdtemp(join(tmpdir(), "agent-client-"));
-for (const name of ["agent-reducer", "agent-client"]) {
-  const source = await readFile(join(directory, `${name}.js`), "utf8");
-  await writeFile(join(copies, `${name}.mjs`), source.replaceAll("./agent-reducer.js", "./agent-reducer.mjs"));
-}
-const client = await import(pathToFileURL(join(copies, "agent-client.mjs")));
-await rm(copies, { recursive: true });
-const { AgentThread, GapError, newRun, newThread, reduceRun, reduceThread, runFromRecords, timeline } = client;
+const { GapError, newRun, newThread, reduceRun, reduceThread, runFromRecords, timeline } = client;
 
 const agentMessage = (id, stepOrder, text, parts) => ({
   id, run: "r1", order: 0, step_order: stepOrder, author: { kind: "agent", name: "support" }, status: "complete", text, parts,
@@ -29,7 +17,7 @@ const messages = [
 const usage = (tokens) => ({ v: 1, input_tokens: tokens, output_tokens: 1, total_tokens: tokens + 1, details: { cached: 2 } });
 const approval = { approval: "a1", call_id: "c1" };
 const LOG = [
-  { type: "run.created", run: "r1", thread: "t1", agent: "support", agent_version: "1", number: 1, prompt: "m0" },
+  { type: "run.created", run: "r1", thread: "t1", agent: "support", agent_version: "1", number: 1, order: 0, prompt: "m0" },
   { type: "run.started", attempt: 1 },
   { type: "step.started", step: 1, kind: "model", attempt: 1 },
   { type: "text.delta", step: 1, text: "I would" },
@@ -56,48 +44,12 @@ const LOG = [
   { type: "done", status: "succeeded" },
 ].map((event, seq) => ({ v: 1, seq, ts: `2026-01-01T00:00:${String(seq).padStart(2, "0")}.000Z`, ...event }));
 const RECORD = {
-  id: "r1", number: 1, agent: "support", agent_version: "1", status: "succeeded", attempt: 2, output: { refund: "made" }, error: null,
+  id: "r1", number: 1, order: 0, seq: LOG.length - 1, prompt: "m0", retry_of: null, agent: "support", agent_version: "1", status: "succeeded", attempt: 2, output: { refund: "made" }, error: null,
   usage: { v: 1, input_tokens: 30, output_tokens: 2, total_tokens: 32, details: { cached: 4 } }, approvals: [],
 };
 const reduceAll = (events, run = newRun("r1")) => events.reduce(reduceRun, run);
 const until = (type, count = 1) => reduceAll(LOG.slice(0, LOG.findIndex((event) => event.type === type && !--count) + 1));
 const freeze = (value) => { Object.values(value ?? {}).forEach((item) => typeof item === "object" && freeze(item)); return Object.freeze(value); };
-
-// A browser as far as the client needs one.
-const sockets = [];
-globalThis.WebSocket = class {
-  sent = []; readyState = 0;
-  constructor(url) { this.url = String(url); sockets.push(this); }
-  send(text) { this.sent.push(JSON.parse(text)); }
-  close() { this.readyState = 3; }
-  open() { this.readyState = 1; this.onopen(); this.frame({ v: 1, type: "attached", streams: [] }); }
-  frame(frame) { this.onmessage({ data: JSON.stringify(frame) }); }
-  event(stream, event) { this.frame({ v: 1, stream, seq: event.seq, event }); }
-};
-globalThis.document = Object.assign(new EventTarget(), { cookie: "other=1; csrftoken=tok%3Den", visibilityState: "visible" });
-globalThis.location = { href: "https://desk.example/cases/1/" };
-globalThis.addEventListener ??= () => {};
-globalThis.removeEventListener ??= () => {};
-const requests = [];
-function serve(routes) {
-  requests.length = 0;
-  globalThis.fetch = async (url, options) => {
-    const body = options.body && JSON.parse(options.body);
-    requests.push({ url, ...options, body });
-    const found = Object.entries(routes).find(([path]) => url.includes(path));
-    const answer = await (typeof found?.[1] === "function" ? found[1](body, url) : found?.[1] ?? {});
-    const status = typeof answer.status === "number" ? answer.status : 200;
-    return { ok: status < 400, status, json: async () => answer.body ?? answer };
-  };
-}
-async function started(routes = {}, seq = -1) {
-  serve({ "/runs/r1/events": { events: [], next_after: -1, done: false }, "/messages": { messages: [], before: null }, "/threads/t1/runs": { runs: [] }, ...routes,
-    "/threads/t1": { seq } });
-  const thread = new AgentThread({ threadId: "t1", sendUrl: "/send" });
-  await thread.start();
-  sockets.at(-1).open();
-  return { thread, socket: sockets.at(-1) };
-}
 
 const TESTS = {
   "repeated delivery changes nothing"() {
@@ -143,7 +95,7 @@ const TESTS = {
     const shown = (run) => ({
       texts: run.steps.filter((step) => step.text || step.calls.length).map((step) => [step.text, step.calls, step.status]),
       calls: Object.values(run.calls).map(({ name, status, result, arguments: given }) => [name, status, result, given]),
-      rest: [run.status, run.output, run.usage, run.error, run.number, run.done],
+      rest: [run.status, run.output, run.usage, run.error, run.number, run.done, run.order, run.prompt, run.retryOf, run.seq],
     });
     assert.deepEqual(shown(runFromRecords(RECORD, messages)), shown(reduceAll(LOG)));
   },
@@ -158,33 +110,6 @@ const TESTS = {
     const runs = { r3: { ...newRun("r3"), number: 3 }, r2: { ...newRun("r2"), number: 2 }, r1: { ...newRun("r1"), number: 1 } };
     const order = timeline({ messages: [prompt, next, sending], runs }).map((entry) => entry.uid);
     assert.deepEqual(order, ["m0", "run:r1", "m9", "run:r2", "run:r3", "key"]);
-  },
-  async "a refused send keeps its text and is retried with the same key"() {
-    let tries = 0;
-    const { thread } = await started({
-      "/send": () => (++tries === 1 ? { status: 429, body: { detail: "Wait 3 s.", code: "send_limit", retry_after: 3 } }
-        : { status: 201, body: { run: { id: "r1" }, message: messages[0] } }),
-    });
-    await thread.send("Refund!", { files: ["f1"] });
-    const [failed] = thread.state.messages;
-    assert.deepEqual([failed.status, failed.text, failed.error.message, failed.error.retryAfter], ["failed", "Refund!", "Wait 3 s.", 3]);
-    await thread.retrySend(failed.key);
-    const sends = requests.filter((request) => request.url === "/send");
-    assert.equal(sends[0].body.key, sends[1].body.key);
-    assert.deepEqual([sends[1].body.files, sends[1].headers["x-csrftoken"]], [["f1"], "tok=en"]);
-    assert.deepEqual(thread.state.messages.map((message) => [message.id, message.uid]), [["m0", failed.key]]);
-  },
-  async "a log that is faster than the answer shows the message once"() {
-    let answer;
-    const { thread, socket } = await started({ "/send": () => new Promise((resolve) => { answer = resolve; }) });
-    const sent = thread.send("Refund!");
-    const [optimistic] = thread.state.messages;
-    assert.deepEqual([optimistic.status, optimistic.id], ["sending", null]);
-    socket.event("thread:t1", { seq: 0, type: "thread.message", message: messages[0] });
-    assert.deepEqual(thread.state.messages.map((message) => [message.id, message.uid]), [["m0", optimistic.key]]);
-    answer({ status: 201, body: { run: { id: "r1" }, message: messages[0] } });
-    await sent;
-    assert.equal(thread.state.messages.length, 1);
   },
   async "a gap is read again over HTTP"() {
     const { thread, socket } = await started();
@@ -250,7 +175,7 @@ const TESTS = {
   },
   async "a finished run is read from its records, its log on request"() {
     const { thread, socket } = await started({
-      "/messages": { messages, before: null }, "/threads/t1/runs": { runs: [RECORD] },
+      "/messages": { messages, runs: [RECORD], before: null },
       "/runs/r1/events": (_, url) => ({ events: url.includes("after=-1") ? LOG : [], next_after: LOG.length - 1, done: true }),
     });
     assert.equal(thread.state.runs.r1.steps.at(-1).text, "Done.");
@@ -259,15 +184,19 @@ const TESTS = {
     assert.equal((await thread.loadLog("r1")).length, LOG.length);
     assert.equal((await thread.loadLog("r1")).length, LOG.length);
   },
-  async "an older page brings the runs that the list left out"() {
+  async "an older page brings its runs with it, however many they are, in one request"() {
     const page = { ...messages[0], id: "m50", run: null, order: 50 };
+    const older = [...Array(40).keys()].map((number) => ({ ...RECORD, id: `o${number}`, number, order: number, prompt: null }));
     const { thread } = await started({
-      "/agent/runs/r1": RECORD,
-      "/messages": (_, url) => (url.includes("before=") ? { messages, before: null } : { messages: [page], before: "50" }),
+      "/messages": (_, url) => (url.includes("before=") ? { messages, runs: [RECORD, ...older], before: null } : { messages: [page], runs: [], before: "50" }),
     });
+    assert.deepEqual(requests.map(({ url }) => url), ["/agent/threads/t1", "/agent/threads/t1/messages"]);
     assert.deepEqual(Object.keys(thread.state.runs), []);
-    await thread.loadOlder();
-    assert.deepEqual(timeline(thread.state).map((entry) => entry.uid), ["m0", "run:r1", "m50"]);
+    requests.length = 0;
+    await Promise.all([thread.loadOlder(), thread.loadOlder()]);
+    assert.deepEqual(requests.map(({ url }) => url), ["/agent/threads/t1/messages?before=50"]);
+    assert.equal(Object.keys(thread.state.runs).length, 41);
+    assert.deepEqual(timeline(thread.state).map((entry) => entry.uid).filter((uid) => !uid.startsWith("run:o")), ["m0", "run:r1", "m50"]);
   },
   async "a decision is bound to the digest that was shown"() {
     const { thread, socket } = await started({ "/approvals/decide": { approvals: [] } });
@@ -277,15 +206,4 @@ const TESTS = {
   },
 };
 
-let failed = 0;
-for (const [name, test] of Object.entries(TESTS)) {
-  try {
-    await test();
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}\n${error.stack}`);
-  }
-}
-console.log(`${Object.keys(TESTS).length} tests, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+await run(TESTS);

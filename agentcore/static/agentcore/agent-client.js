@@ -1,21 +1,30 @@
 /**
  * agent-client: one agent thread in a browser; no framework, no build, no DOM.
  *
- * `AgentThread` loads a thread over HTTP, follows its logs over one websocket and sends commands.  The logs
- * become state in agent-reducer.js: what arrives twice changes nothing, what is missing is read again.
+ * `AgentThread` loads a thread over HTTP, follows its logs over one websocket and sends commands.  What it learns
+ * becomes state in agent-store.js: what arrives twice changes nothing, what is missing is read again.
  */
 
-import { byPlace, GapError, isTerminal, newRun, newThread, reduceRun, reduceThread, runFromRecords } from "./agent-reducer.js";
+import { GapError } from "./agent-reducer.js";
+import { ThreadStore } from "./agent-store.js";
 
 export * from "./agent-reducer.js";
 
 const BACKOFF_MS = { first: 500, most: 15000 };
+const MOST_CURSORS = 64; // in one frame; a run that is not named is sent from its beginning
 const SILENCE_MS = 50000; // the server pings every 20 s; a socket that is silent for longer is dead
+
+// `randomUUID` exists only where the page came over HTTPS or from this machine.
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const WITHOUT_WORDS = {
+  0: "The server cannot be reached.", 401: "You are not logged in any more.", 403: "You are not logged in any more.",
+};
 
 /** A refused request: `status`, `code`, a sentence in `message`, and `retryAfter` seconds if known. */
 export class Problem extends Error {
   constructor(status, body = {}) {
-    super(body.detail || body.title || (status ? `The server answered ${status}.` : "The server cannot be reached."));
+    super(body.detail || body.title || WITHOUT_WORDS[status] || `The server answered ${status}.`);
     const retryAfter = body.retry_after ?? null;
     Object.assign(this, { name: "Problem", status, code: body.code || "", id: body.id || "", retryAfter });
   }
@@ -26,11 +35,9 @@ export class Problem extends Error {
  * `{messages, runs, approvals, status, connection, hasOlder}`.
  */
 export class AgentThread extends EventTarget {
-  #options; #thread = newThread(); #runs = {}; #records = new Map(); #logs = new Map(); #outbox = new Map();
-  #catching = new Set(); #pieces = new Map();
-  #older = null; #socket = null; #timer = 0; #watchdog = 0; #failures = 0; #closed = false;
+  #options; #store; #catching = new Set(); #loading = null; #pieces = new Map();
+  #socket = null; #timer = 0; #watchdog = 0; #failures = 0; #closed = false;
   #connection = { status: "connecting", failures: 0 };
-  state = { messages: [], runs: {}, approvals: [], status: "idle", connection: this.#connection, hasOlder: false };
 
   constructor({ threadId, agent = "", api = "/agent/", socket, sendUrl, csrfCookie = "csrftoken" }) {
     super();
@@ -39,9 +46,12 @@ export class AgentThread extends EventTarget {
       agent, api, csrfCookie,
       socket: socket ?? `/ws/agent/threads/${threadId}/`, sendUrl: sendUrl ?? `${api}threads/${threadId}/runs`,
     };
+    this.#store = new ThreadStore(this.#connection);
   }
 
-  /** Load the newest page and the open runs, then follow the thread until `close()`. */
+  get state() { return this.#store.state; }
+
+  /** Load the newest page, then follow the thread until `close()`. */
   async start() {
     addEventListener("online", this.#wake);
     document.addEventListener("visibilitychange", this.#wake);
@@ -63,18 +73,19 @@ export class AgentThread extends EventTarget {
    * `extra` goes into the request; `parts` are what the page shows beside the text until the server answers.
    */
   async send(text, extra = {}, parts = []) {
-    const key = crypto.randomUUID();
-    this.#outbox.set(key, { key, text, extra, parts, status: "sending", error: null, id: null });
+    const key = newKey();
+    this.#store.addSend(key, text, extra, parts);
     return this.#deliver(key);
   }
 
   retrySend(key) { return this.#deliver(key); }
 
-  discard(key) { this.#outbox.delete(key); this.#changed(); }
+  discard(key) { this.#store.discardSend(key); this.#changed(); }
 
-  cancel(runId, reason = "") { return this.#post(`runs/${runId}/cancel`, { reason }); }
+  cancel(runId, reason = "") { return this.#command(`runs/${runId}/cancel`, { reason }); }
 
-  retryRun(runId) { return this.#post(`runs/${runId}/retry`, {}); }
+  /** Start the run's turn again; the new run shows at once, and the old one as tried again. */
+  retryRun(runId) { return this.#command(`runs/${runId}/retry`, {}); }
 
   /** Decide approvals: `[{approval, verdict: "approve" | "deny", reason}]`, bound to the arguments shown. */
   decide(decisions) {
@@ -84,24 +95,27 @@ export class AgentThread extends EventTarget {
     });
   }
 
-  async loadOlder() {
-    if (this.#older === null) return;
-    const query = new URLSearchParams({ before: this.#older });
-    await this.#addPage(await this.#request("GET", `${this.#options.api}threads/${this.threadId}/messages?${query}`));
-    this.#changed();
+  /** Read the next older page, with its runs: one request. */
+  loadOlder() {
+    if (!this.state.hasOlder) return Promise.resolve();
+    const query = new URLSearchParams({ before: this.#store.older });
+    this.#loading ??= this.#request("GET", `${this.#thread}/messages?${query}`)
+      .then((page) => { this.#store.addPage(page); this.#changed(); })
+      .finally(() => { this.#loading = null; });
+    return this.#loading;
   }
 
   /** The raw events of a run, as far as they are known here or, for a finished run, on the server. */
   async loadLog(runId) {
-    const log = this.#logs.get(runId) ?? [];
-    if (!this.#runs[runId]?.sealed || log.at(-1)?.type === "done") return log; // a followed run's log is here already
+    const log = [...this.#store.log(runId)];
+    if (this.#store.isFollowed(runId) || log.at(-1)?.type === "done") return this.#store.log(runId);
     await this.#readLog(runId, log.at(-1)?.seq ?? -1, (event) => log.push(event));
-    this.#logs.set(runId, log);
+    this.#store.setLog(runId, log);
     this.#changed();
     return log;
   }
 
-  log(runId) { return this.#logs.get(runId) ?? []; }
+  log(runId) { return this.#store.log(runId); }
 
   /** Try the socket now instead of at the end of the back-off. */
   reconnect() {
@@ -112,40 +126,21 @@ export class AgentThread extends EventTarget {
 
   #wake = () => { if (document.visibilityState !== "hidden") this.reconnect(); };
 
-  async #load() {
-    const base = `${this.#options.api}threads/${this.threadId}`;
-    // The position first: what happens after it is followed, what happened before it is read here.
-    const { seq } = await this.#request("GET", base);
-    this.#thread.seq = Math.max(this.#thread.seq, seq);
-    // Then the runs: whatever they call finished has all its messages by the time these are read.
-    const { runs } = await this.#request("GET", `${base}/runs`);
-    const page = await this.#request("GET", `${base}/messages`);
-    for (const run of runs) this.#records.set(run.id, run);
-    await this.#addPage(page);
-    await Promise.all(runs.filter((run) => !isTerminal(run.status)).map((run) => this.#catchUp(run.id)));
-    this.#changed();
-  }
+  get #thread() { return `${this.#options.api}threads/${this.threadId}`; }
 
-  async #addPage({ messages, before }) {
-    // The list of runs names the newest ones only.
-    const unknown = ({ run }) => run && !this.#records.has(run) && !this.#runs[run];
-    const named = new Set(messages.filter(unknown).map((message) => message.run));
-    const found = await Promise.all([...named].map((id) => this.#request("GET", `${this.#options.api}runs/${id}`)));
-    for (const run of found) this.#records.set(run.id, run);
-    for (const message of messages) this.#thread.messages[message.id] = message;
-    this.#older = before ?? null;
-    const all = Object.values(this.#thread.messages);
-    for (const record of this.#records.values()) {
-      const known = this.#runs[record.id];
-      if (isTerminal(record.status) && (!known || known.sealed)) this.#runs[record.id] = runFromRecords(record, all);
-    }
+  async #load() {
+    // The position first: what happens after it is followed, what happened before it is read here.
+    const { seq } = await this.#request("GET", this.#thread);
+    this.#store.startFrom(seq);
+    this.#store.addPage(await this.#request("GET", `${this.#thread}/messages`));
+    this.#changed();
   }
 
   async #catchUp(runId) {
     if (this.#catching.has(runId)) return;
     this.#catching.add(runId);
-    const after = this.#runs[runId]?.seq ?? -1;
-    await this.#readLog(runId, after, (event) => this.#take(`run:${runId}`, event)).finally(() => this.#catching.delete(runId));
+    const take = (event) => this.#store.take(`run:${runId}`, event);
+    await this.#readLog(runId, this.#store.runSeq(runId), take).finally(() => this.#catching.delete(runId));
     this.#changed();
   }
 
@@ -191,21 +186,21 @@ export class AgentThread extends EventTarget {
   }
 
   #attach() {
-    const cursors = { [`thread:${this.threadId}`]: this.#thread.seq };
-    for (const run of Object.values(this.#runs)) if (!run.done) cursors[`run:${run.id}`] = run.seq;
+    const runs = this.#store.cursors.slice(0, MOST_CURSORS - 1).map(([id, seq]) => [`run:${id}`, seq]);
+    const cursors = Object.fromEntries([[`thread:${this.threadId}`, this.#store.seq], ...runs]);
     this.#socket.send(JSON.stringify({ type: "attach", cursors }));
   }
 
   #frame(frame) {
     if (frame.type === "attached") { this.#failures = 0; this.#status("open"); return; }
     if (frame.type === "error") { this.dispatchEvent(new CustomEvent("problem", { detail: frame })); return; }
-    if (frame.type === "resync") { this.#forget(frame); return; }
+    if (frame.type === "resync") { this.#store.forget(frame.stream, frame.after); return; }
     if (frame.type === "mark") { this.#socket.send(JSON.stringify({ type: "ack", bytes: frame.bytes })); return; }
     if (!frame.stream) return;
     const event = this.#whole(frame);
     if (!event) return;
     try {
-      this.#take(frame.stream, { ...event, seq: frame.seq });
+      this.#store.take(frame.stream, { ...event, seq: frame.seq });
     } catch (error) {
       if (!(error instanceof GapError)) throw error;
       if (frame.stream.startsWith("run:")) this.#catchUp(frame.stream.slice(4)).catch(() => this.#socket?.close());
@@ -224,54 +219,31 @@ export class AgentThread extends EventTarget {
     return JSON.parse(text);
   }
 
-  /** The server does not know our cursor: it sends the log again, from after the position it names. */
-  #forget({ stream, after }) {
-    const [kind, id] = stream.split(":");
-    if (kind === "thread") { this.#thread.seq = after; return; }
-    delete this.#runs[id];
-    this.#logs.delete(id);
-  }
-
-  #take(stream, event) {
-    const [kind, id] = stream.split(":");
-    if (kind === "thread") { this.#takeThread(event); return; }
-    const before = this.#runs[id] ?? newRun(id);
-    if (before.sealed) return;
-    const run = reduceRun(before, event);
-    if (run === before) return;
-    this.#runs[id] = run;
-    if (!this.#logs.has(id)) this.#logs.set(id, []);
-    this.#logs.get(id).push(event);
-  }
-
-  #takeThread(event) {
-    const message = event.type === "thread.message" ? event.message : null;
-    const known = message && this.#thread.messages[message.id];
-    this.#thread = reduceThread(this.#thread, event);
-    if (message && !known && message.author?.kind === "user") {
-      const mine = (entry) => !entry.id && entry.status === "sending" && entry.text === message.text;
-      const sent = [...this.#outbox.values()].find(mine);
-      if (sent) sent.id = message.id; // the log was faster than the answer to our own request
-    }
-  }
-
   async #deliver(key) {
-    const entry = this.#outbox.get(key);
-    Object.assign(entry, { status: "sending", error: null });
+    const entry = this.#store.getSend(key);
+    if (!entry) return null;
+    this.#store.updateSend(key, { status: "sending", error: null });
     this.#changed();
     try {
       const body = { text: entry.text, key, ...(this.#options.agent && { agent: this.#options.agent }), ...entry.extra };
       const answer = await this.#request("POST", this.#options.sendUrl, body);
-      const { message } = answer;
-      Object.assign(entry, { status: "sent", id: message?.id ?? entry.id });
-      if (message) this.#thread.messages[message.id] ??= { run: answer.run?.id ?? null, ...message };
+      // agentcore answers with the run; an address of the app's own may answer `{run, message}`.
+      this.#store.addSent(key, answer.run || answer.message ? answer : { run: answer });
       return answer;
     } catch (error) {
-      Object.assign(entry, { status: "failed", error });
+      if (!(error instanceof Problem)) throw error;
+      this.#store.updateSend(key, { status: "failed", error });
       return null;
     } finally {
       this.#changed();
     }
+  }
+
+  async #command(path, body) {
+    const run = await this.#post(path, body);
+    this.#store.addRecord(run);
+    this.#changed();
+    return run;
   }
 
   #post(path, body) { return this.#request("POST", this.#options.api + path, body); }
@@ -285,8 +257,10 @@ export class AgentThread extends EventTarget {
     } catch {
       throw new Problem(0);
     }
-    const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw new Problem(response.status, answer);
+    const answer = await response.json().catch(() => null);
+    if (!response.ok) throw new Problem(response.status, answer ?? {});
+    // A log-in page, say, to which the request was redirected: nothing has been done.
+    if (answer === null) throw new Problem(response.status, { detail: "The server’s answer makes no sense here. Reload the page." });
     return answer;
   }
 
@@ -297,28 +271,12 @@ export class AgentThread extends EventTarget {
 
   #status(status) {
     this.#connection = { status, failures: this.#failures };
+    this.#store.setConnection(this.#connection);
     this.#changed();
   }
 
   #changed() {
-    const entries = [...this.#outbox.values()];
-    const uid = new Map(entries.filter((entry) => entry.id).map((entry) => [entry.id, entry.key]));
-    const messages = Object.values(this.#thread.messages).sort(byPlace)
-      .map((message) => ({ ...message, uid: uid.get(message.id) ?? message.id }));
-    for (const { key, id, text, parts, status, error } of entries) {
-      if (id && this.#thread.messages[id]) continue;
-      const author = { kind: "user", name: "" };
-      const place = { order: Infinity, step_order: 0 };
-      messages.push({ uid: key, key, id: null, run: null, ...place, author, text, parts, status, error });
-    }
-    const runs = { ...this.#runs };
-    const statuses = Object.values(runs).map((run) => run.status);
-    const working = statuses.some((status) => status === "pending" || status === "running");
-    this.state = {
-      messages, runs, connection: this.#connection, hasOlder: this.#older !== null,
-      approvals: Object.values(runs).flatMap((run) => Object.values(run.approvals)),
-      status: working ? "working" : statuses.includes("waiting") ? "waiting" : "idle",
-    };
+    this.#store.derive();
     this.dispatchEvent(new Event("change"));
   }
 }

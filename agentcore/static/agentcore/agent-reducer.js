@@ -23,8 +23,9 @@ export class GapError extends Error {
 export const newThread = () => ({ seq: -1, messages: {}, runs: {}, approvals: {} });
 
 export const newRun = (id) => ({
-  id, seq: -1, number: 0, agent: "", agentVersion: "", status: "pending", reasons: [], attempt: 0, prompt: null,
-  steps: [], calls: {}, approvals: {}, usage: null, output: null, outputDraft: "", error: null, finishReason: "",
+  id, seq: -1, number: 0, order: null, agent: "", agentVersion: "", status: "pending", reasons: [], attempt: 0,
+  prompt: null, retryOf: null, availableAt: null, steps: [], calls: {}, approvals: {}, usage: null, output: null,
+  outputDraft: "", error: null, finishReason: "",
   done: false,
 });
 
@@ -38,7 +39,9 @@ function withStep(run, number, change) {
   const at = run.steps.findIndex((step) => step.step === number);
   const step = at < 0 ? newStep(number) : run.steps[at];
   const next = { ...step, ...(typeof change === "function" ? change(step) : change) };
-  const steps = at < 0 ? [...run.steps, next] : run.steps.map((other, index) => (index === at ? next : other));
+  const steps = [...run.steps];
+  if (at < 0) steps.push(next);
+  else steps[at] = next;
   return { ...run, steps: steps.sort((a, b) => a.step - b.step) };
 }
 
@@ -69,12 +72,15 @@ function inOrder(state, event) {
 
 const RUN_EVENTS = {
   "run.created": (run, e) => ({
-    ...run, number: e.number ?? run.number, agent: e.agent ?? "", agentVersion: e.agent_version ?? "", prompt: e.prompt ?? null,
+    ...run, number: e.number ?? run.number, order: e.order ?? run.order, agent: e.agent ?? "",
+    agentVersion: e.agent_version ?? "", prompt: e.prompt ?? null, retryOf: e.retry_of ?? null,
   }),
-  "run.started": (run, e) => ({ ...run, status: "running", reasons: [], attempt: e.attempt ?? run.attempt }),
+  "run.started": (run, e) => ({
+    ...run, status: "running", reasons: [], availableAt: null, attempt: e.attempt ?? run.attempt,
+  }),
   "run.waiting": (run, e) => ({ ...run, status: "waiting", reasons: e.reasons ?? [] }),
   "run.resumed": (run) => ({ ...run, status: "pending", reasons: [] }),
-  "run.released": (run) => ({ ...run, status: "pending" }),
+  "run.released": (run, e) => ({ ...run, status: "pending", availableAt: e.available_at ?? null }),
   "step.started": (run, e) => withStep(run, e.step, {
     ...draftless, kind: e.kind ?? "model", model: e.model ?? "", context: e.context ?? [],
   }),
@@ -142,13 +148,17 @@ export function reduceThread(thread, event) {
   return next;
 }
 
-/** A finished run as its records tell it: the same shape that its log reduces to. */
+/** A run as its records tell it, with the messages that are known: the same shape that its log reduces to. */
 export function runFromRecords(record, messages) {
+  const failed = record.status === "failed";
   let run = {
-    ...newRun(record.id), number: record.number, agent: record.agent, agentVersion: record.agent_version,
-    status: record.status, attempt: record.attempt, usage: record.usage, output: record.output, error: record.error,
+    ...newRun(record.id), seq: record.seq ?? -1, number: record.number, order: record.order ?? null, agent: record.agent,
+    agentVersion: record.agent_version, status: record.status, reasons: record.waiting_for ?? [], attempt: record.attempt,
+    prompt: record.prompt ?? null, retryOf: record.retry_of ?? null, usage: record.usage, output: record.output,
+    availableAt: record.status === "pending" ? record.available_at ?? null : null,
+    error: failed && record.error ? { retry_after: null, ...record.error } : null,
     finishReason: record.finish_reason ?? "",
-    done: isTerminal(record.status), sealed: true,
+    done: isTerminal(record.status),
   };
   for (const message of messages.filter((m) => m.run === record.id).sort(byPlace)) {
     const parts = message.parts ?? [];
@@ -165,26 +175,51 @@ export function runFromRecords(record, messages) {
       run = withCall(run, part.call_id, { status: part.status, result: part.result ?? null, error: part.error ?? "" });
     }
   }
+  for (const { call_id, status, error } of record.calls ?? []) if (run.calls[call_id]) run = withCall(run, call_id, { status, error });
   for (const approval of record.approvals ?? []) run = withApproval(run, approval.id, approval);
   return run;
 }
 
-/** What a page shows, in order: `{uid, message}` for a user's or a loose message, `{uid, run}` for a run. */
+/** An ended run after somebody said what became of a call of it: its own log is closed, the thread's says so. */
+export const afterAnswer = (run, callId, status) => (run.done && run.calls[callId] ? withCall(run, callId, { status }) : run);
+
+/** What a waiting run still waits for; an answer that has come meanwhile is none of it. */
+export function waitsFor(run) {
+  const still = {
+    approval: () => Object.values(run.approvals).some((approval) => approval.status === "pending"),
+    effect_unverified: () => Object.values(run.calls).some((call) => call.status === "effect_unverified"),
+  };
+  return run.status === "waiting" ? run.reasons.filter((reason) => still[reason]?.() ?? true) : [];
+}
+
+/**
+ * What a page shows, in order: `{uid, message}` for a user's or a loose message, `{uid, run, behind, retried}` for a
+ * run.  `behind` is the status of the run it queues behind, or empty; `retried` says that its turn was tried again.
+ */
 export function timeline(state) {
   const entries = [];
-  const order = new Map(); // of a run by its messages, and of a message by its id
+  const orders = new Map(); // of a run by its messages, and of a message by its id
   for (const message of state.messages) {
-    if (message.id) order.set(message.id, message.order);
-    if (message.run && !order.has(message.run)) order.set(message.run, message.order);
+    if (message.id) orders.set(message.id, message.order);
+    if (message.run && !orders.has(message.run)) orders.set(message.run, message.order);
     if (message.author.kind !== "user" && message.run) continue;
     entries.push({ uid: message.uid, at: [message.order, 0, 0], message });
   }
-  for (const run of Object.values(state.runs)) {
-    const at = order.get(run.id) ?? order.get(run.prompt);
-    if (at === undefined && run.sealed) continue; // its page of messages is not loaded
+  const runs = Object.values(state.runs).sort((a, b) => a.number - b.number);
+  const newest = new Map(); // the last run of each turn
+  let ahead = "";
+  for (const run of runs) {
+    const turn = run.order ?? orders.get(run.prompt) ?? orders.get(run.id);
     // Nothing places it yet: before what is being sent if it has no prompt, after it otherwise.
-    const place = at === undefined ? [Infinity, run.prompt ? 1 : -1] : [at, 1];
-    entries.push({ uid: `run:${run.id}`, at: [...place, run.number], run });
+    const place = turn === undefined ? [Infinity, run.prompt ? 1 : -1] : [turn, 1];
+    const entry = { uid: `run:${run.id}`, at: [...place, run.number], run, behind: "", retried: false };
+    if (run.status === "pending" && run.seq < 1) entry.behind = ahead;
+    if (!run.done) ahead = run.status;
+    if (turn !== undefined) {
+      if (newest.has(turn)) newest.get(turn).retried = true;
+      newest.set(turn, entry);
+    }
+    entries.push(entry);
   }
   const compare = (a, b) => (a === b ? 0 : a - b);
   return entries.sort((a, b) => compare(a.at[0], b.at[0]) || compare(a.at[1], b.at[1]) || compare(a.at[2], b.at[2]));

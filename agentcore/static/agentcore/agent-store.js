@@ -1,0 +1,204 @@
+/**
+ * agent-store: what one client knows of a thread, and the state that follows from it.  No network, no DOM.
+ *
+ * A run is known by its record, which came with a page, or by its log, or by both: shown is whichever knows more.
+ * A message that is being sent is shown until one with its key stands in the thread, whoever said so first.  What
+ * did not change keeps its identity from one state to the next, so that a page draws again only what did.
+ */
+
+import { afterAnswer, byPlace, newRun, newThread, reduceRun, reduceThread, runFromRecords } from "./agent-reducer.js";
+
+const isSame = (a, b) => a.length === b.length && a.every((item, index) => item === b[index]);
+
+export class ThreadStore {
+  #thread = newThread(); #older = null;
+  #outbox = new Map(); #sent = []; // by key, and the messages that the answers to them named
+  #records = new Map(); #runs = new Map(); #logs = new Map(); #answers = new Map();
+  #stale = new Set(); // runs to derive anew
+  #entries = new WeakMap(); // what is shown of a message, by the message
+  #listed = { from: null, outbox: null }; // what `messages` was derived from
+  #connection;
+  state;
+
+  constructor(connection) {
+    this.#connection = connection;
+    this.state = { messages: [], runs: {}, approvals: [], status: "idle", connection, hasOlder: false };
+  }
+
+  get seq() { return this.#thread.seq; }
+
+  get older() { return this.#older; }
+
+  /** Where the logs of the runs that go on stand, the newest runs first. */
+  get cursors() {
+    return [...this.#runs.values()].filter((run) => !run.done).sort((a, b) => b.number - a.number).map((run) => [run.id, run.seq]);
+  }
+
+  setConnection(connection) { this.#connection = connection; }
+
+  // ---------------------------------------------------------------- what the server says
+
+  startFrom(seq) { this.#thread = { ...this.#thread, seq: Math.max(this.#thread.seq, seq) }; }
+
+  addPage({ messages, runs = [], before }) {
+    this.#addMessages(messages);
+    runs.forEach((run) => this.addRecord(run));
+    this.#older = before ?? null;
+  }
+
+  addRecord(record) {
+    const known = this.#records.get(record.id);
+    if (known && known.seq > record.seq) return;
+    this.#records.set(record.id, record.seq === undefined ? { ...record, seq: -1 } : record);
+    this.#stale.add(record.id);
+  }
+
+  /** One event of the thread's log or of a run's; raises `GapError` where one is missing before it. */
+  take(stream, event) {
+    const [kind, id] = stream.split(":");
+    if (kind === "thread") this.#takeThread(event);
+    else this.#takeRun(id, event);
+  }
+
+  /** The server sends a log again from after `seq`. */
+  forget(stream, seq) {
+    const [kind, id] = stream.split(":");
+    if (kind === "thread") { this.#thread = { ...this.#thread, seq }; return; }
+    this.#runs.delete(id);
+    this.#logs.delete(id);
+    this.#stale.add(id);
+  }
+
+  runSeq(id) { return this.#runs.get(id)?.seq ?? -1; }
+
+  // ---------------------------------------------------------------- what is being sent
+
+  addSend(key, text, extra, parts) {
+    const author = { kind: "user", name: "" };
+    this.#outbox.set(key, {
+      uid: key, key, id: null, run: null, order: Infinity, step_order: 0, author, text, parts, extra, status: "sending", error: null,
+    });
+    this.#sent = [...this.#sent];
+  }
+
+  getSend(key) { return this.#outbox.get(key); }
+
+  updateSend(key, change) {
+    if (!this.#outbox.has(key)) return;
+    this.#outbox.set(key, { ...this.#outbox.get(key), ...change });
+    this.#sent = [...this.#sent];
+  }
+
+  /** The server's answer to a send: its run, and the message where it says that too. */
+  addSent(key, { run, message }) {
+    const id = message?.id ?? run?.prompt;
+    if (id) this.#sent.push([id, key]);
+    this.updateSend(key, { status: "sent", error: null, order: message?.order ?? run?.order ?? Infinity });
+    if (message && !this.#thread.messages[message.id]) this.#addMessages([message]);
+    if (run?.id) this.addRecord(run);
+  }
+
+  discardSend(key) {
+    this.#outbox.delete(key);
+    this.#sent = [...this.#sent];
+  }
+
+  // ---------------------------------------------------------------- logs, for whoever reads events
+
+  log(id) { return this.#logs.get(id) ?? []; }
+
+  setLog(id, events) { this.#logs.set(id, events); }
+
+  isFollowed(id) { return this.#runs.has(id); }
+
+  // ---------------------------------------------------------------- the state
+
+  /** The new state; `state` holds it from now on. */
+  derive() {
+    const messages = this.#messages();
+    const runs = this.#shownRuns();
+    const approvals = runs === this.state.runs ? this.state.approvals : Object.values(runs).flatMap((run) => Object.values(run.approvals));
+    const statuses = new Set(Object.values(runs).map((run) => run.status));
+    const working = statuses.has("pending") || statuses.has("running");
+    this.state = {
+      messages, runs, connection: this.#connection, hasOlder: this.#older !== null,
+      approvals: isSame(approvals, this.state.approvals) ? this.state.approvals : approvals,
+      status: working ? "working" : statuses.has("waiting") ? "waiting" : "idle",
+    };
+    return this.state;
+  }
+
+  #messages() {
+    const known = this.#thread.messages;
+    if (this.#listed.from === known && this.#listed.outbox === this.#sent) return this.state.messages;
+    this.#listed = { from: known, outbox: this.#sent };
+    const named = new Map(this.#sent.filter(([, key]) => this.#outbox.has(key)));
+    const arrived = new Set();
+    const messages = Object.values(known).sort(byPlace).map((message) => {
+      const key = this.#outbox.has(message.key) ? message.key : named.get(message.id);
+      if (key) arrived.add(key);
+      return this.#entry(message, key ?? message.id);
+    });
+    messages.push(...[...this.#outbox.values()].filter((entry) => !arrived.has(entry.key)));
+    return isSame(messages, this.state.messages) ? this.state.messages : messages;
+  }
+
+  #entry(message, uid) {
+    const known = this.#entries.get(message);
+    if (known?.uid === uid) return known;
+    const entry = { ...message, uid };
+    this.#entries.set(message, entry);
+    return entry;
+  }
+
+  #shownRuns() {
+    if (!this.#stale.size) return this.state.runs;
+    const runs = { ...this.state.runs };
+    for (const id of this.#stale) {
+      const run = this.#shown(id);
+      if (run) runs[id] = run;
+      else delete runs[id];
+    }
+    this.#stale.clear();
+    return runs;
+  }
+
+  #shown(id) {
+    const followed = this.#runs.get(id);
+    const record = this.#records.get(id);
+    const isBehind = record && !(followed?.done || followed?.seq >= record.seq);
+    const run = isBehind ? runFromRecords(record, Object.values(this.#thread.messages)) : followed;
+    return run && Object.entries(this.#answers.get(id) ?? {}).reduce((so, [call, status]) => afterAnswer(so, call, status), run);
+  }
+
+  #takeRun(id, event) {
+    const before = this.#runs.get(id) ?? newRun(id);
+    const run = reduceRun(before, event);
+    if (run === before) return;
+    this.#runs.set(id, run);
+    this.#stale.add(id);
+    if (!this.#logs.has(id)) this.#logs.set(id, []);
+    const log = this.#logs.get(id);
+    if (event.seq > (log.at(-1)?.seq ?? -1)) log.push(event);
+  }
+
+  #takeThread(event) {
+    const before = this.#thread;
+    this.#thread = reduceThread(before, event);
+    if (this.#thread === before) return;
+    if (event.type === "thread.message" && event.message.run) this.#stale.add(event.message.run);
+    if (event.type === "thread.call") {
+      this.#answers.set(event.run, { ...this.#answers.get(event.run), [event.call_id]: event.status });
+      this.#stale.add(event.run);
+    }
+  }
+
+  #addMessages(messages) {
+    const all = { ...this.#thread.messages };
+    for (const message of messages) {
+      all[message.id] = message;
+      if (message.run) this.#stale.add(message.run);
+    }
+    this.#thread = { ...this.#thread, messages: all };
+  }
+}
