@@ -32,9 +32,12 @@ export class Activity {
       const marks = { "data-ac-events": run.id, tabindex: "0", "aria-label": `Events of run ${run.number}` };
       this.#lists.set(run.id, { title: make("h3"), list: make("ol", marks) });
     }
-    const { title, list } = this.#lists.get(run.id);
-    setText(title, `Run ${run.number} · ${RUN_STATUS[run.status] ?? run.status}`);
+    const shown = this.#lists.get(run.id);
+    const { title, list } = shown;
     const events = this.#thread.log(run.id);
+    if (shown.run === run && list.children.length === events.length) return [title, list];
+    shown.run = run;
+    setText(title, `Run ${run.number} · ${RUN_STATUS[run.status] ?? run.status}`);
     for (const event of events.slice(list.children.length)) {
       list.append(make("li", { "data-ac-event": event.type, "data-ac-seq": event.seq },
         make("span", {}, String(event.seq)), make("span", {}, visible(event.type)), make("time", { datetime: event.ts }, time(event.ts))));

@@ -1,6 +1,6 @@
 /** The cards of a run: a tool call, an approval, the structured output. Each is made once and updated in place. */
 
-import { APPROVAL_STATUS, CALL_STATUS, day, label, make, pretty, setText, shown, visible } from "./text.js";
+import { APPROVAL_STATUS, CALL_STATUS, day, label, make, pretty, setData, setText, shown, visible } from "./text.js";
 
 const LONG = 2000;
 const OUTPUT_ORDER = ["category", "urgency", "sentiment", "summary", "refund"];
@@ -8,23 +8,24 @@ const OUTPUT_ORDER = ["category", "urgency", "sentiment", "summary", "refund"];
 /** A collapsible tool call; what the reader opened stays open. */
 export class CallCard {
   #badge = make("span", { class: "badge" });
-  #duration = make("small");
   #name = make("span", { class: "name" });
   #body = make("div", { class: "fold-body" });
+  #call = null;
   #drawn = "";
 
   constructor() {
-    this.node = make("details", { class: "fold" }, make("summary", {}, this.#name, this.#duration, this.#badge), this.#body);
+    this.node = make("details", { class: "fold" }, make("summary", {}, this.#name, this.#badge), this.#body);
   }
 
   /** `edited`: the arguments that an approver put in the place of the ones asked for. */
   update(call, edited) {
-    this.node.dataset.acTool = call.name;
-    this.node.dataset.acCallId = call.call_id;
-    this.#badge.dataset.acCall = call.status;
+    if (call === this.#call && !edited) return;
+    this.#call = call;
+    setData(this.node, "acTool", call.name);
+    setData(this.node, "acCallId", call.call_id);
+    setData(this.#badge, "acCall", call.status);
     setText(this.#name, visible(call.name));
     setText(this.#badge, CALL_STATUS[call.status] ?? call.status);
-    setText(this.#duration, call.from && call.to ? `${((Date.parse(call.to) - Date.parse(call.from)) / 1000).toFixed(1)} s` : "");
     const drawing = JSON.stringify([call.arguments, edited, call.result, call.error, call.progress]);
     if (drawing === this.#drawn) return;
     this.#drawn = drawing;
@@ -76,8 +77,8 @@ export class ApprovalCard {
   update(approval) {
     const first = !this.#id;
     this.#id = approval.id;
-    this.node.dataset.acApproval = approval.id;
-    this.node.dataset.acApprovalStatus = approval.status;
+    setData(this.node, "acApproval", approval.id);
+    setData(this.node, "acApprovalStatus", approval.status);
     if (first) this.#draw(approval);
     const pending = approval.status === "pending";
     setText(this.#lead, pending ? "Approval needed: " : "Approval: ");

@@ -3,7 +3,7 @@
 import { Activity } from "./activity.js";
 import { Composer } from "./composer.js";
 import { Conversation } from "./conversation.js";
-import { make, place, setText, RUN_STATUS } from "./text.js";
+import { make, place, setData, setText, RUN_STATUS } from "./text.js";
 
 const EXAMPLES = [
   "Where is my order?",
@@ -16,7 +16,7 @@ const MANY_FAILURES = 5;
 
 const root = document.querySelector("[data-ac-thread]");
 const find = (mark) => root.querySelector(`[data-ac-${mark}]`);
-const { AgentThread, timeline } = await import(root.dataset.acClient); // the address that the static storage gave it
+const { AgentThread, timeline, waitsFor } = await import(root.dataset.acClient); // the address that the static storage gave it
 
 const thread = new AgentThread({
   threadId: root.dataset.acThread, api: root.dataset.acApi, socket: root.dataset.acSocket,
@@ -37,6 +37,16 @@ const composer = form && new Composer(form, {
   stop,
 });
 
+/** Do what a button asks for; a refusal is said below the composer. */
+async function command(button, work, refusal) {
+  button.disabled = true;
+  const error = await work.then(() => null, (reason) => reason);
+  button.disabled = false;
+  draw();
+  composer?.note(error ? `${refusal} ${error.message}` : "", Boolean(error));
+  if (!button.isConnected) composer?.focus(); // its button is gone, and the keyboard must not be lost with it
+}
+
 async function deliver(send) {
   await send();
   draw();
@@ -56,6 +66,8 @@ const page = {
   me: root.dataset.acMe,
   agentName: root.dataset.acAgentName,
   filesUrl: root.dataset.acFiles,
+  loginUrl: root.dataset.acLogin,
+  adminUrl: root.dataset.acAdminRuns ?? "",
   operator: root.hasAttribute("data-ac-can-decide"),
   canWrite: Boolean(form),
   retrySend: (key) => deliver(() => thread.retrySend(key)),
@@ -63,11 +75,10 @@ const page = {
     thread.discard(message.key);
     composer.fill(message.text);
   },
-  retryRun: async (id, button) => {
-    button.disabled = true;
-    await thread.retryRun(id).then(() => composer?.note(""), (error) => composer?.note(`Not tried again. ${error.message}`, true));
-    button.disabled = false;
-  },
+  fill: (text) => composer.fill(text),
+  retryRun: (id, button) => command(button, thread.retryRun(id), "Not tried again."),
+  cancelRun: (id, button) => command(button, thread.cancel(id, "Stopped on the case page"), "Not stopped."),
+  waitsFor,
   approvals: {
     canDecide: root.hasAttribute("data-ac-can-decide"),
     decide: (decision) => thread.decide([decision]),
@@ -123,7 +134,7 @@ function signs(state, entries) {
     if (!badge || !status) continue;
     badge.hidden = false;
     badge.removeAttribute("aria-hidden");
-    badge.dataset.acStatus = status;
+    setData(badge, "acStatus", status);
     setText(badge, RUN_STATUS[status] ?? status);
   }
   if (composer) {

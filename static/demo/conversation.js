@@ -1,7 +1,11 @@
 /** The conversation: what `timeline(state)` says, as DOM that is made once per entry and updated in place. */
 
 import { ApprovalCard, CallCard, OutputCard } from "./cards.js";
-import { make, place, readable, setText, usageLine, visible } from "./text.js";
+import { endOf, heldWords, waitingWords } from "./ends.js";
+import { GrowingText, make, place, readable, setData, setText, usageLine, visible } from "./text.js";
+
+// A refusal with words of its own is about something else.
+const isLoggedOut = (error) => error?.status === 401 || (error?.status === 403 && !error.code);
 
 class MessageView {
   #text = make("div", { class: "text" });
@@ -37,6 +41,7 @@ class MessageView {
     if (state === "failed") {
       this.#note.append(
         make("span", { class: "error", role: "alert" }, `Not sent. ${message.error?.message ?? ""} `),
+        ...(isLoggedOut(message.error) ? [make("a", { href: this.page.loginUrl, target: "_blank", "data-ac-log-in": "" }, "Log in"), " "] : []),
         make("button", { type: "button", class: "link", "data-ac-retry-send": "", onclick: () => this.page.retrySend(message.key) }, "Retry"), " ",
         make("button", { type: "button", class: "link", "data-ac-edit-send": "", onclick: () => this.page.editSend(message) }, "Edit"),
       );
@@ -46,13 +51,16 @@ class MessageView {
 
 class StepView {
   #text = make("div", { class: "text", "data-ac-text-of": "agent" });
+  #words = new GrowingText(this.#text);
   #answer = make("div", { class: "answer", "data-ac-answer": "" }, this.#text);
   #reasoning = make("pre", { tabindex: "0" });
+  #thinking = new GrowingText(this.#reasoning);
   #thoughts = make("details", { class: "fold", "data-ac-reasoning": "" },
     make("summary", {}, "Reasoning"), make("div", { class: "fold-body" }, this.#reasoning));
   #sources = make("ul", { class: "sources", "data-ac-sources": "", "aria-label": "Sources" });
   #calls = new Map();
   #approvals = new Map();
+  #drawn = [];
 
   constructor(page) {
     this.page = page;
@@ -60,16 +68,22 @@ class StepView {
   }
 
   update(step, run, live) {
-    this.node.dataset.acStep = step.step;
+    const calls = step.calls.map((id) => run.calls[id]);
+    const approvals = Object.values(run.approvals).filter((approval) => step.calls.includes(approval.call_id));
+    const drawing = [step, live, ...calls, ...approvals];
+    if (drawing.length === this.#drawn.length && drawing.every((item, index) => item === this.#drawn[index])) return;
+    this.#drawn = drawing;
+    setData(this.node, "acStep", String(step.step));
+    const growing = live && step.status === "streaming";
     const nodes = [];
     if (step.reasoning) {
-      setText(this.#reasoning, readable(step.reasoning));
+      this.#thinking.set(step.reasoning, growing);
       nodes.push(this.#thoughts);
     }
     if (step.text) {
-      setText(this.#text, readable(step.text));
-      this.#answer.setAttribute("aria-busy", String(live && step.status === "streaming"));
-      this.#answer.dataset.acState = step.status;
+      this.#words.set(growing ? step.text : step.text.trimEnd(), growing);
+      if (this.#answer.getAttribute("aria-busy") !== String(growing)) this.#answer.setAttribute("aria-busy", String(growing));
+      setData(this.#answer, "acState", step.status);
       nodes.push(this.#answer);
     }
     if (step.sources.length) {
@@ -78,12 +92,12 @@ class StepView {
       }
       nodes.push(this.#sources);
     }
-    for (const id of step.calls) {
-      if (!this.#calls.has(id)) this.#calls.set(id, new CallCard());
-      const card = this.#calls.get(id);
-      const approvals = Object.values(run.approvals).filter((approval) => approval.call_id === id);
-      card.update(run.calls[id], approvals.find((approval) => approval.edited_arguments)?.edited_arguments);
-      nodes.push(card.node, ...approvals.map((approval) => this.#approval(approval)));
+    for (const call of calls) {
+      if (!this.#calls.has(call.call_id)) this.#calls.set(call.call_id, new CallCard());
+      const card = this.#calls.get(call.call_id);
+      const asked = approvals.filter((approval) => approval.call_id === call.call_id);
+      card.update(call, asked.find((approval) => approval.edited_arguments)?.edited_arguments);
+      nodes.push(card.node, ...asked.map((approval) => this.#approval(approval)));
     }
     place(this.node, nodes);
   }
@@ -96,33 +110,80 @@ class StepView {
   }
 }
 
+/** Why a run does not go on, or how it ended, with what the reader can do about it. */
+class EndView {
+  #words = make("span");
+  #ways = make("span", { class: "ways" });
+  #drawn = "";
+
+  constructor(page) {
+    this.page = page;
+    this.node = make("div", { class: "run-end" }, this.#words, this.#ways);
+  }
+
+  update(entry, waits) {
+    const { page } = this;
+    const end = waits.length ? { code: waits[0], text: waitingWords(waits, page.operator).join(" "), isError: false } : endOf(entry);
+    const drawing = JSON.stringify(end);
+    if (drawing === this.#drawn) return Boolean(end?.text);
+    this.#drawn = drawing;
+    if (!end?.text) return false;
+    const isStopped = end.code === "canceled";
+    this.node.className = end.isError ? "run-end run-error" : "run-end";
+    this.node.toggleAttribute("data-ac-run-error", end.isError);
+    this.node.toggleAttribute("data-ac-stopped", isStopped);
+    setData(this.node, "acEnd", end.code);
+    if (end.isError) this.node.setAttribute("role", "alert");
+    else this.node.removeAttribute("role");
+    setText(this.#words, end.text);
+    this.#ways.replaceChildren(...this.#buttons(entry.run, end));
+    return true;
+  }
+
+  #buttons(run, end) {
+    const { page } = this;
+    const ways = [];
+    if (end.mayRetry && page.canWrite) {
+      const retry = make("button", { type: "button", "data-ac-retry-run": "", onclick: () => page.retryRun(run.id, retry) }, "Try again");
+      ways.push(retry);
+    }
+    if (end.mayGoOn && page.canWrite) {
+      ways.push(make("button", { type: "button", "data-ac-go-on": "", onclick: () => page.fill("Please go on where you stopped.") }, "Ask for the rest"));
+    }
+    if (run.status === "waiting" && page.adminUrl) {
+      ways.push(make("a", { class: "button", href: `${page.adminUrl}${run.id}/change/`, "data-ac-admin-run": "" }, "Open in the admin"));
+    }
+    if (end.code === "poisoned" && page.canWrite) {
+      const stop = make("button", { type: "button", "data-ac-cancel-run": "", onclick: () => page.cancelRun(run.id, stop) }, "Stop it");
+      ways.push(stop);
+    }
+    return ways;
+  }
+}
+
 class RunView {
   #head = make("div", { class: "run-head" });
   #steps = new Map();
   #output = new OutputCard();
   #usage = make("p", { class: "usage", "data-ac-usage": "" });
   #thinking = make("div", { class: "thinking", "data-ac-thinking": "" });
-  #stopped = make("p", { class: "note", "data-ac-stopped": "" }, "Stopped. What was written so far is kept.");
-  #problem = make("span");
-  #retry;
-  #error;
+  #end;
 
   constructor(page) {
     this.page = page;
     this.#head.append(page.agentName);
-    this.#retry = make("button", { type: "button", "data-ac-retry-run": "", onclick: () => page.retryRun(this.id, this.#retry) }, "Try again");
-    this.#error = make("div", { class: "run-error", role: "alert", "data-ac-run-error": "" }, this.#problem, this.#retry);
+    this.#end = new EndView(page);
     this.node = make("article", { class: "run" });
   }
 
-  /** `behind`: an earlier run waits for a decision, so this one has not begun. */
-  update({ run }, behind) {
-    this.id = run.id;
-    this.node.dataset.acRun = run.id;
-    this.node.dataset.acRunStatus = run.status;
+  update(entry) {
+    const { run, behind } = entry;
+    setData(this.node, "acRun", run.id);
+    setData(this.node, "acRunStatus", run.status);
     const live = run.status === "running";
     const nodes = [this.#head];
     for (const step of run.steps) {
+      if (!step.text && !step.reasoning && !step.sources.length && !step.calls.length) continue;
       if (!this.#steps.has(step.step)) this.#steps.set(step.step, new StepView(this.page));
       const view = this.#steps.get(step.step);
       view.update(step, run, live);
@@ -130,23 +191,15 @@ class RunView {
     }
     const last = run.steps.at(-1);
     const writing = live && last?.text && last.status === "streaming";
-    const held = (run.status === "pending" || live) && !writing;
-    if (held) {
-      const queued = run.status === "pending" && run.seq < 1;
-      setText(this.#thinking, queued && behind ? "Waits for the decision above." : queued ? "Queued…" : "Working…");
+    if ((run.status === "pending" || live) && !writing) {
+      setText(this.#thinking, heldWords(run, behind));
       nodes.push(this.#thinking);
     }
     if (this.page.operator && run.output !== null && run.output !== undefined) { // for the team, not for the customer
       this.#output.update(run.output);
       nodes.push(this.#output.node);
     }
-    if (run.status === "canceled") nodes.push(this.#stopped);
-    if (run.status === "failed") {
-      const { code = "", message = "The run ended without a reason." } = run.error ?? {};
-      setText(this.#problem, `The agent could not finish: ${visible(message)}${code ? ` (${code}, run ${run.id.slice(0, 8)})` : ""}`);
-      this.#retry.hidden = !this.page.canWrite;
-      nodes.push(this.#error);
-    }
+    if (this.#end.update(entry, this.page.waitsFor(run))) nodes.push(this.#end.node);
     if (run.done && usageLine(run.usage)) {
       setText(this.#usage, usageLine(run.usage));
       nodes.push(this.#usage);
@@ -155,9 +208,11 @@ class RunView {
   }
 }
 
-/** Draws a timeline into `root`; `page` carries what the views need to act. */
+const isSame = (a, b) => a && a.message === b.message && a.run === b.run && a.behind === b.behind && a.retried === b.retried;
+
+/** Draws a timeline into `root`, and of it only what has changed; `page` carries what the views need to act. */
 export class Conversation {
-  #views = new Map();
+  #views = new Map(); // by entry: its view, and the entry as it was drawn
 
   constructor(root, page) {
     this.root = root;
@@ -166,14 +221,15 @@ export class Conversation {
 
   update(entries) {
     const known = new Set();
-    let waits = false;
     const nodes = entries.map((entry) => {
       known.add(entry.uid);
-      if (!this.#views.has(entry.uid)) this.#views.set(entry.uid, entry.run ? new RunView(this.page) : new MessageView(this.page));
-      const view = this.#views.get(entry.uid);
-      view.update(entry, waits);
-      waits ||= entry.run?.status === "waiting";
-      return view.node;
+      if (!this.#views.has(entry.uid)) {
+        this.#views.set(entry.uid, { view: entry.run ? new RunView(this.page) : new MessageView(this.page), drawn: null });
+      }
+      const shown = this.#views.get(entry.uid);
+      if (!isSame(shown.drawn, entry)) shown.view.update(entry);
+      shown.drawn = entry;
+      return shown.view.node;
     });
     for (const uid of this.#views.keys()) if (!known.has(uid)) this.#views.delete(uid);
     place(this.root, nodes);

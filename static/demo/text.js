@@ -66,6 +66,53 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Set a data attribute where it is another one: the same value again would count as a change. */
+export function setData(node, name, value) {
+  if (node.dataset[name] !== value) node.dataset[name] = value;
+}
+
+const BLOCK = 4096; // characters that are laid out anew with each addition, at most twice as many
+
+/**
+ * A text that grows, in `node`: what is added is written, and what stands is left alone, also by the layout.
+ *
+ * Full lines become blocks of their own. While a line without an end grows it is cut at a space now and then, which
+ * breaks it there; once the text is complete such a line is put together again.
+ */
+export class GrowingText {
+  #node; #text = ""; #tail = null; #isCut = false;
+
+  constructor(node) { this.#node = node; }
+
+  set(text, growing) {
+    if (!text.startsWith(this.#text) || (this.#isCut && !growing)) this.#clear();
+    if (text.length === this.#text.length) return;
+    if (!this.#tail) this.#node.append((this.#tail = document.createTextNode("")));
+    this.#tail.appendData(readable(text.slice(this.#text.length)));
+    this.#text = text;
+    while (this.#tail.length > BLOCK && this.#fold(growing)) { /* until the rest is short, or one line */ }
+  }
+
+  #clear() {
+    this.#node.replaceChildren();
+    [this.#text, this.#tail, this.#isCut] = ["", null, false];
+  }
+
+  /** Make the beginning of the tail a block; false where there is no place to cut it. */
+  #fold(growing) {
+    const { data } = this.#tail;
+    let end = data.lastIndexOf("\n", BLOCK) + 1 || data.indexOf("\n", BLOCK) + 1;
+    if (!end && growing && data.length > 2 * BLOCK) {
+      end = data.lastIndexOf(" ", BLOCK) + 1;
+      this.#isCut ||= end > 0;
+    }
+    if (!end) return false;
+    this.#tail.before(make("div", {}, data.slice(0, end)));
+    this.#tail.deleteData(0, end);
+    return true;
+  }
+}
+
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -26,9 +26,9 @@ class CaseQuerySet(models.QuerySet["Case"]):
         return self.filter(thread__in=Thread.objects.visible_to(user))
 
     def with_status(self) -> CaseQuerySet:
-        """Add how each case stands: `waiting` if any of its runs waits, or else the status of the latest."""
+        """Add how each case stands: `waiting` if any of its runs waits, or else the newest turn's last run's status."""
         runs = Run.objects.filter(thread=OuterRef("thread"))
-        latest = Subquery(runs.order_by("-number").values("status")[:1])
+        latest = Subquery(runs.order_by("-order", "-number").values("status")[:1])
         waits = models.When(Exists(runs.filter(status=RunStatus.WAITING)), then=Value(str(RunStatus.WAITING)))
         return self.annotate(run_status=models.Case(waits, default=latest, output_field=models.CharField()))
 
@@ -64,8 +64,8 @@ class Case(models.Model):
     def status(self) -> str:
         """How its runs stand, see `with_status`; empty before the first: derived, so never stored and never wrong."""
         if not hasattr(self, "run_status"):
-            statuses = Run.objects.filter(thread_id=self.thread_id).order_by("-number").values_list("status", flat=True)
-            found = [str(status) for status in statuses]
+            runs = Run.objects.filter(thread_id=self.thread_id).order_by("-order", "-number")
+            found = [str(status) for status in runs.values_list("status", flat=True)]
             waiting = str(RunStatus.WAITING)
             self.run_status = waiting if waiting in found else next(iter(found), "")
         return self.run_status or ""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
+from typing import TypeVar
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.stack import Stack
@@ -18,6 +22,7 @@ CHROMIUM = next(
 )
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 TIMEOUT_MS = 20_000
+T = TypeVar("T")
 # Told to the console, so that one list holds everything a page complains about.
 REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -76,6 +81,18 @@ class Desk:
         person.page.goto(url)
         self.wait_until_ready(person)
 
+    def backstage(self, work: Callable[[], T]) -> T:
+        """Do something in this process while the browser looks on; Playwright's own thread may not ask the database."""
+
+        def done() -> T:
+            try:
+                return work()
+            finally:
+                connections.close_all()
+
+        with ThreadPoolExecutor(1) as executor:
+            return executor.submit(done).result()
+
     def wait_until_ready(self, person: Person) -> None:
         person.page.wait_for_selector("[data-ac-thread][data-ac-ready]")
 
@@ -85,17 +102,33 @@ class Desk:
         person.page.get_by_label("Message").press("Enter")
 
 
-@pytest.fixture
-def desk(stack: Stack, pytestconfig: pytest.Config) -> Iterator[Desk]:
-    """The demo with its logins and orders: web server, worker and sweeper as processes."""
+@contextmanager
+def _opened(stack: Stack, pytestconfig: pytest.Config) -> Iterator[Desk]:
     if CHROMIUM is None:
         assert not pytestconfig.getoption("require_chromium"), "Chromium is not installed: apt-get install chromium"
         pytest.skip("Chromium is not installed")
     call_command("seed_demo", verbosity=0, stdout=StringIO())
-    stack.worker(DEMO_MODEL="offline", DEMO_MODEL_DELAY="0.05")
-    stack.sweeper()
     web = stack.web(DEMO_MODEL="offline")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield Desk(web.url, browser)
         browser.close()
+
+
+@pytest.fixture
+def desk(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """The demo with its logins and orders: web server, worker and sweeper as processes.
+
+    A test may give the pause after each word of the model as the fixture's parameter.
+    """
+    stack.worker(DEMO_MODEL="offline", DEMO_MODEL_DELAY=getattr(request, "param", "0.05"))
+    stack.sweeper()
+    with _opened(stack, request.config) as opened:
+        yield opened
+
+
+@pytest.fixture
+def quiet_desk(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """The demo without a worker: what a test drives backstage is all that happens."""
+    with _opened(stack, request.config) as opened:
+        yield opened

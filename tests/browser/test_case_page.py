@@ -118,6 +118,7 @@ def test_a_denied_refund_is_shown_as_denied_and_texts_are_shown_as_what_they_are
 
 
 @pytest.mark.covers("ui:3", "ui:14", "ui:8")
+@pytest.mark.parametrize("desk", ["1"], indirect=True)
 def test_a_message_that_was_not_sent_is_retried_once_and_its_answer_can_be_stopped(desk: Desk) -> None:
     ada = desk.person("ada")
     desk.open_case(ada, "Cups")
