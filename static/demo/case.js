@@ -37,13 +37,21 @@ const composer = form && new Composer(form, {
   stop,
 });
 
-/** Do what a button asks for; a refusal is said below the composer. */
+/** Say something below the composer, or where there is none in its place. */
+function say(text, bad = false) {
+  if (composer) { composer.note(text, bad); return; }
+  const note = find("readonly-note");
+  setText(note, text);
+  note.hidden = !text;
+}
+
+/** Do what a button asks for, and say why where it is refused. */
 async function command(button, work, refusal) {
   button.disabled = true;
   const error = await work.then(() => null, (reason) => reason);
   button.disabled = false;
   draw();
-  composer?.note(error ? `${refusal} ${error.message}` : "", Boolean(error));
+  say(error ? `${refusal} ${error.message}` : "", Boolean(error));
   if (!button.isConnected) composer?.focus(); // its button is gone, and the keyboard must not be lost with it
 }
 
@@ -70,6 +78,7 @@ const page = {
   adminUrl: root.dataset.acAdminRuns ?? "",
   operator: root.hasAttribute("data-ac-can-decide"),
   canWrite: Boolean(form),
+  canOperate: Boolean(form) || root.hasAttribute("data-ac-can-operate"), // try again and stop, for another
   retrySend: (key) => deliver(() => thread.retrySend(key)),
   editSend: (message) => {
     thread.discard(message.key);
@@ -159,7 +168,7 @@ function showJump() {
 async function loadOlder() {
   const from = log.scrollHeight - log.scrollTop;
   follow = false;
-  await thread.loadOlder().catch((error) => composer?.note(error.message, true));
+  await thread.loadOlder().catch((error) => say(`Earlier messages could not be loaded. ${error.message}`, true));
   draw();
   log.scrollTop = log.scrollHeight - from;
 }

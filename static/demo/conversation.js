@@ -143,7 +143,7 @@ class EndView {
   #buttons(run, end) {
     const { page } = this;
     const ways = [];
-    if (end.mayRetry && page.canWrite) {
+    if (end.mayRetry && page.canOperate) {
       const retry = make("button", { type: "button", "data-ac-retry-run": "", onclick: () => page.retryRun(run.id, retry) }, "Try again");
       ways.push(retry);
     }
@@ -153,7 +153,7 @@ class EndView {
     if (run.status === "waiting" && page.adminUrl) {
       ways.push(make("a", { class: "button", href: `${page.adminUrl}${run.id}/change/`, "data-ac-admin-run": "" }, "Open in the admin"));
     }
-    if (end.code === "poisoned" && page.canWrite) {
+    if (end.code === "poisoned" && page.canOperate) {
       const stop = make("button", { type: "button", "data-ac-cancel-run": "", onclick: () => page.cancelRun(run.id, stop) }, "Stop it");
       ways.push(stop);
     }

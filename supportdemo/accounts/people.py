@@ -13,6 +13,7 @@ OPERATOR_PERMISSIONS = (
     "agentcore.view_any_thread",
     "agentcore.decide_approval",
     "agentcore.cancel_any_run",
+    "agentcore.add_run",  # trying a failed one again
     "agentcore.view_thread",
     "agentcore.view_message",
     "agentcore.view_run",

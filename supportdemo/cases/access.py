@@ -34,3 +34,8 @@ def case_to_write(user: Any, case_id: UUID) -> Case:
 def may_decide(user: Any) -> bool:
     """Whether `user` decides approvals: what the page offers, not what the server allows."""
     return bool(user.is_staff and user.has_perm("agentcore.decide_approval"))
+
+
+def may_operate(user: Any) -> bool:
+    """Whether `user` tries others' runs again and stops them: what the page offers, as `may_decide`."""
+    return bool(user.is_staff and user.has_perms(["agentcore.add_run", "agentcore.cancel_any_run"]))

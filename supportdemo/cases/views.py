@@ -19,7 +19,7 @@ from supportdemo.accounts.limits import RateLimit
 from supportdemo.problems import json_view
 from supportdemo.providers import choose_model, is_offline, label_of
 
-from .access import case_to_read, case_to_write, may_decide
+from .access import case_to_read, case_to_write, may_decide, may_operate
 from .agents import support
 from .billing import charges
 from .forms import CaseForm, read_message
@@ -82,6 +82,7 @@ def case_detail(request: HttpRequest, case_id: UUID) -> HttpResponse:
         "model_label": label_of(model),
         "offline": is_offline(model),
         "can_decide": decides,
+        "can_operate": may_operate(request.user),
         "can_write": case.customer_id == request.user.pk,
         "attachments": case.attachments.all(),
         "charges": charges(case) if decides else [],

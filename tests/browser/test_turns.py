@@ -111,6 +111,11 @@ def test_every_end_is_told_and_told_again_after_a_reload(quiet_desk: Desk) -> No
     expect(ada.page.locator("[data-ac-end=canceled]")).to_contain_text("Stopped before there was an answer.")
     assert_same_after_reload(quiet_desk, ada)
     assert ends(ada.page) == told
+    olga = quiet_desk.person("olga")
+    quiet_desk.visit(olga, url)
+    expect(olga.page.locator("[data-ac-retry-run]")).to_have_count(ada.page.locator("[data-ac-retry-run]").count())
+    olga.page.locator("[data-ac-retry-run]").last.click()
+    expect(olga.page.locator("[data-ac-readonly-note]")).to_contain_text("Not tried again.")
     last.locator("[data-ac-retry-run]").click()
     expect(ada.page.locator("[data-ac-compose-note]")).to_contain_text("Not tried again.")  # no such agent here
     ada.page.locator("[data-ac-go-on]").click()
