@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from . import jsontext
+from . import declared, jsontext
+from .exceptions import UserError
+
+LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,14 @@ class ContextBlock:
     name: str
     text: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a block that cannot be shown to a model."""
+        declared.text("ContextBlock: name", self.name, LONGEST_NAME)
+        if not isinstance(self.text, str):
+            raise UserError(f"ContextBlock {self.name}: text is {declared.shown(self.text)}: write text.")
+        if not isinstance(self.metadata, Mapping):
+            raise UserError(f"ContextBlock {self.name}: metadata is {declared.shown(self.metadata)}: write a dict.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the stored form, cleaned for every store."""

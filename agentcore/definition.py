@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from . import declared
 from .context import ContextLoader, Instructions
 from .conversion import Conversion
 from .exceptions import UserError
@@ -48,6 +49,19 @@ class Limits:
     price: Callable[[Usage], float] | None = None
     """What tokens cost; needed for `max_cost`."""
 
+    def __post_init__(self) -> None:
+        """Raise `UserError` for what is no limit."""
+        least = {"max_steps": 1, "max_tokens": 1, "max_calls": 0, "max_repeats": 1}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None or name == "max_steps":
+                declared.whole(f"Limits: {name}", value, lowest)
+        for name in ("max_seconds", "max_cost"):
+            if getattr(self, name) is not None:
+                declared.positive(f"Limits: {name}", getattr(self, name))
+        if self.price is not None:
+            declared.function("Limits: price", self.price, "usage")
+
 
 @dataclass(frozen=True)
 class AgentDefinition:
@@ -76,7 +90,7 @@ class AgentDefinition:
     @cached_property
     def _models(self) -> Callable[[], AgentModel]:
         model = self.model
-        return (lambda: model) if isinstance(model, AgentModel) else model
+        return (lambda: model) if isinstance(model, AgentModel) else partial(_chosen, self.name, model)
 
     @cached_property
     def tool_specs(self) -> tuple[ToolSpec, ...]:
@@ -89,48 +103,79 @@ class AgentDefinition:
         return dict(self.output.schema) if self.output else None
 
 
+def _chosen(agent: str, choose: Callable[[], AgentModel]) -> AgentModel:
+    """Return what an application's function chose; raises `UserError` where that is no model."""
+    model = choose()
+    if not isinstance(model, AgentModel) or isinstance(model, type):
+        chosen = f"{declared.shown(choose)} chose {declared.shown(model)}"
+        raise UserError(f"Agent {agent}: {chosen}, which is no model. Have it return a model object.")
+    return model
+
+
 def define(
     *,
     name: str,
     version: str,
     model: AgentModel | Callable[[], AgentModel],
     instructions: Instructions,
-    tools: tuple[Tool, ...],
-    context: tuple[ContextLoader, ...],
+    tools: Iterable[Tool],
+    context: Iterable[ContextLoader],
     output: type[BaseModel] | None,
-    limits: Limits,
+    limits: Limits | None,
     on_busy: OnBusy,
     recent_messages: int,
     on_version: OnVersion = "current",
 ) -> AgentDefinition:
     """Return a checked definition; raises `UserError` for what cannot work."""
-    if not name or len(name) > 64:
-        raise UserError(f"Agent name {name!r}: use 1 to 64 characters; it is stored with every run.")
-    if len(version) > 32:
-        raise UserError(f"Agent {name}: use at most 32 characters for its version; it is stored with every run.")
-    if on_busy not in ON_BUSY:
-        raise UserError(f"Agent {name}: on_busy must be one of {', '.join(ON_BUSY)}.")
-    if on_version not in ON_VERSION:
-        raise UserError(f"Agent {name}: on_version must be one of {', '.join(ON_VERSION)}.")
+    declared.text("Agent name", name, 64)  # as long as the columns that a run keeps them in
+    agent = f"Agent {name}"
+    declared.text(f"{agent}: version", version, 32)
+    declared.model(f"{agent}: model", model)
+    if not isinstance(instructions, str):
+        declared.function(f'{agent}: instructions (text, "" for none, or a function)', instructions, "about")
+    declared.one_of(f"{agent}: on_busy", on_busy, ON_BUSY)
+    declared.one_of(f"{agent}: on_version", on_version, ON_VERSION)
+    declared.whole(f"{agent}: recent_messages", recent_messages, 0)
+    loaders = declared.listed(f"{agent}: context", context, "functions that load context blocks")
+    for loader in loaders:
+        declared.function(f"{agent}: in context", loader, "about")
+    limits = Limits() if limits is None else limits
+    if not isinstance(limits, Limits):
+        raise UserError(f"{agent}: limits is {declared.shown(limits)}: write limits=Limits(max_steps=…).")
     if limits.max_cost is not None and limits.price is None:
-        raise UserError(f"Agent {name}: max_cost needs a price, which says what tokens cost.")
-    by_name: dict[str, Tool] = {}
-    for item in tools:
-        if not isinstance(item, Tool):
-            raise UserError(f"Agent {name}: {item!r} is not a tool; decorate the function with @tool.")
-        if item.name in by_name:
-            raise UserError(f"Agent {name}: two tools are called {item.name}.")
-        by_name[item.name] = item
+        raise UserError(f"{agent}: max_cost needs a price, which says what tokens cost.")
     return AgentDefinition(
         name=name,
         version=version,
         model=model,
         instructions=instructions,
-        tools=by_name,
-        context=context,
-        output=None if output is None else Conversion.to(output, f"Agent {name}, output {output.__name__}"),
+        tools=_by_name(agent, tools),
+        context=loaders,
+        output=_output(agent, output),
         limits=limits,
         on_busy=on_busy,
         recent_messages=recent_messages,
         on_version=on_version,
     )
+
+
+def _by_name(agent: str, tools: Iterable[Tool]) -> dict[str, Tool]:
+    by_name: dict[str, Tool] = {}
+    for item in declared.listed(f"{agent}: tools", tools, "functions decorated with @tool"):
+        if not isinstance(item, Tool):
+            raise UserError(f"{agent}: {declared.shown(item)} is not a tool; decorate the function with @tool.")
+        if item.name in by_name:
+            raise UserError(f"{agent}: two tools are called {item.name}.")
+        by_name[item.name] = item
+    return by_name
+
+
+def _output(agent: str, output: type[BaseModel] | None) -> Conversion | None:
+    if output is None:
+        return None
+    if not isinstance(output, type) or not issubclass(output, BaseModel) or output is BaseModel:
+        raise UserError(
+            f"{agent}: output is {declared.shown(output)}: write a subclass of pydantic's BaseModel, with a field for "
+            "each thing it says."
+        )
+    return Conversion.to(output, f"{agent}, output {output.__name__}")

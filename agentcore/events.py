@@ -226,6 +226,7 @@ class ToolResult(Event):
     status: str
     result: Any = None
     error: str | None = None
+    edited: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from . import jsontext
 from .exceptions import Invalid
@@ -60,16 +61,41 @@ class ToolCallPart:
     type: Literal["tool-call"] = "tool-call"
 
 
+class Edited(TypedDict):
+    """What a person had a call run with in the place of the model's arguments, who it was, and why."""
+
+    arguments: dict[str, Any]
+    by: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class ToolResultPart:
-    """What became of a tool call: exactly one for every call."""
+    """What became of a tool call: exactly one for every call.
+
+    The call stays as the model made it; `edited` says what ran instead, where a person changed it.
+    """
 
     call_id: str
     name: str
     status: str
     result: Any = None
     error: str = ""
+    edited: Edited | None = None
     type: Literal["tool-result"] = "tool-result"
+
+    def told(self) -> dict[str, Any]:
+        """Return what a model is to read of it, as JSON data: what a provider's adapter sends."""
+        told: dict[str, Any] = {"status": self.status}
+        if self.status == "succeeded":
+            told["result"] = self.result
+        else:
+            told["error"] = self.error
+        if self.edited is not None:
+            told["note"] = f"Not your arguments: {self.edited['by']} approved this call with the ones given here."
+            told["arguments"] = self.edited["arguments"]
+            told |= {"reason": self.edited["reason"]} if self.edited["reason"] else {}
+        return told
 
 
 Part = TextPart | ReasoningPart | FilePart | SourcePart | ToolCallPart | ToolResultPart

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol, overload
 from uuid import UUID
 
+from . import declared
 from .exceptions import ModelRetry, UserError
 from .signature import Signature, read
 
@@ -23,6 +24,8 @@ class EffectKind(StrEnum):
     UNSAFE = "unsafe"
 
 
+LONGEST_DESCRIPTION = 10_000  # characters; more is no description, and paid for with every request
+
 LEAVES_NOTHING = frozenset({EffectKind.PURE, EffectKind.ATOMIC})
 """An interrupted call with one of these effects has left nothing behind: it has failed, or may run again."""
 
@@ -36,6 +39,10 @@ class Checkable:
     """
 
     check: Callable[[Mapping[str, Any], ToolContext], Any]
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a check that cannot be called so."""
+        declared.function("Checkable: check", self.check, "arguments, ctx")
 
 
 class ToolContext(Protocol):
@@ -169,13 +176,25 @@ def tool(
     """
 
     def make(target: Callable[..., Any]) -> Tool:
+        _check_target(target)
+        what = f"Tool {target.__name__}"
+        declared.whole(f"{what}: retries", retries, 0)
+        if timeout is not None:
+            declared.positive(f"{what}: timeout", timeout)
+        if not isinstance(needs_approval, bool):
+            declared.function(f"{what}: needs_approval (True, False, or a function)", needs_approval, "arguments, ctx")
         kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, target)
         if retries and kind is EffectKind.UNSAFE:
             raise UserError(f"Tool {target.__name__}: an unsafe tool is never repeated, so it takes no retries.")
         if kind is EffectKind.ATOMIC and inspect.iscoroutinefunction(target):
             raise UserError(f"Tool {target.__name__}: transactions are sync in Django. Write an atomic tool with def.")
         called = _name(name or target.__name__)
-        signature = read(target, f"Tool {target.__name__}", called, ToolContext)
+        signature = read(target, what, called, ToolContext)
+        if len(signature.description) > LONGEST_DESCRIPTION:
+            raise UserError(
+                f"{what}: its docstring has {len(signature.description)} characters, and a model reads it with each "
+                f"request: keep it below {LONGEST_DESCRIPTION}, and put the rest in comments."
+            )
         return Tool(
             name=called,
             description=signature.description,
@@ -191,6 +210,15 @@ def tool(
     return make if function is None else make(function)
 
 
+def _check_target(target: Any) -> None:
+    if isinstance(target, Tool):
+        raise UserError(f"Tool {target.name} is decorated with @tool twice. Once is enough.")
+    if isinstance(target, type) or not callable(target) or not hasattr(target, "__name__"):
+        raise UserError(
+            f"@tool is given {declared.shown(target)}: decorate a function (@tool, or @tool(name=…) with keywords)."
+        )
+
+
 def _effect(effect: str, target: Callable[..., Any]) -> EffectKind:
     choices = [kind.value for kind in EffectKind if kind is not EffectKind.CHECKABLE]
     if effect not in choices:
@@ -199,6 +227,8 @@ def _effect(effect: str, target: Callable[..., Any]) -> EffectKind:
 
 
 def _name(name: str) -> str:
+    if not isinstance(name, str):
+        raise UserError(f"Tool name {declared.shown(name)}: write text, in quotes.")
     plain = name.replace("_", "")
     if not (name.isascii() and plain.isalnum() and name.islower() and len(name) <= 64):
         raise UserError(f"Tool name {name!r}: use up to 64 of a–z, 0–9 and _.")

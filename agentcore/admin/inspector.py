@@ -45,6 +45,8 @@ class CallRow:
     status: str
     took: str
     arguments: str
+    asked: str
+    edited_by: str
     result: str
     error: str
     answerable: bool
@@ -139,6 +141,8 @@ def _call(call: ToolCall, answerable: bool) -> CallRow:
         status=show.badge(call.status),
         took=show.took(call.started_at, call.finished_at),
         arguments=show.shortened(show.pretty(call.arguments)),
+        asked=show.shortened(show.pretty_value(call.edit["asked"])) if call.edit else "",
+        edited_by=show.visible(call.edit["by"]) if call.edit else "",
         result=show.shortened(show.pretty(call.result)) if call.result else "",
         error=show.shortened(show.visible(call.error)),
         answerable=answerable,

@@ -57,7 +57,7 @@ def result_message(
     run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = ""
 ) -> Saved:
     """Return the message that tells a model what became of a call: exactly one for each."""
-    part = ToolResultPart(call.call_id, call.name, status.value, result=result, error=error)
+    part = ToolResultPart(call.call_id, call.name, status.value, result=result, error=error, edited=call.edited)
     message = compose(
         thread_id=run.thread_id,
         run_id=run.pk,
@@ -81,7 +81,7 @@ def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: obje
     }
     return Commit(
         events=[
-            events.ToolResult(call.call_id, call.name, status.value, result, error or None),
+            events.ToolResult(call.call_id, call.name, status.value, result, error or None, call.edited),
             result_message(run, call, status, result=result, error=error),
         ],
         moves=[Move(call, ToolCallStatus(call.status), values)],

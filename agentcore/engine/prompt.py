@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from ..definition import AgentDefinition
 from ..exceptions import RunError
 from ..models import Message, Run, Thread
 from ..parts import Part, ToolCallPart, ToolResultPart
+from ..providers import names
 from ..providers.base import ModelMessage, ModelRequest
 from .runtime import Runtime
 from .snapshot import Snapshot
@@ -42,9 +43,24 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
     blocks: list[ContextBlock] = []
     about = loader_context(run)
     for loader in definition.context:
-        blocks.extend(await _ask(loader, "context loader", run, about, runtime))
+        blocks.extend(_blocks(await _ask(loader, "context loader", run, about, runtime), loader))
     # As they are stored: every later step reads them back, and must be asked the same.
     return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)
+
+
+def _blocks(loaded: Any, loader: Any) -> list[ContextBlock]:
+    """Return what a loader gave as blocks; None is none."""
+    blocks = [] if loaded is None else list(loaded) if isinstance(loaded, Iterable) else [loaded]
+    for block in blocks:
+        if not isinstance(block, ContextBlock):
+            raise _unfit("context loader", loader, block, "a list of ContextBlock")
+    return blocks
+
+
+def _unfit(what: str, function: Any, given: Any, wanted: str) -> RunError:
+    name = getattr(function, "__name__", repr(function))
+    kind = type(given).__name__
+    return RunError(f"The {what} {name} returned a {kind}. Have it return {wanted}.", code="context_failed")
 
 
 async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtime) -> ModelRequest:
@@ -52,7 +68,10 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     run = snapshot.run
     instructions = definition.instructions
     if callable(instructions):
-        instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime)
+        asked = instructions
+        instructions = await _ask(asked, "instructions", run, loader_context(run), runtime)
+        if not isinstance(instructions, str):
+            raise _unfit("instructions", asked, instructions, "text")
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,
@@ -119,10 +138,21 @@ def _paired(messages: Sequence[Message]) -> tuple[ModelMessage, ...]:
         return not isinstance(part, ToolCallPart | ToolResultPart) or (message.run_id, part.call_id) in both
 
     shown = [
-        ModelMessage(item.author_kind, item.author_name, tuple(part for part in item.parts if whole(item, part)))
+        ModelMessage(item.author_kind, _author(item), tuple(_sent(part) for part in item.parts if whole(item, part)))
         for item in messages
     ]
     return tuple(message for message in shown if message.parts)
+
+
+def _author(message: Message) -> str:
+    return names.tool_name(message.author_name) if message.author_kind == "tool" else message.author_name
+
+
+def _sent(part: Part) -> Part:
+    """Return a part as every provider takes it: one refused name would have each later request refused."""
+    if not isinstance(part, ToolCallPart | ToolResultPart):
+        return part
+    return replace(part, name=names.tool_name(part.name), call_id=names.call_id(part.call_id))
 
 
 async def _ask(function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime) -> Any:

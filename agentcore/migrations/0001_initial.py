@@ -174,6 +174,7 @@ class Migration(migrations.Migration):
                 ('call_id', models.CharField(max_length=200, verbose_name='call id')),
                 ('name', models.CharField(max_length=64, verbose_name='tool')),
                 ('arguments', models.TextField(verbose_name='arguments')),
+                ('edit', models.JSONField(blank=True, null=True, verbose_name='edit')),
                 ('digest', models.CharField(max_length=64, verbose_name='digest')),
                 ('schema_digest', models.CharField(blank=True, max_length=64)),
                 ('effect', models.CharField(choices=[('pure', 'pure'), ('atomic', 'atomic'), ('idempotent', 'idempotent'), ('checkable', 'checkable'), ('unsafe', 'unsafe')], max_length=10, verbose_name='effect')),

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from ..ids import uuid7
+from ..parts import Edited
 from ..states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ToolCallStatus
 from ..tools import EffectKind
 from .fields import choices, only
@@ -40,6 +41,8 @@ class ToolCall(models.Model):
     name = models.CharField(_("tool"), max_length=64)
     # Text, not JSON: an approval binds these bytes, and jsonb would reorder them.
     arguments = models.TextField(_("arguments"))
+    # Where a person changed the arguments: {"v": 1, "asked": …, "by": …, "reason": …}, with those that the model sent.
+    edit = models.JSONField(_("edit"), null=True, blank=True)
     digest = models.CharField(_("digest"), max_length=64)
     schema_digest = models.CharField(max_length=64, blank=True)
     effect = models.CharField(_("effect"), max_length=10, choices=choices(EffectKind))
@@ -78,6 +81,13 @@ class ToolCall(models.Model):
         """The arguments as plain data."""
         data: dict[str, Any] = json.loads(self.arguments)
         return data
+
+    @property
+    def edited(self) -> Edited | None:
+        """The arguments that a person put in the place of the model's, by whom and why; None where nobody did."""
+        if self.edit is None:
+            return None
+        return {"arguments": self.arguments_json, "by": self.edit["by"], "reason": self.edit["reason"]}
 
     @property
     def result_json(self) -> Any:

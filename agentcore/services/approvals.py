@@ -203,7 +203,10 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
         return entry.and_then(ending.close_call(row.run, call, ToolCallStatus.DENIED, error=error))
     runnable: dict[str, Any] = {"status": ToolCallStatus.PENDING.value}
     if edited:
+        asked = call.edit["asked"] if call.edit else row.arguments_json
+        changed = edited != jsontext.canonical(asked)
         runnable["arguments"] = edited
+        runnable["edit"] = {"v": 1, "asked": asked, "by": name, "reason": reason} if changed else None
     return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING, runnable)]))
 
 

@@ -96,7 +96,7 @@ class StepView {
       if (!this.#calls.has(call.call_id)) this.#calls.set(call.call_id, new CallCard());
       const card = this.#calls.get(call.call_id);
       const asked = approvals.filter((approval) => approval.call_id === call.call_id);
-      card.update(call, asked.find((approval) => approval.edited_arguments)?.edited_arguments);
+      card.update(call, call.edited?.arguments ?? asked.find((approval) => approval.edited_arguments)?.edited_arguments);
       nodes.push(card.node, ...asked.map((approval) => this.#approval(approval)));
     }
     place(this.node, nodes);

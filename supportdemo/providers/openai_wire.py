@@ -87,12 +87,7 @@ def _call(part: ToolCallPart) -> dict[str, Any]:
 
 
 def _result(part: ToolResultPart) -> dict[str, Any]:
-    told: dict[str, Any] = {"status": part.status}
-    if part.status == "succeeded":
-        told["result"] = part.result
-    else:
-        told["error"] = part.error
-    return {"role": "tool", "tool_call_id": part.call_id, "content": json.dumps(told, ensure_ascii=False)}
+    return {"role": "tool", "tool_call_id": part.call_id, "content": json.dumps(part.told(), ensure_ascii=False)}
 
 
 def usage_of(usage: Any) -> Usage:

@@ -15,7 +15,18 @@ PACKAGE = "agentcore"
 FLOORS: dict[int, set[str]] = {
     0: {"exceptions", "states", "parts", "events", "usage", "conf", "signals", "ids", "jsontext", "clock"}
     | {"failpoints", "finish", "foreign", "outage"},
-    1: {"definition", "tools", "signature", "conversion", "roundtrip", "docstrings", "isolation", "context", "registry"}
+    1: {
+        "definition",
+        "tools",
+        "signature",
+        "conversion",
+        "roundtrip",
+        "docstrings",
+        "declared",
+        "isolation",
+        "context",
+        "registry",
+    }
     | {"access", "providers"},
     2: {"streams", "models"},
     3: {"dispatch", "engine"},

@@ -9,7 +9,7 @@ import pytest
 
 from agentcore import parts
 from agentcore.exceptions import Invalid
-from agentcore.parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore.parts import Edited, FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
 
 pytestmark = pytest.mark.once
 
@@ -69,3 +69,17 @@ def test_stored_parts_are_clean() -> None:
 def test_the_text_of_a_message_is_its_text_parts() -> None:
     assert parts.text_of([TextPart("One."), ReasoningPart("hidden"), TextPart("Two.")]) == "One.\n\nTwo."
     assert parts.text_of([]) == ""
+
+
+@pytest.mark.covers("fc:A8")
+def test_a_result_says_what_ran_and_an_edit_in_another_shape_is_refused() -> None:
+    edited: Edited = {"arguments": {"to": "alice"}, "by": "olga", "reason": "Left."}
+    part = ToolResultPart("c", "mail", "failed", error="No.", edited=edited)
+    (read,) = parts.from_json(parts.to_json([part]))
+    assert read == part
+    assert part.told() == {
+        "status": "failed", "error": "No.", "arguments": {"to": "alice"}, "reason": "Left.",
+        "note": "Not your arguments: olga approved this call with the ones given here.",
+    }  # fmt: skip
+    with pytest.raises(Invalid, match="edited"):
+        parts.parse([{**vars(part), "edited": {"arguments": {}}}])

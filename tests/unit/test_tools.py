@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -118,6 +119,7 @@ def test_a_function_whose_signature_has_no_schema_is_a_developers_mistake(functi
         tool(function)
 
 
+@pytest.mark.covers("fc:A13")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -128,11 +130,59 @@ def test_a_function_whose_signature_has_no_schema_is_a_developers_mistake(functi
         ({"name": "x" * 65}, "up to 64"),
         ({"name": "größe"}, "up to 64"),
         ({"name": "drop;table"}, "up to 64"),
+        ({"name": 7}, "Tool name 7: write text"),
+        ({"retries": -1}, "retries is -1: write a whole number of at least 0"),
+        ({"retries": True, "effect": "pure"}, "retries is True"),
+        ({"retries": "2", "effect": "pure"}, "retries is '2'"),
+        ({"retries": None}, "retries is None"),
+        ({"timeout": 0}, "timeout is 0: write a number above 0"),
+        ({"timeout": -1}, "timeout is -1"),
+        ({"timeout": "3"}, "timeout is '3'"),
+        ({"timeout": math.nan}, "timeout is nan"),
+        ({"timeout": math.inf}, "timeout is inf"),
+        ({"timeout": True}, "timeout is True"),
+        ({"needs_approval": "yes"}, r"needs_approval .*is 'yes': write a function of \(arguments, ctx\)"),
+        ({"needs_approval": None}, "needs_approval .*is None"),
+        ({"needs_approval": 1}, "needs_approval .*is 1"),
+        ({"needs_approval": lambda arguments: True}, r"which is not a function of \(arguments, ctx\)"),
+        ({"effect": None}, "effect must be one of"),
+        ({"effect": ["pure"]}, "effect must be one of"),
+        ({"effect": Checkable}, "effect must be one of"),
     ],
 )
 def test_an_option_that_cannot_work_is_a_developers_mistake(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         tool(**options)(fine)
+
+
+@pytest.mark.covers("fc:A13")
+@pytest.mark.parametrize("check", [None, "happened", lambda arguments: None, 7])
+def test_a_check_that_cannot_be_asked_is_refused(check: Any) -> None:
+    with pytest.raises(UserError, match=r"Checkable: check is .*function of \(arguments, ctx\)"):
+        Checkable(check)
+
+
+class Callable_:
+    def __call__(self, value: int) -> None: ...
+
+
+@pytest.mark.covers("fc:A13")
+@pytest.mark.parametrize("target", ["look", 3, Callable_, Callable_(), partial(fine, value=1), None.__class__])
+def test_what_is_no_function_is_no_tool(target: Any) -> None:
+    with pytest.raises(UserError, match=r"@tool is given .*: decorate a function"):
+        tool(target)
+
+
+@pytest.mark.covers("fc:A13")
+def test_a_function_is_decorated_once_and_described_briefly() -> None:
+    with pytest.raises(UserError, match="fine is decorated with @tool twice"):
+        tool(tool(fine))  # type: ignore[call-overload]
+
+    def wordy(value: int) -> None: ...
+
+    wordy.__doc__ = "x" * 10_001
+    with pytest.raises(UserError, match="its docstring has 10001 characters"):
+        tool(wordy)
 
 
 def test_the_default_effect_is_the_one_that_promises_nothing() -> None:

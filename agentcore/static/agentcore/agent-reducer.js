@@ -106,7 +106,7 @@ const RUN_EVENTS = {
   ),
   "tool.progress": (run, e) => withCall(run, e.call_id, { progress: e.value, status: "running" }),
   "tool.result": (run, e) => withCall(run, e.call_id, {
-    status: e.status, result: e.result ?? null, error: e.error ?? "", to: e.ts,
+    status: e.status, result: e.result ?? null, error: e.error ?? "", edited: e.edited ?? null, to: e.ts,
   }),
   "approval.request": (run, e) => withApproval(withCall(run, e.call_id, { status: "waiting" }), e.approval, {
     id: e.approval, run: run.id, call_id: e.call_id, tool: e.name, arguments: e.arguments, digest: e.digest,
@@ -172,7 +172,9 @@ export function runFromRecords(record, messages) {
       for (const part of calls) run = withCall(run, part.call_id, { name: part.name, arguments: part.arguments });
     }
     for (const part of of("tool-result")) {
-      run = withCall(run, part.call_id, { status: part.status, result: part.result ?? null, error: part.error ?? "" });
+      run = withCall(run, part.call_id, {
+        status: part.status, result: part.result ?? null, error: part.error ?? "", edited: part.edited ?? null,
+      });
     }
   }
   for (const { call_id, status, error } of record.calls ?? []) if (run.calls[call_id]) run = withCall(run, call_id, { status, error });
