@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,21 +10,22 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import DEFAULT_DB_ALIAS, router
+from django.utils.module_loading import import_string
 
 from . import access, conf
 from .exceptions import UserError
 
-DOCS = "docs/reference/checks.md"
+DOCS = "https://github.com/django-agentcore/django-agentcore/blob/main/docs/reference/checks.md"
 WORKER = "manage.py agentcore_worker"
 ROUTED = ("agentcore", "agentcore_streams")
 
 
 def _error(number: int, message: str, hint: str) -> Error:
-    return Error(message, hint=f"{hint} See {DOCS}#agentcoree{number:03}.", id=f"agentcore.E{number:03}")
+    return Error(message, hint=f"{hint} See {DOCS}#agentcoree{number:03}", id=f"agentcore.E{number:03}")
 
 
 def _warning(number: int, message: str, hint: str) -> Warning:
-    return Warning(message, hint=f"{hint} See {DOCS}#agentcorew{number:03}.", id=f"agentcore.W{number:03}")
+    return Warning(message, hint=f"{hint} See {DOCS}#agentcorew{number:03}", id=f"agentcore.W{number:03}")
 
 
 @register("agentcore")
@@ -54,6 +56,12 @@ def check_channel_layer(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
 def check_database(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check the database's options; touches no database."""
     return [message for options in settings.DATABASES.values() for message in _database(options)]
+
+
+@register("agentcore")
+def check_asgi(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that what `ASGI_APPLICATION` names can be imported, so that not the first visitor finds out."""
+    return list(_asgi())
 
 
 @register("agentcore")
@@ -96,6 +104,31 @@ def _routing() -> Iterator[CheckMessage]:
         yield _error(6, f"Models are written to a database other than the default one: {_listed(away)}.", hint)
     if apart := {label: read for label, (written, read) in places.items() if read != written}:
         yield _error(7, f"Models are not read from the database they are written to: {_listed(apart)}.", hint)
+
+
+def _asgi() -> Iterator[CheckMessage]:
+    named = getattr(settings, "ASGI_APPLICATION", None)
+    if named is None:  # served by WSGI, or by a server that is told the application on its command line
+        return
+    path = str(named)
+    hint = "Mend that module; 'Add agentcore to a project' has one that works. A server would not start with it."
+    try:
+        application = import_string(path)
+    except Exception as error:  # whatever a module of the project's may do when it is imported
+        said = f"{type(error).__name__}: {error}{_place(error, path)}"
+        yield _error(8, f"ASGI_APPLICATION {path!r} cannot be imported: {said}.", hint)
+        return
+    if not callable(application):
+        yield _error(8, f"ASGI_APPLICATION {path!r} is {application!r}, which is no application.", hint)
+
+
+def _place(error: Exception, path: str) -> str:
+    """The line of the application's own module at which its import broke off, if it came that far."""
+    module = f"{path.rpartition('.')[0].replace('.', '/')}.py"
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(f"/{module}")
+    ]
+    return f" ({module}, line {lines[-1]})" if lines else ""
 
 
 def _listed(places: Mapping[str, str]) -> str:

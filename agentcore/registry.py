@@ -18,6 +18,11 @@ def register(definition: AgentDefinition) -> None:
     _agents[definition.name] = definition
 
 
+def replace(definition: AgentDefinition) -> None:
+    """Put another description in the place of the agent of that name: for tests, in an `isolated()` block."""
+    _agents[definition.name] = definition
+
+
 def get(name: str) -> AgentDefinition:
     """Return the agent; raises `UnknownAgent` if no app declares it."""
     try:

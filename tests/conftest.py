@@ -15,6 +15,7 @@ from django.contrib.auth.models import AbstractUser, Permission
 from agentcore import dispatch
 from agentcore.streams import hints
 from supportdemo.servers import start_redis
+from tests.distributions import dist, sdist, wheel  # noqa: F401 - fixtures, of which a run makes each once
 from tests.servers import settings_module
 from tests.stack import WORKERS, Stack
 from tests.taking import Row, is_taken

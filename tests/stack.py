@@ -63,13 +63,13 @@ def database_url() -> str:
 class Process:
     """One process of a stack, in a session of its own."""
 
-    def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path) -> None:
+    def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> None:
         self.name = name
         self.log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=cwd,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -112,7 +112,11 @@ class Process:
 
     def sigterm(self, timeout: float = 20) -> int:
         """Ask it to finish and return its exit status."""
-        _signal(self.pid, signal.SIGTERM)
+        return self.end(signal.SIGTERM, timeout)
+
+    def end(self, sign: signal.Signals, timeout: float = 20) -> int:
+        """Send it a signal and return its exit status."""
+        _signal(self.pid, sign)
         return self._popen.wait(timeout)
 
     def ask_to_finish(self) -> None:

@@ -9,6 +9,7 @@ from .http_model import HttpModel
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
 from .proxy import FaultProxy
 from .run import run_until_idle
+from .scripted import scripted
 
 __all__ = [
     "Call",
@@ -25,4 +26,5 @@ __all__ = [
     "failpoint_environment",
     "fake_clock",
     "run_until_idle",
+    "scripted",
 ]

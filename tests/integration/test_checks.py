@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,9 @@ from agentcore.access import AccessPolicy
 from tests.stack import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "checks.md"
+# Where a reader without the sources finds that page.
+SOURCE = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+ADDRESS = f"{SOURCE}/blob/main/{PAGE.relative_to(ROOT).as_posix()}"
 QUEUE = {"URL": "redis://localhost/0", "SERIALIZER": "rq.serializers.JSONSerializer"}
 REDIS_LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
 SQLITE = {
@@ -82,7 +87,7 @@ GOOD: dict[str, Any] = {
     **hosts({"address": "redis://localhost/0", "socket_timeout": None}),
     "DATABASES": {"default": SQLITE, "other": POSTGRES},
     "DEBUG": False,
-    "ASGI_APPLICATION": "x.y",
+    "ASGI_APPLICATION": "tests.asgi.application",
     "DATABASE_ROUTERS": [],
 }
 
@@ -116,6 +121,13 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "agentcore.E005": [{"AGENTCORE": {"FAILPOINTS": True}}],
     "agentcore.E006": [{"DATABASE_ROUTERS": [AndTheLogs()]}, {"DATABASE_ROUTERS": [f"{__name__}.AndTheLogs"]}],
     "agentcore.E007": [{"DATABASE_ROUTERS": [Replica()]}],
+    "agentcore.E008": [
+        {"ASGI_APPLICATION": "no.such.module"},
+        {"ASGI_APPLICATION": "nodots"},
+        {"ASGI_APPLICATION": "tests.asgi.no_such_name"},
+        {"ASGI_APPLICATION": f"{__name__}.GOOD"},
+        {"ASGI_APPLICATION": 5},
+    ],
     "agentcore.W001": [{"RQ_QUEUES": {}}, {"RQ_QUEUES": {"default": QUEUE}}, {"AGENTCORE": {"QUEUE": "other"}}],
     "agentcore.W002": [
         {"RQ_QUEUES": {"agentcore": {"URL": "redis://localhost/0"}}},
@@ -199,7 +211,7 @@ def test_a_check_speaks_up_with_a_hint_and_an_anchor(settings: LazySettings, id_
     for message in messages:
         assert isinstance(message, checks.Error if id_[len("agentcore.")] == "E" else checks.Warning)
         anchor = id_.replace(".", "").lower()
-        assert message.hint and message.hint.endswith(f" See docs/reference/checks.md#{anchor}.")
+        assert message.hint and message.hint.endswith(f" See {ADDRESS}#{anchor}")
         assert message.msg.endswith(".")
 
 
@@ -272,6 +284,35 @@ def test_a_check_can_be_silenced_by_its_id(settings: LazySettings) -> None:
     settings.SILENCED_SYSTEM_CHECKS = ["agentcore.E001"]
     assert error.is_silenced()
     call_command("check", tags=["agentcore"])
+
+
+BROKEN = {
+    "from nowhere import nothing": "ModuleNotFoundError: No module named 'nowhere' (asgi_{}.py, line 2)",
+    "application = ProtocolTypeRouter({})": "NameError: name 'ProtocolTypeRouter' is not defined (asgi_{}.py, line 2)",
+    "import os; os.environ['NO_SUCH_NAME']": "KeyError: 'NO_SUCH_NAME' (asgi_{}.py, line 2)",
+    "application = (": "SyntaxError: '(' was never closed (asgi_{}.py, line 2)",
+    "def broken(): raise OSError('gone')\nbroken()": "OSError: gone (asgi_{}.py, line 2)",
+}
+
+
+@pytest.mark.parametrize("number", range(len(BROKEN)))
+def test_a_broken_application_is_told_with_its_error_and_its_line(
+    settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    code, said = list(BROKEN.items())[number]
+    (tmp_path / f"asgi_{number}.py").write_text(f"# a project's own\n{code}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (message,) = found(settings, {"ASGI_APPLICATION": f"asgi_{number}.application"})
+    assert message.id == "agentcore.E008" and said.format(number) in message.msg
+
+
+@pytest.mark.parametrize("there", ["absent", "None"])
+def test_a_project_without_an_asgi_application_is_left_alone(settings: LazySettings, there: str) -> None:
+    values = {**GOOD, "ASGI_APPLICATION": None}
+    assert found(settings, values) == []
+    if there == "absent":
+        del settings.ASGI_APPLICATION
+        assert [message for message in checks.run_checks(tags=["agentcore"]) if message.id == "agentcore.E008"] == []
 
 
 @pytest.mark.covers("dj:SET-6")

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from ...engine.runtime import this_worker
 from ...jobs.sweeper import Sweeper
 from ...models import SweepLease
-from ...services.sweep import sweep
+from ...services.sweep import interval, sweep
 
 
 class Command(BaseCommand):
@@ -28,7 +28,13 @@ class Command(BaseCommand):
             if holder := SweepLease.objects.held_by():
                 self.stdout.write(f"{holder} sweeps every few seconds.")
             return
-        sweeper = Sweeper(this_worker())
+        name = this_worker()
+        sweeper = Sweeper(name)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, sweeper.stop)
+        if options["verbosity"]:
+            self.stdout.write(
+                f"{name} sweeps every {interval():g} s, while nobody else does. SIGTERM or Ctrl-C ends it."
+            )
+            self.stdout.flush()
         sweeper.loop()

@@ -7,7 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ... import registry
 from ...conf import get_settings
+from ...engine.runtime import this_worker
 from ...jobs import concurrent
 from ...jobs.exits import leave
 
@@ -42,5 +44,19 @@ class Command(BaseCommand):
         if queue != announced:
             self.stderr.write(f"This worker listens to {queue!r}, but runs are announced on {announced!r}.")
         worker = concurrent.build(queue, concurrency=options["concurrency"], name=options["name"])
+        if options["verbosity"]:
+            self.stdout.write(greeting(worker.name, queue, options["concurrency"]))
+            self.stdout.flush()
         worker.work(burst=options["burst"])
         leave(worker.exit_status)
+
+
+def greeting(name: str, queue: str, concurrency: int) -> str:
+    """Return what a worker says of itself as it starts, to a terminal or to the log of its supervisor."""
+    agents = ", ".join(registry.names()) or "none. Declare one in the agents.py of an installed app"
+    return (
+        f"Worker {this_worker()} ({name} on RQ's pages) drives up to {concurrency} runs at a time "
+        f"from the queue {queue!r}, and sweeps.\n"
+        f"Agents: {agents}.\n"
+        "SIGTERM or Ctrl-C drains: runs are given back at their next step boundary. A second one ends it at once."
+    )

@@ -1,4 +1,4 @@
-"""The built distributions, made once for all packaging tests."""
+"""The built distributions, made once for all tests that look at them or install them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,146 @@
+"""What a page calls yours, and what must be true once it has been followed, beyond what it shows itself."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+
+from tests.docs.project import Project
+
+PARROT = """
+from agentcore.providers.base import StepFinished, TextDelta
+
+class Parrot:
+    name, provider = "parrot", "orders"
+
+    async def stream(self, request):
+        yield TextDelta(request.messages[-1].parts[0].text)
+        yield StepFinished("stop")
+
+model = Parrot()
+"""
+GIVEN: dict[str, dict[str, str]] = {
+    "README.md": {
+        "orders/llm.py": PARROT,
+        "orders/payments.py": """
+            def refund(order, amount_cents, key):
+                return {"refunded": amount_cents, "key": key}
+        """,
+    },
+    "docs/howto/test-your-agents.md": {"orders/llm.py": PARROT},
+    "docs/howto/tools-that-write-to-your-database.md": {
+        "orders/carrier.py": """
+            from .models import Parcel
+
+            def ship(order, reference):
+                return Parcel.objects.create(number="P-1", key=reference).number
+        """
+    },
+}
+"""By page: the files it calls yours."""
+
+# Has an agent of the page's play a script of one call and a text; prints the call's status and result.
+PLAY = """
+from agentcore import Agent
+from agentcore.testing import ScriptedModel, Turn, run_until_idle
+from django.contrib.auth import get_user_model
+
+def play(tool, **arguments):
+    ada, _ = get_user_model().objects.get_or_create(username="ada", is_staff=True, is_superuser=True)
+    model = ScriptedModel([Turn(calls=[(tool.name, arguments)]), Turn(text="Done.")])
+    agent = Agent(name=f"test-{tool.name}", model=model, tools=[tool])
+    run = agent.runs.send(agent.threads.create(user=ada), "Do it.", user=ada)
+    run_until_idle(run)
+    (call,) = agent.tools.list(run, user=ada)
+    return call.status, call.result_json
+"""
+
+
+def nothing(project: Project) -> None:
+    """The page shows all there is to see."""
+
+
+def agentcore_is_added(project: Project) -> None:
+    """The site is there, its agent is found, and a page may follow a thread on the server that runs."""
+    project.command("python manage.py runserver")
+    assert project.get("/agent/openapi.json")[0] == 200
+    assert project.get("/static/agentcore/agent-client.js")[0] == 200
+
+
+def the_ten_lines_refund_once(project: Project) -> None:
+    """The view starts a run, and what is approved is refunded under the call's own key."""
+    said = project.python(
+        PLAY
+        + """
+from agentcore.models import Run
+from agentcore.testing import scripted
+from django.test import RequestFactory
+from orders.agents import support
+from orders.views import complain
+import json
+
+boss = get_user_model().objects.create_superuser("boss")
+request = RequestFactory().post("/", {"text": "My parcel never came.", "key": "form-1"})
+request.user = boss
+run = Run.objects.get(pk=json.loads(complain(request).content)["run"])
+with scripted(support, Turn(calls=[("issue_refund", {"order": "A-1", "amount_cents": 5})]), Turn(text="Refunded.")):
+    run = run_until_idle(run)
+    print(run.status)
+    (approval,) = support.tools.pending(user=boss)
+    support.tools.approve(approval.pk, user=boss, digest=approval.digest)
+    print(run_until_idle(run).status)
+(call,) = support.tools.list(run, user=boss)
+print(call.result_json["refunded"], call.result_json["key"] == str(call.pk))
+"""
+    )
+    assert said.split() == ["waiting", "succeeded", "5", "True"], said
+
+
+def the_file_is_compressed(project: Project) -> None:
+    project.directory.joinpath("letter.txt").write_text("Dear Ada")
+    said = project.python(f"{PLAY}\nfrom orders.tools import compress\nprint(*play(compress, path='letter.txt'))")
+    assert said.strip() == "succeeded ended with 0", said
+    assert project.directory.joinpath("letter.txt.gz").exists()
+
+
+def the_room_is_booked_and_the_parcel_sent(project: Project) -> None:
+    said = project.python(
+        f"{PLAY}\nfrom orders.tools import book\nfrom orders.shipping import ship\n"
+        "from orders.models import Booking, Parcel\n"
+        "print(*play(book, room='12'), *play(ship, order='A-1'))\n"
+        "print(Booking.objects.get().guest, Parcel.objects.count())\n"
+    )
+    assert said.split() == "succeeded {'booking': 1} succeeded {'parcel': 'P-1'} ada 1".split(), said
+
+
+def the_check_is_silenced(project: Project) -> None:
+    assert "(1 silenced)" in project.run("python manage.py check --settings shop.without_layer")
+
+
+def policy_and_days_are_the_pages(project: Project) -> None:
+    code = "from agentcore.access import get_policy\nfrom agentcore.conf import get_settings\n"
+    said = project.python(f"{code}print(type(get_policy()).__name__, get_settings().approval_days)")
+    assert said.split() == ["TeamPolicy", "2"]
+
+
+GIVEN["docs/reference/checks.md"] = {"shop/without_layer.py": "from shop.settings import *\n\nCHANNEL_LAYERS = {}\n"}
+AFTERWARDS: dict[str, Callable[[Project], None]] = {
+    "README.md": the_ten_lines_refund_once,
+    "docs/howto/add-to-a-project.md": agentcore_is_added,
+    "docs/howto/tools-that-start-programs.md": the_file_is_compressed,
+    "docs/howto/tools-that-write-to-your-database.md": the_room_is_booked_and_the_parcel_sent,
+    "docs/reference/checks.md": the_check_is_silenced,
+    "docs/reference/settings.md": policy_and_days_are_the_pages,
+}
+
+
+def given(project: Project, page: str) -> None:
+    """Write the files that the page calls yours."""
+    for name, text in GIVEN.get(page, {}).items():
+        project.directory.joinpath(name).write_text(textwrap.dedent(text))
+
+
+def check(project: Project, page: str) -> None:
+    """See that the project still starts, and that what the page is for has come about."""
+    project.stands()
+    AFTERWARDS.get(page, nothing)(project)
