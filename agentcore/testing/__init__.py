@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .checker import Evidence, History, Violation, check_invariants
+from .checker import Asked, Evidence, History, Violation, check_invariants
 from .clock import FakeClock, fake_clock
 from .failpoints import failpoint_environment
 from .http_model import HttpModel
@@ -12,6 +12,7 @@ from .run import run_until_idle
 from .scripted import scripted
 
 __all__ = [
+    "Asked",
     "Call",
     "Evidence",
     "FakeClock",

@@ -16,18 +16,19 @@ from typing import Any
 from agentcore import Agent, ToolContext, tool
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.tools import Checkable
-from tests.testapp import rows, world
+from tests.testapp import asked, rows, world
 from tests.testapp.scripts import USAGE, prompt_text, results
 
 INSTRUCTIONS = "Do what the soak asks."
 ACT_SECONDS = 0.05
+RECENT = 100  # what the agents below give their model of a thread, unless they say so
 PIECES, PAUSE = 40, 0.08  # longer than a lease of the soak
 
 
 def _act(ctx: ToolContext, text: str) -> str:
     """Act in the middle, so that there is a time before the effect and one after it."""
     time.sleep(ACT_SECONDS)
-    world.append(ctx.run_id, ctx.call_id, ctx.attempt)
+    world.append(ctx.run_id, ctx.call_id, ctx.attempt, {"text": text})
     time.sleep(ACT_SECONDS)
     return f"did {text}"
 
@@ -47,7 +48,7 @@ def unsafe(ctx: ToolContext, text: str) -> str:
 async def idempotent(ctx: ToolContext, text: str) -> str:
     """Act; doing it twice is as good as once."""
     await asyncio.sleep(ACT_SECONDS)
-    world.append(ctx.run_id, ctx.call_id, ctx.attempt)
+    world.append(ctx.run_id, ctx.call_id, ctx.attempt, {"text": text})
     ctx.progress({"half": True})
     await asyncio.sleep(ACT_SECONDS)
     return f"did {text}"
@@ -92,19 +93,21 @@ class FollowsThePrompt:
     provider: str = "tests"
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        asked.note(request, whole=len(request.messages) < RECENT)
         rounds = [part.split() for part in prompt_text(request).split(" then ")]
         answered = len(results(request))
         for number, words in enumerate(rounds):
-            asked = [word for word in words if word in ACTING]
-            if answered >= len(asked):
-                answered -= len(asked)
+            wanted = [word for word in words if word in ACTING]
+            if answered >= len(wanted):
+                answered -= len(wanted)
                 continue
             yield TextDelta(f"Round {number}. ")
-            for place, name in enumerate(asked):
+            for place, name in enumerate(wanted):
                 yield CallRequested(f"{name}-{number}-{place}", name, {"text": f"{name} {number}"})
             yield USAGE
             yield StepFinished("tool_calls")
             return
+        yield TextDelta(f"Run {request.run_id}: ")  # so that no two answers are alike
         for piece in range(PIECES if "stream" in rounds[-1] else 3):
             await asyncio.sleep(PAUSE if "stream" in rounds[-1] else 0)
             yield TextDelta(f"{piece} ")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LOG_VARIABLE = "WORLD_LOG"
 HOLD_VARIABLE = "WORLD_HOLD"
@@ -19,15 +22,26 @@ class Effect:
     run_id: str
     call_id: str
     attempt: int
+    arguments: Mapping[str, Any] | None = None
 
 
-def append(run_id: object, call_id: str, attempt: int) -> None:
-    """Note one call, in one write, so that calls of many processes cannot mix."""
-    handle = os.open(os.environ[LOG_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def append(run_id: object, call_id: str, attempt: int, arguments: Mapping[str, Any] | None = None) -> None:
+    """Note one call, and what its body was given."""
+    note(log(), [str(run_id), call_id, attempt, arguments])
+
+
+def note(path: Path, values: list[Any]) -> None:
+    """Add a line, in one write, so that those of many processes cannot mix."""
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(handle, f"{run_id} {call_id} {attempt}\n".encode())
+        os.write(handle, f"{json.dumps(values)}\n".encode())
     finally:
         os.close(handle)
+
+
+def notes(path: Path) -> list[Any]:
+    """What was noted in a file, in order."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def log() -> Path:
@@ -37,10 +51,7 @@ def log() -> Path:
 
 def effects(log: Path) -> list[Effect]:
     """What happened so far, in order."""
-    if not log.exists():
-        return []
-    lines = (line.split() for line in log.read_text().splitlines())
-    return [Effect(run_id, call_id, int(attempt)) for run_id, call_id, attempt in lines]
+    return [Effect(*noted) for noted in notes(log)]
 
 
 def wait_while_held() -> None:

@@ -1,15 +1,15 @@
-"""Checks what must hold of every run, whatever was killed: the invariants I1 to I14."""
+"""Checks what must hold of every run, whatever was killed: the invariants I1 to I18."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from uuid import UUID
 
-from . import calls, fates, leaks, logs
-from .evidence import Answer, Effect, Evidence, History, Violation, load
+from . import calls, conversation, fates, leaks, logs, sums
+from .evidence import Answer, Asked, Effect, Evidence, History, Violation, load
 from .processes import worker_is_alive
 
-__all__ = ["Answer", "Effect", "Evidence", "History", "Violation", "check_invariants", "worker_is_alive"]
+__all__ = ["Answer", "Asked", "Effect", "Evidence", "History", "Violation", "check_invariants", "worker_is_alive"]
 
 
 def check_invariants(runs: Iterable[UUID] | None = None, evidence: Evidence | None = None) -> list[Violation]:
@@ -27,6 +27,8 @@ def check_invariants(runs: Iterable[UUID] | None = None, evidence: Evidence | No
             *fates.of_run(dossier, known),
             *logs.of_run(dossier),
             *calls.of_run(dossier, known),
+            *conversation.of_run(dossier, known),
+            *sums.of_run(dossier),
             *leaks.of_run(dossier, known),
         ]
     return found

@@ -1,16 +1,18 @@
-"""I4, I5, I6, I8 and I9 of a run's tool calls, and P8: what was done to the world, and by whose leave."""
+"""I4, I5, I6, I8, I9 and I15 of a run's tool calls, and P8: what was done to the world, and by whose leave."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ... import jsontext
 from ...models import Approval, ToolCall
 from ...models.approval import approval_digest
 from ...parts import ToolResultPart
 from ...states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ApprovalStatus, ToolCallStatus
 from ...tools import EffectKind
-from .evidence import Dossier, Evidence, Violation, by_call
+from .evidence import Dossier, Effect, Evidence, Violation, by_call
 
 ONCE = (EffectKind.UNSAFE, EffectKind.ATOMIC)
 MAY_HAVE_HAPPENED = (ToolCallStatus.SUCCEEDED, ToolCallStatus.EFFECT_UNVERIFIED)
@@ -21,17 +23,18 @@ def of_run(dossier: Dossier, evidence: Evidence) -> Iterator[Violation]:
     effects = by_call(evidence.effects, dossier.run) if evidence.effects is not None else None
     if effects is not None:
         yield from _effects(dossier, evidence, effects)
+        yield from _given(dossier, effects)
     yield from _results(dossier)
     yield from _approvals(dossier, effects or {})
     yield from _cancel(dossier)
 
 
-def _effects(dossier: Dossier, evidence: Evidence, effects: dict[str, list[int]]) -> Iterator[Violation]:
+def _effects(dossier: Dossier, evidence: Evidence, effects: dict[str, list[Effect]]) -> Iterator[Violation]:
     calls = {call.call_id: call for call in dossier.calls}
     for call_id in effects.keys() - calls.keys():
         yield dossier.violates("I6", f"call {call_id} took effect and is not recorded")
     for call_id, call in calls.items():
-        attempts = effects.get(call_id, [])
+        attempts = [effect.attempt for effect in effects.get(call_id, [])]
         allowed = 1 + dossier.repeats.get(call_id, 0)
         if call.effect in ONCE and len(attempts) > allowed:
             seen = f"{call.effect} call {call_id} took effect {len(attempts)} times, in attempts {attempts}"
@@ -43,6 +46,19 @@ def _effects(dossier: Dossier, evidence: Evidence, effects: dict[str, list[int]]
         honest = (*MAY_HAVE_HAPPENED, *(() if dossier.run.terminal else OPEN_CALL_STATUSES))
         if attempts and call.effect != EffectKind.PURE and call.status not in honest and not _given_up(dossier, call):
             yield dossier.violates("I6", f"call {call_id} took effect and is shown as {call.status}")
+
+
+def _given(dossier: Dossier, effects: dict[str, list[Effect]]) -> Iterator[Violation]:
+    """Compare what each body was given with what is stored of its call, or with what a person made of that."""
+    approved = {item.tool_call_id: item for item in dossier.approvals if item.status == ApprovalStatus.APPROVED}
+    for call in dossier.calls:
+        approval = approved.get(call.pk)
+        due = json.loads(approval.effective_arguments if approval else call.arguments)
+        for effect in effects.get(call.call_id, ()):
+            if effect.arguments is not None and dict(effect.arguments) != due:
+                seen = f"call {call.call_id} was given {jsontext.canonical(effect.arguments)[:200]}"
+                what = "approved" if approval else "stored"
+                yield dossier.violates("I15", f"{seen}, and {what} is {jsontext.canonical(due)[:200]}")
 
 
 def _given_up(dossier: Dossier, call: ToolCall) -> bool:
@@ -65,7 +81,7 @@ def _results(dossier: Dossier) -> Iterator[Violation]:
             yield dossier.violates("I8", f"the run has ended and call {call.call_id} is {call.status}")
 
 
-def _approvals(dossier: Dossier, effects: dict[str, list[int]]) -> Iterator[Violation]:
+def _approvals(dossier: Dossier, effects: dict[str, list[Effect]]) -> Iterator[Violation]:
     asked: dict[object, list[Approval]] = {}
     for approval in dossier.approvals:
         asked.setdefault(approval.tool_call_id, []).append(approval)
@@ -76,7 +92,7 @@ def _approvals(dossier: Dossier, effects: dict[str, list[int]]) -> Iterator[Viol
                 yield dossier.violates("I9", f"gated call {call.call_id} {seen}")
 
 
-def _gate(dossier: Dossier, call: ToolCall, asked: Sequence[Approval], effects: Sequence[int]) -> Iterator[str]:
+def _gate(dossier: Dossier, call: ToolCall, asked: Sequence[Approval], effects: Sequence[Effect]) -> Iterator[str]:
     """Say what is wrong with the leave that a gated call was run by."""
     approved = [item for item in asked if item.status == ApprovalStatus.APPROVED]
     ran = call.tries > 0 or bool(effects)

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ...models import Approval, Message, Run, Step, ToolCall
+from ...parts import TextPart
+from ...providers.base import ModelRequest
 from ...streams import log
 
 PAGE = 1000
@@ -42,6 +44,31 @@ class Effect(Protocol):
     def attempt(self) -> int:
         """The attempt that did it."""
 
+    @property
+    def arguments(self) -> Mapping[str, Any] | None:
+        """What the body was given, as JSON has it; None where the world has not noted it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One model call as the model has seen it: in which run, attempt and step, and what agents had said before.
+
+    `whole` says that the thread's history was not cut, as `recent_messages` cuts it.
+    """
+
+    run: UUID
+    attempt: int
+    step: int
+    said: Collection[str]
+    whole: bool = True
+
+    @classmethod
+    def of(cls, request: ModelRequest, *, whole: bool = True) -> Asked:
+        """Return what a request of a model tells, such as one of `ScriptedModel.requests`."""
+        parts = (part for message in request.messages if message.author == "agent" for part in message.parts)
+        said = tuple(part.text for part in parts if isinstance(part, TextPart))
+        return cls(request.run_id, request.attempt, request.step, said, whole)
+
 
 @dataclass(frozen=True)
 class History:
@@ -72,7 +99,7 @@ class Evidence:
     """What the rows cannot tell; leave out what nobody has witnessed.
 
     `effects` is the world's own log and `acting_tools` are the tools that write it.
-    `is_alive` tells of a worker's name whether its process runs. `canaries` are
+    `requests` are what models were asked. `is_alive` tells of a worker's name whether its process runs. `canaries` are
     secrets that may stand in no event and in none of the `texts` (logs, by name).
     `calm` is false while runs may still be under way.
     """
@@ -80,6 +107,7 @@ class Evidence:
     answers: Sequence[Answer] = ()
     effects: Sequence[Effect] | None = None
     acting_tools: Collection[str] = ()
+    requests: Sequence[Asked] = ()
     histories: Sequence[History] = ()
     is_alive: Callable[[str], bool] | None = None
     canaries: Collection[str] = ()
@@ -97,6 +125,8 @@ class Dossier:
     calls: Sequence[ToolCall] = ()
     approvals: Sequence[Approval] = ()
     messages: Sequence[Message] = ()
+    thread_events: Sequence[Mapping[str, Any]] = ()
+    """The thread's own log, decoded."""
     repeats: Mapping[str, int] = field(default_factory=dict)
     """How often a person has said of a call that it may run again."""
 
@@ -114,14 +144,14 @@ def load(runs: Iterable[UUID] | None) -> list[Dossier]:
     """Return a dossier for each run, by number within its thread."""
     rows = Run.objects.order_by("thread", "number")
     chosen = list(rows if runs is None else rows.filter(pk__in=list(runs)))
-    logs: dict[UUID, list[log.Entry]] = {}
+    logs: dict[UUID, list[dict[str, Any]]] = {}
     return [_load(run, logs) for run in chosen]
 
 
-def _load(run: Run, logs: dict[UUID, list[log.Entry]]) -> Dossier:
+def _load(run: Run, logs: dict[UUID, list[dict[str, Any]]]) -> Dossier:
     thread_stream = run.thread.stream_id
     if thread_stream not in logs:
-        logs[thread_stream] = read_all(thread_stream)
+        logs[thread_stream] = [_decode(entry.data) for entry in read_all(thread_stream)]
     return Dossier(
         run=run,
         records=read_all(run.stream_id),
@@ -129,6 +159,7 @@ def _load(run: Run, logs: dict[UUID, list[log.Entry]]) -> Dossier:
         calls=list(ToolCall.objects.filter(run=run).order_by("created_at", "position")),
         approvals=list(Approval.objects.filter(run=run).order_by("requested_at")),
         messages=list(Message.objects.filter(run=run).order_by("order", "step_order")),
+        thread_events=logs[thread_stream],
         repeats=_repeats(run, logs[thread_stream]),
     )
 
@@ -141,9 +172,9 @@ def read_all(stream_id: UUID) -> list[log.Entry]:
     return entries
 
 
-def _repeats(run: Run, thread_log: Sequence[log.Entry]) -> Counter[str]:
+def _repeats(run: Run, thread_log: Sequence[Mapping[str, Any]]) -> Counter[str]:
     found: Counter[str] = Counter()
-    for event in (_decode(entry.data) for entry in thread_log):
+    for event in thread_log:
         mine = event.get("type") == "thread.call" and event.get("run") == str(run.pk)
         if mine and event.get("status") == "pending":
             found[str(event.get("call_id"))] += 1
@@ -158,10 +189,10 @@ def _decode(data: bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def by_call(effects: Sequence[Effect], run: Run) -> dict[str, list[int]]:
-    """Return, for each call of a run that had an effect, the attempts that did it."""
-    found: dict[str, list[int]] = defaultdict(list)
+def by_call(effects: Sequence[Effect], run: Run) -> dict[str, list[Effect]]:
+    """Return, for each call of a run that had an effect, what happened."""
+    found: dict[str, list[Effect]] = defaultdict(list)
     for effect in effects:
         if str(effect.run_id) == str(run.pk):
-            found[effect.call_id].append(effect.attempt)
+            found[effect.call_id].append(effect)
     return found

@@ -24,14 +24,14 @@ HAPPENED: list[Effect] = []
 @tool
 def act(ctx: ToolContext, text: str) -> str:
     """Do something that must not be done twice."""
-    HAPPENED.append(Effect(str(ctx.run_id), ctx.call_id, ctx.attempt))
+    HAPPENED.append(Effect(str(ctx.run_id), ctx.call_id, ctx.attempt, {"text": text}))
     return f"did {text}"
 
 
 @tool(needs_approval=True)
 def gated(ctx: ToolContext, text: str) -> str:
     """Do it once a person has agreed."""
-    HAPPENED.append(Effect(str(ctx.run_id), ctx.call_id, ctx.attempt))
+    HAPPENED.append(Effect(str(ctx.run_id), ctx.call_id, ctx.attempt, {"text": text}))
     return f"did {text}"
 
 
