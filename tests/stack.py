@@ -112,11 +112,7 @@ class Process:
 
     def sigterm(self, timeout: float = 20) -> int:
         """Ask it to finish and return its exit status."""
-        return self.end(signal.SIGTERM, timeout)
-
-    def end(self, sign: signal.Signals, timeout: float = 20) -> int:
-        """Send it a signal and return its exit status."""
-        _signal(self.pid, sign)
+        _signal(self.pid, signal.SIGTERM)
         return self._popen.wait(timeout)
 
     def ask_to_finish(self) -> None:

@@ -28,6 +28,17 @@ GIVEN: dict[str, dict[str, str]] = {
         """,
     },
     "docs/howto/test-your-agents.md": {"orders/llm.py": PARROT},
+    "docs/reference/checks.md": {"shop/without_layer.py": "from shop.settings import *\n\nCHANNEL_LAYERS = {}\n"},
+    "docs/reference/limits.md": {"orders/llm.py": PARROT},
+    "docs/reference/websocket.md": {
+        "orders/models.py": """
+            from django.db import models
+
+            class Token(models.Model):
+                key = models.CharField(max_length=40)
+                expires_at = models.DateTimeField()
+        """
+    },
     "docs/howto/tools-that-write-to-your-database.md": {
         "orders/carrier.py": """
             from .models import Parcel
@@ -123,13 +134,25 @@ def policy_and_days_are_the_pages(project: Project) -> None:
     assert said.split() == ["TeamPolicy", "2"]
 
 
-GIVEN["docs/reference/checks.md"] = {"shop/without_layer.py": "from shop.settings import *\n\nCHANNEL_LAYERS = {}\n"}
+def the_limits_are_the_agents(project: Project) -> None:
+    said = project.python("from orders.agents import support; print(support.definition.limits.max_steps)")
+    assert said.strip() == "12", said
+
+
+def tokens_are_asked_for(project: Project) -> None:
+    project.run("python manage.py makemigrations orders && python manage.py migrate")
+    said = project.python("from shop.tokens import still_allowed; print(still_allowed({'token': 'none'}))")
+    assert said.strip() == "False", said
+
+
 AFTERWARDS: dict[str, Callable[[Project], None]] = {
     "README.md": the_ten_lines_refund_once,
     "docs/howto/add-to-a-project.md": agentcore_is_added,
     "docs/howto/tools-that-start-programs.md": the_file_is_compressed,
     "docs/howto/tools-that-write-to-your-database.md": the_room_is_booked_and_the_parcel_sent,
     "docs/reference/checks.md": the_check_is_silenced,
+    "docs/reference/limits.md": the_limits_are_the_agents,
+    "docs/reference/websocket.md": tokens_are_asked_for,
     "docs/reference/settings.md": policy_and_days_are_the_pages,
 }
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import urllib.error
 import urllib.request
@@ -28,6 +27,7 @@ READER = Path(__file__).with_name("reader.py")
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):8000")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 SECONDS = 200.0  # only what hangs takes that long
+ENDING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,15 @@ class Server:
     command: re.Pattern[str]
     ready: str  # what it says when it is, or "" where it answers HTTP
     port: str = ""  # how it is told another port than 8000, which may be taken on this machine
-    sign: int = signal.SIGTERM
 
 
 SERVERS = (
     Server(re.compile(r"manage\.py agentcore_worker(?!.*--burst)"), "drives up to"),
     Server(re.compile(r"manage\.py agentcore_sweep .*--loop"), "sweeps every"),
     Server(re.compile(r"manage\.py rqworker"), "Listening on"),
-    Server(re.compile(r"manage\.py runserver"), "", " {port}", signal.SIGINT),
-    Server(re.compile(r"^(\S*/)?uvicorn "), "", " --port {port}", signal.SIGINT),
-    Server(re.compile(r"^(\S*/)?daphne "), "", " --port {port}", signal.SIGINT),
+    Server(re.compile(r"manage\.py runserver"), "", " {port}"),
+    Server(re.compile(r"^(\S*/)?uvicorn "), "", " --port {port}"),
+    Server(re.compile(r"^(\S*/)?daphne "), "", " --port {port}"),
 )
 
 
@@ -230,13 +229,14 @@ class Project:
     # --- the end -------------------------------------------------------------------------------------------------
 
     def stop(self, which: Callable[[Server], bool] = lambda server: True) -> None:
-        """End the servers as the pages say, and see that workers and sweepers take it well."""
+        """End the servers: workers and sweepers as the pages say, which must work; web servers at once."""
         ending = [(server, process) for server, process in self.processes if which(server)]
         self.processes = [item for item in self.processes if item not in ending]
         trouble = []
         for server, process in ending:
-            status = process.end(server.sign)
-            if status != 0 and not server.port:
+            if server.port:
+                process.kill9()
+            elif (status := process.sigterm(ENDING_SECONDS)) != 0:
                 trouble.append(f"{process.name} ended with {status}:\n{process.text}")
         assert not trouble, "\n".join(trouble)
 
