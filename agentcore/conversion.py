@@ -105,6 +105,8 @@ class Conversion:
             return self.adapter.validate_json(text)
         except ValidationError as error:
             raise ModelRetry(_faults(error)) from error
+        except ModelRetry:
+            raise  # a validator of the application's that speaks to the model
         except Exception as error:
             raise NotKept(f"{self.what}: its validators failed with {type(error).__name__}. {VALIDATORS}") from error
 
@@ -137,7 +139,11 @@ def arguments(name: str, fields: Mapping[str, tuple[Any, Any]], what: str) -> Co
             Conversion.to(_record_of(name, {field: declared}), what).record({})
         except ModelRetry as error:
             raise UserError(f"{what}: the default of {field} does not fit its annotation. {error.message}.") from error
-    return Conversion.to(_record_of(name, fields), what)
+    made = Conversion.to(_record_of(name, fields), what)
+    shown = made.schema.get("properties", {})
+    if len(shown) < len(fields):
+        raise UserError(f"{what}: two of its parameters have one alias. A model sees only {', '.join(shown)}.")
+    return made
 
 
 def _record_of(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[Any]:

@@ -79,8 +79,8 @@ def model(what: str, value: Any) -> None:
         if not isinstance(getattr(value, attribute), str):
             raise UserError(f"{what}: its {attribute} is {shown(getattr(value, attribute))}. Make it text.")
     function(f"{what}.stream", value.stream, "request")
-    if inspect.iscoroutinefunction(value.stream):
-        raise UserError(f"{what}.stream is no generator. Write `async def stream(self, request)` with `yield` in it.")
+    if inspect.iscoroutinefunction(value.stream) or inspect.isgeneratorfunction(value.stream):
+        raise UserError(f"{what}.stream is no async generator. Write `async def stream(self, request)` with a `yield`.")
 
 
 def shown(value: Any) -> str:

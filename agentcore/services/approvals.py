@@ -224,6 +224,8 @@ def _edited(row: Approval, decision: Decision) -> str:
         return ""
     if decision.verdict != "approve" or "edit" not in row.allowed:
         raise Invalid("Edited arguments go with an approval that allows editing.")
+    if not isinstance(decision.edited_arguments, Mapping):
+        raise Invalid("The edited arguments must be an object, with a value for each argument.")
     given = dict(decision.edited_arguments)
     if jsontext.clean(given) != given:
         raise Invalid(

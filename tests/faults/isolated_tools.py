@@ -8,10 +8,13 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from django.contrib.auth import get_user_model
+from pydantic import BaseModel, Field
 
 from agentcore import ModelRetry, ToolContext, ToolFailed, isolated, tool
 
@@ -23,6 +26,20 @@ def who(ctx: ToolContext, text: str, often: int = 1) -> dict[str, Any]:
     print("this is for the log")
     ctx.progress({"half": True})
     return {"pid": os.getpid(), "key": ctx.idempotency_key, "call": ctx.call_id, "text": text * often}
+
+
+class Address(BaseModel):
+    zip_code: str = Field(alias="zipCode")
+
+
+AMOUNT = Decimal("0.10")
+
+
+@tool(effect="pure")
+@isolated
+def post(to: Address, on: date, tags: set[str], schema: Annotated[Decimal, Field(alias="theAmount")] = AMOUNT) -> str:
+    """Post."""
+    return repr((to.zip_code, on, sorted(tags), schema))
 
 
 @tool(effect="pure")

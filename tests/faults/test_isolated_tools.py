@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,13 @@ def test_it_runs_elsewhere_with_its_context_and_shows_progress() -> None:
     assert (result["key"], result["call"], result["text"]) == (str(call.pk), call.call_id, "abab")
     assert result["pid"] != os.getpid() and not alive(result["pid"])
     assert [event["value"] for event in log(run) if event["type"] == "tool.progress"] == [{"half": True}]
+
+
+@pytest.mark.covers("fc:A3")
+def test_it_is_given_typed_arguments_under_its_own_names_there() -> None:
+    _, call = played(tools.post, to={"zipCode": "8000"}, on="2026-01-02", tags=["b", "a"])
+    given = ("8000", date(2026, 1, 2), ["a", "b"], Decimal("0.10"))
+    assert (call.status, call.result) == ("succeeded", json.dumps(repr(given))), call.error
 
 
 def test_it_uses_the_database_on_a_connection_of_its_own(user: AbstractUser) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agentcore import SYSTEM, registry, tool
 from agentcore.engine.runtime import Runtime
+from agentcore.exceptions import Invalid
 from agentcore.models import Message, ToolCall
 from agentcore.parts import ToolCallPart, ToolResultPart
 from agentcore.services import approvals, execution
@@ -96,6 +97,15 @@ def test_an_edit_that_changes_nothing_is_none(operator, edit):
     room = decided(operator, edit)
     assert ToolCall.objects.get().edit is None and said(room, ToolResultPart).edited is None
     assert "note" not in said(room, ToolResultPart).told()
+
+
+@pytest.mark.parametrize("edit", [[["to", "alice"]], "alice", 3])
+def test_an_edit_that_is_no_object_decides_nothing(operator, edit):
+    _, run = asking()
+    approval = only_approval(run)
+    with pytest.raises(Invalid, match="must be an object"):
+        approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments=edit)
+    assert only_approval(run).status == "pending"
 
 
 def test_a_call_without_an_edit_says_nothing_of_one(operator):

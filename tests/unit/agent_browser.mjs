@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 // Node takes a file for a module by its name only, so the files are tried under another one.
 const directory = process.argv[2];
 const copies = await mkdtemp(join(tmpdir(), "agent-client-"));
-for (const name of ["agent-reducer", "agent-store", "agent-client"]) {
+for (const name of ["agent-json", "agent-reducer", "agent-store", "agent-client"]) {
   const source = await readFile(join(directory, `${name}.js`), "utf8");
   await writeFile(join(copies, `${name}.mjs`), source.replaceAll(/".\/(agent-[a-z]+).js"/g, "\"./$1.mjs\""));
 }
@@ -36,7 +36,8 @@ export function serve(routes) {
     const found = Object.entries(routes).find(([path]) => url.includes(path));
     const answer = await (typeof found?.[1] === "function" ? found[1](body, url) : found?.[1] ?? {});
     const status = typeof answer.status === "number" ? answer.status : 200;
-    return { ok: status < 400, status, json: async () => answer.body ?? answer };
+    const text = typeof answer === "string" ? answer : JSON.stringify(answer.body ?? answer);
+    return { ok: status < 400, status, text: async () => text };
   };
 }
 export async function started(routes = {}, seq = -1) {

@@ -111,6 +111,21 @@ const TESTS = {
     const order = timeline({ messages: [prompt, next, sending], runs }).map((entry) => entry.uid);
     assert.deepEqual(order, ["m0", "run:r1", "m9", "run:r2", "run:r3", "key"]);
   },
+  async "an integer that no number holds is shown digit by digit, from the socket and over HTTP"() {
+    const raw = (value) => JSON.stringify(value).replaceAll('"@', "").replaceAll('@"', "");
+    const given = { big: "@9007199254740993@", list: ["@-12345678901234567890@", "@0.12345678901234567890@", "@9007199254740991@"], note: '12345678901234567890 "\\' };
+    const shown = ({ big, list, note }) => assert.deepEqual(
+      [big, ...list, note], ["9007199254740993", "-12345678901234567890", 0.12345678901234568, 9007199254740991, given.note]);
+    const { thread, socket } = await started();
+    LOG.slice(0, 9).forEach((event) => socket.event("run:r1", event));
+    socket.onmessage({ data: raw({ v: 1, stream: "run:r1", seq: 9, event: { ...LOG[9], arguments: given } }) });
+    shown(thread.state.runs.r1.calls.c1.arguments);
+    const request = { ...LOG.find((event) => event.type === "approval.request"), seq: 10, arguments: given };
+    serve({ "/runs/r1/events?after=9": raw({ events: [request], next_after: 10, done: true }) });
+    socket.event("run:r1", { ...LOG[9], seq: 11 });
+    await new Promise(setImmediate);
+    shown(thread.state.runs.r1.approvals.a1.arguments);
+  },
   async "a gap is read again over HTTP"() {
     const { thread, socket } = await started();
     socket.event("run:r1", LOG[0]);

@@ -118,7 +118,7 @@ const TESTS = {
   async "an answer that is no JSON, such as a log-in page, is not taken for a delivery"() {
     const { thread } = await started({});
     const before = globalThis.fetch;
-    globalThis.fetch = async () => ({ ok: true, status: 200, json: async () => { throw new SyntaxError("<html>"); } });
+    globalThis.fetch = async () => ({ ok: true, status: 200, text: async () => "<html>" });
     await thread.send("Refund!");
     globalThis.fetch = before;
     const [{ status, text, error }] = thread.state.messages;

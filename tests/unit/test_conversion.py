@@ -139,6 +139,15 @@ def test_an_alias_is_the_only_name_anybody_sees() -> None:
         post.validate({"zip_code": "1"})
 
 
+@pytest.mark.covers("fc:A2")
+def test_a_validator_may_speak_to_the_model() -> None:
+    def known(text: str) -> str:
+        raise ModelRetry(f"There is no {text}. Ask for the list")
+
+    with pytest.raises(ModelRetry, match=r"The arguments of take are not valid: There is no x. Ask for the list"):
+        taking(Annotated[str, AfterValidator(known)]).validate({"value": "x"})
+
+
 @pytest.mark.covers("fc:A4")
 @pytest.mark.parametrize(
     "name",

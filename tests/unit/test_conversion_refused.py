@@ -20,6 +20,7 @@ from pydantic import (
     SecretStr,
 )
 
+from agentcore import tool
 from agentcore.exceptions import ModelRetry, NotKept, UserError
 from tests.unit.declared import NOBODY, Opaque, taking
 
@@ -127,6 +128,14 @@ def test_what_can_be_seen_not_to_come_back_is_refused_when_it_is_declared(
 ) -> None:
     with pytest.raises(UserError, match=f"Tool take: .*{says}"):
         taking(annotation, default)
+
+
+@pytest.mark.covers("fc:A3")
+def test_two_parameters_under_one_alias_are_refused() -> None:
+    def take(first: int = Field(alias="x"), second: int = Field(alias="x")) -> None: ...
+
+    with pytest.raises(UserError, match=r"Tool take: two of its parameters have one alias. A model sees only x"):
+        tool(take)
 
 
 @pytest.mark.covers("fc:A2")

@@ -114,6 +114,13 @@ class Coroutine(Nameless):
     async def stream(self, request: Any) -> Any: ...
 
 
+class Sync(Nameless):
+    name = "mine"
+
+    def stream(self, request: Any) -> Any:
+        yield None
+
+
 class Narrow(Nameless):
     name = "mine"
 
@@ -134,7 +141,8 @@ async def choose() -> Any: ...
         ({"model": object()}, "no name and no provider"),
         ({"model": Nameless()}, "has no name. Give an object with"),
         ({"model": Numbered()}, "its name is 7. Make it text"),
-        ({"model": Coroutine()}, "stream is no generator"),
+        ({"model": Coroutine()}, "stream is no async generator"),
+        ({"model": Sync()}, "stream is no async generator"),
         ({"model": Narrow()}, r"stream is .*not a function of \(request\)"),
         ({"model": choose}, "async function. Write the one that chooses a model with def"),
         ({"model": of_two}, r"model is of_two, which is not a function of \(\)"),

@@ -5,6 +5,7 @@
  * becomes state in agent-store.js: what arrives twice changes nothing, what is missing is read again.
  */
 
+import { parseJson } from "./agent-json.js";
 import { GapError } from "./agent-reducer.js";
 import { ThreadStore } from "./agent-store.js";
 
@@ -161,7 +162,7 @@ export class AgentThread extends EventTarget {
     this.#socket = socket;
     this.#pieces.clear();
     socket.onopen = () => { this.#attach(); this.#listen(socket); };
-    socket.onmessage = ({ data }) => { if (socket === this.#socket) { this.#listen(socket); this.#frame(JSON.parse(data)); } };
+    socket.onmessage = ({ data }) => { if (socket === this.#socket) { this.#listen(socket); this.#frame(parseJson(data)); } };
     socket.onclose = ({ code }) => { if (socket === this.#socket && !this.#closed) this.#lost(code); };
   }
 
@@ -216,7 +217,7 @@ export class AgentThread extends EventTarget {
     this.#pieces.set(stream, text);
     if (part + 1 < parts) return null;
     this.#pieces.delete(stream);
-    return JSON.parse(text);
+    return parseJson(text);
   }
 
   async #deliver(key) {
@@ -257,7 +258,7 @@ export class AgentThread extends EventTarget {
     } catch {
       throw new Problem(0);
     }
-    const answer = await response.json().catch(() => null);
+    const answer = await response.text().then(parseJson).catch(() => null);
     if (!response.ok) throw new Problem(response.status, answer ?? {});
     // A log-in page, say, to which the request was redirected: nothing has been done.
     if (answer === null) throw new Problem(response.status, { detail: "The server’s answer makes no sense here. Reload the page." });
