@@ -13,6 +13,7 @@ const EXAMPLES = [
 const FOLLOW_PX = 64;
 const OFFLINE_MS = 1000;
 const MANY_FAILURES = 5;
+const SPOKEN = 1000; // characters of an answer that are read out; the rest stands in the conversation
 
 const root = document.querySelector("[data-ac-thread]");
 const find = (mark) => root.querySelector(`[data-ac-${mark}]`);
@@ -137,8 +138,12 @@ function draw() {
 
 function signs(state, entries) {
   const run = entries.filter((entry) => entry.run).at(-1)?.run;
-  const waits = Object.values(state.runs).some((other) => other.status === "waiting"); // and what came later waits with it
-  const status = waits ? "waiting" : run?.status ?? "";
+  // What waits comes first, and what came later waits with it.  The same rule as the list's, in cases/models.py.
+  const waiting = Object.values(state.runs).filter((other) => other.status === "waiting");
+  const waits = waiting.length > 0;
+  const reasons = new Set(waiting.flatMap(waitsFor));
+  const isStaff = !reasons.has("approval") && (reasons.has("poisoned") || reasons.has("effect_unverified"));
+  const status = isStaff ? "staff" : waits ? "waiting" : run?.status ?? "";
   for (const badge of [find("case-status"), document.querySelector(".side [aria-current='page'] .badge")]) {
     if (!badge || !status) continue;
     badge.hidden = false;
@@ -150,9 +155,10 @@ function signs(state, entries) {
     composer.stopButton.hidden = state.status !== "working";
     setText(composer.stopButton, waits ? "Cancel queued" : "Stop"); // what waits for a decision is not stopped by it
   }
-  const answer = run?.steps.findLast((step) => step.text)?.text ?? "";
+  const answer = (run?.steps.findLast((step) => step.text)?.text ?? "").slice(0, SPOKEN);
   const words = {
     pending: "The agent is working.", running: "The agent is answering.", waiting: "An operator’s approval is needed.",
+    staff: "A person has to look at this case.",
     succeeded: `The agent answered: ${answer}`, failed: "The agent could not finish.", canceled: "Stopped.",
   };
   if (status && spoken !== status && spoken !== "") setText(find("live"), words[status] ?? "");

@@ -2,13 +2,11 @@
 
 import { time, visible } from "./text.js";
 
-const ANOTHER_WAY = "Put it another way and send it again.";
 const SHORTER = "Send a shorter message, or open a new case.";
 const OPERATORS = "The operators have to look at this; trying again may not help before they have.";
 
-/** What whoever wrote the message can do about it; nothing where trying again is all there is. */
+/** What can be done about it, where the server’s sentence does not say so and trying again is not all there is. */
 const WAYS = {
-  content_filter: ANOTHER_WAY, refused: ANOTHER_WAY, answer_empty: ANOTHER_WAY,
   context_overflow: SHORTER, limit_tokens: SHORTER, answer_too_large: "Ask for less at once.",
   limit_steps: "Ask for less at once.", limit_time: "Ask for less at once.", limit_calls: "Ask for less at once.",
   rate_limited: "Wait a moment, then try again.", overloaded: "Wait a moment, then try again.",

@@ -43,7 +43,7 @@ export const CALL_STATUS = {
 };
 
 export const RUN_STATUS = {
-  pending: "answering", running: "answering", waiting: "needs approval", succeeded: "answered", failed: "failed", canceled: "stopped",
+  pending: "answering", running: "answering", waiting: "needs approval", staff: "needs a person", succeeded: "answered", failed: "failed", canceled: "stopped",
 };
 
 export const APPROVAL_STATUS = { approved: "Approved", denied: "Denied", expired: "Expired", canceled: "Withdrawn" };

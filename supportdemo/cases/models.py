@@ -12,10 +12,13 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.urls import reverse
 from django.utils import timezone
 
-from agentcore.models import Run, Thread
-from agentcore.states import RunStatus
+from agentcore.models import Approval, Run, Thread
+from agentcore.states import RunStatus, ToolCallStatus
 
 REFUND_DAYS = 30
+WAITING = str(RunStatus.WAITING)
+STAFF = "staff"
+"""How a case stands that waits for a person, but for no approval."""
 
 
 class CaseQuerySet(models.QuerySet["Case"]):
@@ -26,11 +29,22 @@ class CaseQuerySet(models.QuerySet["Case"]):
         return self.filter(thread__in=Thread.objects.visible_to(user))
 
     def with_status(self) -> CaseQuerySet:
-        """Add how each case stands: `waiting` if any of its runs waits, or else the newest turn's last run's status."""
+        """Add how each case stands, as `run_status`.
+
+        It is `waiting` where an approval is owed, `staff` where a run is parked or a call may have
+        happened, and else the status of the last run of the newest turn; None before the first.
+        """
         runs = Run.objects.filter(thread=OuterRef("thread"))
+        waiting = runs.filter(status=RunStatus.WAITING)
+        owed = Approval.objects.pending().filter(run__thread=OuterRef("thread"), run__status=RunStatus.WAITING)
+        doubted = Q(poisoned_at__isnull=False) | Q(tool_calls__status=ToolCallStatus.EFFECT_UNVERIFIED)
+        waits = [
+            models.When(Exists(owed), then=Value(WAITING)),
+            models.When(Exists(waiting.filter(doubted)), then=Value(STAFF)),
+            models.When(Exists(waiting), then=Value(WAITING)),
+        ]
         latest = Subquery(runs.order_by("-order", "-number").values("status")[:1])
-        waits = models.When(Exists(runs.filter(status=RunStatus.WAITING)), then=Value(str(RunStatus.WAITING)))
-        return self.annotate(run_status=models.Case(waits, default=latest, output_field=models.CharField()))
+        return self.annotate(run_status=models.Case(*waits, default=latest, output_field=models.CharField()))
 
 
 class Case(models.Model):
@@ -64,10 +78,7 @@ class Case(models.Model):
     def status(self) -> str:
         """How its runs stand, see `with_status`; empty before the first: derived, so never stored and never wrong."""
         if not hasattr(self, "run_status"):
-            runs = Run.objects.filter(thread_id=self.thread_id).order_by("-order", "-number")
-            found = [str(status) for status in runs.values_list("status", flat=True)]
-            waiting = str(RunStatus.WAITING)
-            self.run_status = waiting if waiting in found else next(iter(found), "")
+            self.run_status = Case.objects.with_status().values_list("run_status", flat=True).get(pk=self.pk)
         return self.run_status or ""
 
 

@@ -23,7 +23,7 @@ from .access import case_to_read, case_to_write, may_decide, may_operate
 from .agents import support
 from .billing import charges
 from .forms import CaseForm, read_message
-from .models import Case
+from .models import STAFF, WAITING, Case
 from .sending import send
 
 RECENT = 50
@@ -34,7 +34,7 @@ def recent_cases(user: Any) -> QuerySet[Case]:
     """Return the newest cases `user` may see; those that wait for a decision first, for whoever decides."""
     cases: QuerySet[Case] = Case.objects.visible_to(user).with_status().select_related("customer")
     if may_decide(user):
-        waiting = Choose(When(run_status="waiting", then=Value(0)), default=Value(1))
+        waiting = Choose(When(run_status__in=(WAITING, STAFF), then=Value(0)), default=Value(1))
         cases = cases.order_by(waiting, "-created_at", "-id")
     return cases[:RECENT]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -61,15 +62,19 @@ def thread_of(url: str) -> Thread:
 
 
 def assert_same_after_reload(desk: Desk, person: Any) -> None:
+    """The page shows the same once it follows again: what a run that goes on has said stands in its log only."""
     before = person.page.evaluate(DRAWN)
     badge = person.page.locator("[data-ac-case-status]").inner_text()
     person.page.reload()
     desk.wait_until_ready(person)
     expect(person.page.locator("[data-ac-case-status]")).to_have_text(badge)
+    deadline = monotonic() + TIMEOUT_MS / 1000
+    while person.page.evaluate(DRAWN) != before and monotonic() < deadline:
+        person.page.wait_for_timeout(50)
     assert person.page.evaluate(DRAWN) == before
 
 
-@pytest.mark.covers("fc:B10")
+@pytest.mark.covers("fc:B10", "fc:F4")
 def test_every_end_is_told_and_told_again_after_a_reload(quiet_desk: Desk) -> None:
     ada = quiet_desk.person("ada")
     url = quiet_desk.open_case(ada, "Cups")
@@ -107,10 +112,15 @@ def test_every_end_is_told_and_told_again_after_a_reload(quiet_desk: Desk) -> No
     expect(first.locator("[data-ac-retry-run]")).to_have_count(0)
     expect(last.locator("[data-ac-retry-run]")).to_be_visible()
     expect(ada.page.locator("[data-ac-end=length]")).to_contain_text("was cut off here")
-    expect(ada.page.locator("[data-ac-end=refused]")).to_contain_text("Put it another way")
+    expect(ada.page.locator("[data-ac-end=refused]")).to_contain_text("Ask in another way")
     expect(ada.page.locator("[data-ac-end=canceled]")).to_contain_text("Stopped before there was an answer.")
     assert_same_after_reload(quiet_desk, ada)
     assert ends(ada.page) == told
+    asked: list[str] = []
+    ada.page.on("request", lambda request: "/events" in request.url and asked.append(request.url))
+    ada.page.locator("[data-ac-activity] > summary").click()
+    expect(ada.page.locator("[data-ac-event=done]")).to_have_count(1)
+    assert len(asked) == 1, "the events of runs that nobody opened were read"
     olga = quiet_desk.person("olga")
     quiet_desk.visit(olga, url)
     expect(olga.page.locator("[data-ac-retry-run]")).to_have_count(ada.page.locator("[data-ac-retry-run]").count())

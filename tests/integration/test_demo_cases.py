@@ -9,11 +9,15 @@ import pytest
 from django.contrib.auth.models import AbstractUser, Permission
 from django.test import Client
 
+from agentcore import SYSTEM
 from agentcore.models import Message, Run, Thread
+from agentcore.services import runs
+from agentcore.services.sending import retry
 from supportdemo.accounts import limits
 from supportdemo.accounts.limits import RateLimit
 from supportdemo.accounts.models import Allowance
 from supportdemo.cases import sending
+from supportdemo.cases.agents import support
 from supportdemo.cases.models import Case
 
 from .demo import client_of, open_case, post
@@ -221,3 +225,24 @@ def test_new_case_opens_a_thread_of_the_customer(user: AbstractUser) -> None:
     assert response["Location"] == f"/cases/{case.pk}/"
     assert (case.customer, case.thread.owner, case.thread.title) == (user, user, "Broken cup")
     assert case.status == ""
+
+
+@pytest.mark.covers("fc:B10")
+def test_a_case_stands_as_its_newest_turn_does_and_says_who_it_waits_for(case: Case, user: AbstractUser) -> None:
+    older = support.runs.send(case.thread, "First", user=user)
+    newer = support.runs.send(case.thread, "Second", user=user)
+    runs.cancel(older, user=SYSTEM)
+    Run.objects.filter(pk=newer.pk).update(status="succeeded", finished_at=newer.created_at)
+    # The older turn is tried again, and has the higher number from now on.
+    assert retry(older, user=user).number > newer.number
+    assert standing(case) == "succeeded"
+    Run.objects.filter(pk=newer.pk).update(status="waiting", finished_at=None, poisoned_at=newer.created_at)
+    assert standing(case) == "staff"
+    assert "needs a person" in client_of(user).get("/cases/").content.decode()
+
+
+def standing(case: Case) -> str:
+    """How the case stands, which the list and the page must agree on."""
+    listed: Case = Case.objects.with_status().get(pk=case.pk)
+    assert listed.status == Case.objects.get(pk=case.pk).status
+    return listed.status

@@ -16,6 +16,7 @@ export class ThreadStore {
   #records = new Map(); #runs = new Map(); #logs = new Map(); #answers = new Map();
   #stale = new Set(); // runs to derive anew
   #entries = new WeakMap(); // what is shown of a message, by the message
+  #recorded = new WeakMap(); // and of a record
   #listed = { from: null, outbox: null }; // what `messages` was derived from
   #connection;
   state;
@@ -167,8 +168,17 @@ export class ThreadStore {
     const followed = this.#runs.get(id);
     const record = this.#records.get(id);
     const isBehind = record && !(followed?.done || followed?.seq >= record.seq);
-    const run = isBehind ? runFromRecords(record, Object.values(this.#thread.messages)) : followed;
+    const run = isBehind ? this.#fromRecord(record) : followed;
     return run && Object.entries(this.#answers.get(id) ?? {}).reduce((so, [call, status]) => afterAnswer(so, call, status), run);
+  }
+
+  #fromRecord(record) {
+    const { messages } = this.#thread;
+    const known = this.#recorded.get(record);
+    if (known?.messages === messages) return known.run;
+    const run = runFromRecords(record, Object.values(messages));
+    this.#recorded.set(record, { messages, run });
+    return run;
   }
 
   #takeRun(id, event) {
