@@ -8,20 +8,19 @@ from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 
-from .limits import RateLimit
+from .limits import RateLimit, client_address
 
 GUESSES = RateLimit("log-in", times=10, seconds=60)
-# One password tried on many names is guessing too.
-GUESSES_OF_ADDRESS = RateLimit("log-in-address", times=30, seconds=60)
+# From many addresses. No limit is an address's alone: everybody behind it would be locked out by one of them.
+GUESSES_OF_NAME = RateLimit("log-in-name", times=50, seconds=60)
 
 
 class LoginForm(AuthenticationForm):
-    """Django's form; ten wrong guesses a minute for a name from an address, thirty for any names, then none."""
+    """Django's form; ten wrong guesses a minute for a name from one address, fifty from all, then none."""
 
     def clean(self) -> dict[str, Any]:
         name = str(self.cleaned_data.get("username", "")).casefold()
-        address = self.request.META.get("REMOTE_ADDR", "") if self.request else ""
-        limits = ((GUESSES, f"{address} {name}"), (GUESSES_OF_ADDRESS, address))
+        limits = ((GUESSES, f"{client_address(self.request)} {name}"), (GUESSES_OF_NAME, name))
         for limit, subject in limits:
             wait = limit.take(subject)
             if wait is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
+from django.http import HttpRequest
 
 from .models import Allowance
 
@@ -42,3 +44,18 @@ class RateLimit:
         """Undo the latest use."""
         latest = Allowance.objects.filter(action=self.action, subject=subject[:200], used__gt=0).order_by("-window")
         Allowance.objects.filter(pk__in=list(latest.values_list("pk", flat=True)[:1])).update(used=F("used") - 1)
+
+
+def client_address(request: HttpRequest | None) -> str:
+    """Return where a request comes from: what the connection says, or what a trusted proxy says of it.
+
+    Anybody can send `X-Forwarded-For`. It is believed only from an address in `TRUSTED_PROXIES`, and read from its end,
+    where the proxies write, up to the first address that is none of them.
+    """
+    if request is None:
+        return ""
+    address = str(request.META.get("REMOTE_ADDR", ""))
+    forwarded = request.headers.get("X-Forwarded-For", "").split(",")
+    while address in settings.TRUSTED_PROXIES and forwarded and (named := forwarded.pop().strip()):
+        address = named
+    return address

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
 
 from supportdemo.cases.models import Case
 from supportdemo.problems import Problem
@@ -26,8 +27,7 @@ MAX_FILES = 20
 def store(case: Case, owner: Any, upload: UploadedFile) -> Attachment:
     """Store an uploaded file in a case; raises `Problem` for what is refused, and keeps nothing of it."""
     name = clean_name(upload.name or "")
-    if case.attachments.count() >= MAX_FILES:
-        raise Problem(409, "too_many_files", f"This case has {MAX_FILES} files already. Open a new case for more.")
+    _require_room(case)  # before the work
     # One byte over the limit is enough to refuse; the rest is never read into memory.
     data = upload.read(MAX_BYTES + 1)
     sniffed = sniff(name, data)
@@ -44,12 +44,15 @@ def store(case: Case, owner: Any, upload: UploadedFile) -> Attachment:
         status=found.status,
         error=found.error,
     )
-    _keep(attachment, data)
-    try:
-        attachment.save(force_insert=True)
-    except BaseException:
-        attachment.file.delete(save=False)
-        raise
+    with transaction.atomic():
+        # Files sent at once would all find room for one: they are counted one after another.
+        _require_room(Case.objects.select_for_update().get(pk=case.pk))
+        _keep(attachment, data)
+        try:
+            attachment.save(force_insert=True)
+        except BaseException:
+            attachment.file.delete(save=False)
+            raise
     return attachment
 
 
@@ -70,6 +73,11 @@ def read(attachment: Attachment) -> bytes:
         _log("file_damaged", attachment)
         raise Problem(410, "file_damaged", "The stored file is not the one that was sent. Ask for it to be sent again.")
     return data
+
+
+def _require_room(case: Case) -> None:
+    if case.attachments.count() >= MAX_FILES:
+        raise Problem(409, "too_many_files", f"This case has {MAX_FILES} files already. Open a new case for more.")
 
 
 def _keep(attachment: Attachment, data: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser
 from django.test import Client
 
@@ -58,16 +59,47 @@ def test_admin_log_in_is_for_staff_only(user: AbstractUser) -> None:
     assert "staff account" in errors(log_in("/admin/login/", "ada", "pw"))
 
 
-@pytest.mark.covers("threat:T29")
-@pytest.mark.parametrize("path", LOGINS)
-def test_guessing_over_many_names_is_limited(
-    path: str, operator: AbstractUser, monkeypatch: pytest.MonkeyPatch
+def log_in_from(address: str, name: str, password: str, forwarded: str = "") -> Any:
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    data = {"username": name, "password": password}
+    return Client().post("/accounts/login/", data, REMOTE_ADDR=address, headers=headers)
+
+
+@pytest.mark.covers("fc:E14", "threat:T29")
+def test_guesses_at_one_address_lock_out_nobody_else_there(user: AbstractUser, operator: AbstractUser) -> None:
+    for number in range(60):
+        log_in_from("192.0.2.1", f"name{number % 6}", "x")
+    assert "Too many attempts" in errors(log_in_from("192.0.2.1", "name0", "x"))
+    assert log_in_from("192.0.2.1", "ada", "pw").status_code == 302
+    for _ in range(10):
+        log_in_from("192.0.2.1", "ada", "wrong")
+    assert "Too many attempts" in errors(log_in_from("192.0.2.1", "ada", "pw"))
+    assert log_in_from("192.0.2.1", "olga", "pw").status_code == 302
+    assert log_in_from("192.0.2.2", "ada", "pw").status_code == 302
+
+
+@pytest.mark.covers("fc:E14", "threat:T29")
+def test_guesses_at_one_name_from_many_addresses_are_limited(
+    operator: AbstractUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (forms.GUESSES_OF_ADDRESS.times, forms.GUESSES_OF_ADDRESS.seconds) == (30, 60)
-    monkeypatch.setattr(forms, "GUESSES_OF_ADDRESS", RateLimit("log-in-address", times=3, seconds=3600))
+    assert (forms.GUESSES_OF_NAME.times, forms.GUESSES_OF_NAME.seconds) == (50, 60)
+    monkeypatch.setattr(forms, "GUESSES_OF_NAME", RateLimit("log-in-name", times=3, seconds=3600))
     for number in range(3):
-        assert "Too many attempts" not in errors(log_in(path, f"name{number}", "x"))
-    assert "Too many attempts" in errors(log_in(path, "olga", "pw"))
+        assert "Too many attempts" not in errors(log_in_from(f"192.0.2.{number}", "olga", "x"))
+    assert "Too many attempts" in errors(log_in_from("192.0.2.9", "Olga", "pw"))
+
+
+@pytest.mark.covers("fc:E14")
+def test_a_forwarded_address_is_believed_from_a_trusted_proxy_only(user: AbstractUser, settings: LazySettings) -> None:
+    for number in range(10):
+        log_in_from("192.0.2.1", "ada", "wrong", forwarded=f"198.51.100.{number}")
+    assert "Too many attempts" in errors(log_in_from("192.0.2.1", "ada", "pw", forwarded="198.51.100.99"))
+    settings.TRUSTED_PROXIES = ["192.0.2.1", "192.0.2.7"]
+    chain = "203.0.113.{}, 198.51.100.1, 192.0.2.7"  # the client may have written the first one itself
+    for number in range(10):
+        log_in_from("192.0.2.1", "ada", "wrong", forwarded=chain.format(number))
+    assert "Too many attempts" in errors(log_in_from("192.0.2.1", "ada", "pw", forwarded=chain.format(99)))
+    assert log_in_from("192.0.2.1", "ada", "pw", forwarded="198.51.100.2").status_code == 302
 
 
 def start(client: Client, thread: Any) -> Any:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import close_old_connections, connection
 
 from agentcore.exceptions import ToolFailed
@@ -19,6 +23,7 @@ from supportdemo.cases import sending
 from supportdemo.cases.forms import MessageIn
 from supportdemo.cases.models import Order, Refund
 from supportdemo.cases.tools import issue_refund
+from supportdemo.files.store import MAX_FILES, store
 from supportdemo.problems import Problem
 
 from .demo import FakeContext, open_case
@@ -80,3 +85,22 @@ def test_refunds_at_once_never_pay_more_than_there_is(user: AbstractUser) -> Non
     assert sum(isinstance(result, ToolFailed) for result in results) == 5
     order.refresh_from_db()
     assert order.refunded_cents == 900 and Refund.objects.count() == 3
+
+
+@pytest.mark.covers("fc:E14")
+def test_uploads_at_once_stop_at_the_room_there_is(user: AbstractUser, settings: LazySettings, tmp_path: Path) -> None:
+    settings.MEDIA_ROOT = tmp_path
+    case = open_case(user)
+    for number in range(MAX_FILES - 2):
+        store(case, user, SimpleUploadedFile(f"{number}.txt", b"There."))
+    ready = threading.Barrier(16)
+
+    def upload(number: int) -> Any:
+        ready.wait(30)
+        return store(case, user, SimpleUploadedFile(f"more{number}.txt", b"Here."))
+
+    outcomes = at_once(16, upload)
+    refused = [outcome.code for outcome in outcomes if isinstance(outcome, Problem)]
+    assert refused == ["too_many_files"] * 14
+    stored = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert case.attachments.count() == len(stored) == MAX_FILES
