@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import msgpack
 import pytest
+from django.conf import LazySettings
 
 from agentcore.streams import wire
 from agentcore.streams.hints import FRAME_BYTES, Hint
@@ -14,6 +15,7 @@ from agentcore.streams.wire import GROUP, MESSAGE_BYTES, MESSAGE_STREAMS, decode
 
 pytestmark = pytest.mark.once
 
+STREAM = UUID("018f2a50-7f3e-7c41-9a5e-3f1b2c4d5e6f")
 ENVELOPE_BYTES = 200
 """What a layer and the message's own names add."""
 
@@ -76,7 +78,47 @@ def test_a_small_batch_keeps_its_frames() -> None:
     assert by_stream(hear(batch)) == by_stream(batch)
 
 
-STREAM = UUID("018f2a50-7f3e-7c41-9a5e-3f1b2c4d5e6f")
+def forge(message: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """The message with parts of its one hint replaced, by somebody who can write to the layer and no more."""
+    [(key, entry)] = message["hints"].items()
+    names = ("first_seq", "next_seq", "frames", "code")
+    values = {**dict(zip(names, entry, strict=True)), **changed}
+    return {**message, "hints": {key: tuple(values[name] for name in names)}}
+
+
+@pytest.mark.covers("fc:E10")
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"frames": (b"forged", b"b")},
+        {"frames": (b"ab", b"")},
+        {"frames": (b"", b"ab")},
+        {"frames": (b"a",)},
+        {"first_seq": 4},
+        {"next_seq": 6},
+        {"first_seq": 2, "next_seq": 4},
+        {"code": b""},
+        {"code": bytes(16)},
+    ],
+    ids=str,
+)
+def test_frames_without_the_sites_own_code_are_not_shown(changed: dict[str, Any]) -> None:
+    hint = Hint(STREAM, 3, 5, (b"a", b"b"))
+    [message] = encode([hint])
+    watched = {key_of(STREAM): STREAM}
+    assert decode(carried(forge(message)), watched) == [hint]
+    [heard] = decode(carried(forge(message, **changed)), watched)
+    assert heard.frames == ()
+
+
+@pytest.mark.covers("fc:E10")
+def test_frames_of_another_stream_or_of_another_site_are_not_shown(settings: LazySettings) -> None:
+    hint, other = Hint(STREAM, 0, 1, (b"a",)), uuid4()
+    [message] = encode([hint])
+    moved = {**message, "hints": {key_of(other): message["hints"][key_of(STREAM)]}}
+    assert decode(carried(moved), {key_of(other): other}) == [Hint(other, 0, 1)]
+    settings.SECRET_KEY = "another site's"
+    assert decode(carried(message), {key_of(STREAM): STREAM}) == [Hint(STREAM, 0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +131,10 @@ STREAM = UUID("018f2a50-7f3e-7c41-9a5e-3f1b2c4d5e6f")
         *({"hints": {STREAM.bytes: entry}} for entry in (None, 7, [], [1, 2], ["x", 2, []], [1, None, []], [1, 2, 3])),
         {"hints": {STREAM.bytes: [1, 2, [10**12]]}},
         {"hints": {STREAM.bytes: [1, 2, ["text"]]}},
+        {"hints": {STREAM.bytes: [1, 2, [b"x"]]}},
+        {"hints": {STREAM.bytes: [1, 2, [b"x"], "code"]}},
+        {"hints": {STREAM.bytes: [1, 2, ["text"], b"code"]}},
+        {"hints": {STREAM.bytes: ["1", 2, [b"x"], b"code"]}},
     ],
     ids=str,
 )

@@ -14,7 +14,7 @@ from django.db import connections
 
 from agentcore.realtime.database import query
 from agentcore.streams import hints, log, reader, wire
-from agentcore.streams.hub import Hub
+from agentcore.streams.hub import Hub, channel_layer
 from agentcore.streams.log import Entry
 from agentcore.streams.subscription import Subscription
 from supportdemo.servers import RedisServer
@@ -249,3 +249,19 @@ class contexts:  # noqa: N801 - reads as the context manager it is
     async def __aexit__(self, *error: Any) -> None:
         for context in self._contexts:
             await context.__aexit__(None, None, None)
+
+
+@pytest.mark.covers("fc:E10")
+async def test_forged_hints_are_not_shown_and_drop_nothing() -> None:
+    """Whoever can write to Redis says that records came: what is shown is what the database has."""
+    stream_id = await make_stream()
+    async with Hub.current().watch(stream_id) as subscription:
+        await joined()
+        layer = channel_layer()
+        assert layer is not None
+        for code in (b"", bytes(wire.CODE_BYTES)):
+            forged = (0, 3, (b'{"forged":0}', b'{"forged":1}', b'{"forged":2}'), code)
+            await layer.group_send(wire.GROUP, {"type": "stream.hints", "hints": {stream_id.bytes: forged}})
+        await append(stream_id, 2)
+        entries = await take(subscription, 2)
+        assert [(entry.seq, entry.data) for entry in entries] == [(0, payload(0)), (1, payload(1))]
