@@ -10,20 +10,17 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "supportdemo.settings")
 # Before anything that imports models.
 django_application = get_asgi_application()
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
-from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler  # noqa: E402
+from channels.routing import ProtocolTypeRouter  # noqa: E402
 
-from agentcore.routing import websocket_urlpatterns  # noqa: E402
+from agentcore.routing import websocket_application  # noqa: E402
 
-from .edge import FixRootPath, LimitBody  # noqa: E402
+from .edge import FixRootPath, LimitBody, StaticFiles  # noqa: E402
 
 application = FixRootPath(
     ProtocolTypeRouter(
         {
-            "http": LimitBody(ASGIStaticFilesHandler(django_application)),
-            "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+            "http": LimitBody(StaticFiles(django_application)),
+            "websocket": websocket_application(),
         }
     )
 )

@@ -1,20 +1,20 @@
-"""What the demo's ASGI application does before Django sees a request: two small guards."""
+"""What the demo's ASGI application does before Django sees a request: small guards, and the static files."""
 
 from __future__ import annotations
 
 import json
+import re
+from http import HTTPStatus
 from typing import Any
+from uuid import uuid4
+
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.exceptions import SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponseBase
 
 MAX_BODY = 4 * 1024 * 1024
-TOO_LARGE = json.dumps(
-    {
-        "type": "about:blank",
-        "title": "Content Too Large",
-        "status": 413,
-        "detail": f"The request is larger than {MAX_BODY // 1024 // 1024} MB. Send a smaller file.",
-        "code": "body_too_large",
-    }
-).encode()
+CHARSET = re.compile(rb";\s*charset(\*?)\s*=\s*[\"']?([^\s;\"']*)", re.IGNORECASE)
+UTF_8 = {b"utf-8", b"utf8", b"us-ascii"}
 
 
 class FixRootPath:
@@ -35,8 +35,21 @@ class FixRootPath:
         await self.app(scope, receive, send)
 
 
+class StaticFiles(ASGIStaticFilesHandler):
+    """Django's handler for static files, to which a path that leads out of them, or can be none, is not found."""
+
+    def serve(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            return super().serve(request)
+        except (SuspiciousOperation, ValueError, OSError) as error:
+            raise Http404 from error
+
+
 class LimitBody:
-    """Refuse a body over `MAX_BODY`, by its declared length or once that much has arrived."""
+    """Refuse a body over `MAX_BODY`, by its declared length or once that much has arrived, or in another charset.
+
+    Django reads forms in whatever charset they name, also in one that is none, such as hex.
+    """
 
     def __init__(self, app: Any, limit: int = MAX_BODY) -> None:
         self.app = app
@@ -46,9 +59,17 @@ class LimitBody:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"0")
-        if not declared.isdigit() or int(declared) > self.limit:
-            await _refuse(send)
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        charset = CHARSET.search(headers.get(b"content-type", b""))
+        if charset is not None and (charset[1] or charset[2].lower() not in UTF_8):
+            await _refuse(send, 415, "unsupported_charset", "The body must be UTF-8. Send no other charset.")
+            return
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit():
+            await _refuse(send, 400, "malformed", "The Content-Length is no number. Send the length of the body.")
+            return
+        if len(declared) > 18 or int(declared) > self.limit:
+            await self._too_large(send)
             return
         received = 0
         started = over = False
@@ -69,10 +90,17 @@ class LimitBody:
 
         await self.app(scope, counted, watched)
         if over and not started:
-            await _refuse(send)
+            await self._too_large(send)
+
+    async def _too_large(self, send: Any) -> None:
+        detail = f"The request is larger than {self.limit // 1024 // 1024} MB. Send a smaller file."
+        await _refuse(send, 413, "body_too_large", detail)
 
 
-async def _refuse(send: Any) -> None:
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(TOO_LARGE)).encode())]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": TOO_LARGE})
+async def _refuse(send: Any, status: int, code: str, detail: str) -> None:
+    title = HTTPStatus(status).phrase
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code}
+    body = json.dumps({**problem, "id": uuid4().hex}).encode()
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

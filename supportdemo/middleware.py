@@ -1,4 +1,4 @@
-"""One response header: what a page of the demo may load."""
+"""What every answer of the demo gets: a header on what its page may load, and problems for those who read no pages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import sync_and_async_middleware
+
+from .problems import Problem
 
 POLICY = "; ".join(
     [
@@ -37,5 +39,34 @@ def content_security_policy(get_response: Any) -> Any:
 
     def answer(request: HttpRequest) -> HttpResponse:
         return guarded(get_response(request))
+
+    return answer
+
+
+@sync_and_async_middleware
+def problems_for_scripts(get_response: Any) -> Any:
+    """Make a problem of what Django itself refuses with a page, for a client that does not ask for pages.
+
+    A broken multipart body, a wrong token or an unknown host never reach a view; with DEBUG their page shows code.
+    """
+
+    def readable(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        is_page = response.headers.get("Content-Type", "").startswith("text/html")
+        if not (400 <= response.status_code < 500 and is_page) or "text/html" in request.headers.get("Accept", ""):
+            return response
+        detail = f"The request was refused: {response.reason_phrase.lower()}. Correct it and send it again."
+        problem = Problem(response.status_code, "refused", detail).response()
+        problem.headers["Content-Length"] = str(len(problem.content))  # what else sets it stands further in
+        return problem
+
+    if inspect.iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponse:
+            return readable(request, await get_response(request))
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        return readable(request, get_response(request))
 
     return answer

@@ -12,6 +12,7 @@ from uuid import uuid4
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 
 from agentcore.exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError
+from agentcore.web.requests import Malformed
 
 logger = logging.getLogger("supportdemo.problems")
 P = ParamSpec("P")
@@ -66,6 +67,8 @@ def json_view(
             return view(request, *args, **kwargs)
         except Problem as problem:
             return problem.response()
+        except Malformed as error:
+            return Problem(error.http_status, error.code, error.detail).response()
         except Http404:
             return not_found().response()
         except RequestError as error:

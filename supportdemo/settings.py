@@ -35,6 +35,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "agentcore.web.middleware.OutageMiddleware",
     "supportdemo.middleware.content_security_policy",
+    "supportdemo.middleware.problems_for_scripts",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -89,6 +90,8 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 
 # --- security ---------------------------------------------------------------------------------------------------
+# The addresses of proxies, with commas between them, whose X-Forwarded-For says where a request comes from.
+TRUSTED_PROXIES = [item.strip() for item in os.environ.get("DEMO_TRUSTED_PROXIES", "").split(",") if item.strip()]
 AUTH_PASSWORD_VALIDATORS: list[dict[str, str]] = []
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,12 @@ from django import forms
 from django.http import HttpRequest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from agentcore.web.requests import JSON, read_json
 from supportdemo.problems import Problem
 
 from .models import Case
 
+FORMS = {"application/x-www-form-urlencoded", "multipart/form-data"}
 MAX_TEXT = 8_000
 MAX_FILES = 5
 # Letters and symbols that fonts draw as nothing.
@@ -57,17 +58,17 @@ class Sent:
 
 
 def read_message(request: HttpRequest) -> Sent:
-    """Return the message of a JSON body or a form; raises `Problem` naming the first fault."""
-    plain_form = request.content_type != "application/json"
+    """Return the message of a JSON body or a form; raises `Problem` naming the first fault, or `Malformed`."""
+    plain_form = request.content_type in FORMS
+    if not plain_form and request.content_type != JSON:
+        raise Problem(415, "unsupported_media_type", "Send {text, key, files} as JSON, or the page's form.")
+    data: Any = _form(request) if plain_form else read_json(request)
     try:
-        data: Any = _form(request) if plain_form else json.loads(request.body)
         return Sent(MessageIn.model_validate(data), plain_form and "text/html" in request.headers.get("Accept", ""))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(place) for place in first["loc"]) or "body"
-        raise Problem(400, "invalid", f"The field “{where}” is not valid: {first['msg']}.") from error
-    except (ValueError, RecursionError) as error:
-        raise Problem(400, "invalid", "The body is not JSON. Send {text, key, files}.") from error
+        raise Problem(422, "invalid", f"The field “{where[:80]}” is not valid: {first['msg']}.") from error
 
 
 def _visible(text: str) -> str:

@@ -116,15 +116,29 @@ def test_quota_is_everyones_own(
 )
 def test_invalid_message_is_refused_whole(user: AbstractUser, case: Case, body: dict[str, Any]) -> None:
     response = post(client_of(user), case, **body)
-    assert (response.status_code, response.json()["code"]) == (400, "invalid")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid")
     assert nothing_was_sent() and not Allowance.objects.exists()
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff", b"[" * 100_000])
-def test_body_that_is_no_message_is_refused(user: AbstractUser, case: Case, body: bytes) -> None:
-    url = f"/cases/{case.pk}/messages/"
-    response = client_of(user).post(url, body, content_type="application/json")
-    assert (response.status_code, response.json()["code"]) == (400, "invalid")
+@pytest.mark.covers("fc:E5", "fc:E8")
+@pytest.mark.parametrize(
+    "kind, body, status",
+    [
+        *(
+            ("application/json", body, 400)
+            for body in (b"{", b"\xff", b"[" * 100_000, b'{"text":1e400}', b'{"a":1,"a":1}')
+        ),
+        *(("application/json", body, 422) for body in (b"[]", b'"text"', b"{}")),
+        *((kind, b"{}", 415) for kind in ("text/plain", "application/xml", "rubbish")),
+        ("application/json", b"", 415),  # the client sends no type with an empty body
+    ],
+)
+def test_body_that_is_no_message_is_refused(
+    user: AbstractUser, case: Case, kind: str, body: bytes, status: int
+) -> None:
+    response = client_of(user).post(f"/cases/{case.pk}/messages/", body, content_type=kind)
+    assert response.status_code == status and response.json()["detail"]
+    assert nothing_was_sent() and not Allowance.objects.exists()
 
 
 def attach(user: AbstractUser, case: Case) -> str:

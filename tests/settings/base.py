@@ -15,7 +15,8 @@ os.environ.setdefault("DEMO_SECRET_KEY", "only for tests, never for anything tha
 from supportdemo.settings import *  # noqa: E402, F403
 from supportdemo.settings import INSTALLED_APPS as DEMO_APPS  # noqa: E402
 
-DEBUG = False
+# Set by a test for a web process of its own.
+DEBUG = bool(os.environ.get("AGENTCORE_TEST_DEBUG"))
 ALLOWED_HOSTS = ["*"]
 # Without daphne's app, which is there for `runserver` only: to import it is a third of what starting a process costs.
 INSTALLED_APPS = [*(app for app in DEMO_APPS if app != "daphne"), "tests.testapp"]

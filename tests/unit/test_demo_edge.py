@@ -49,13 +49,35 @@ async def test_body_within_the_limit_passes() -> None:
 
 
 @pytest.mark.covers("threat:T21")
-@pytest.mark.parametrize("length", [b"11", b"99999999999", b"-1", b"x"])
+@pytest.mark.parametrize("length", [b"11", b"99999999999", b"9" * 9999])
 async def test_declared_length_over_the_limit_is_refused_unread(length: bytes) -> None:
     async def never(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("the application was asked")
 
     answer = await post(LimitBody(never, limit=10), headers=[(b"content-length", length)])
     assert answer[0]["status"] == 413 and json.loads(answer[1]["body"])["code"] == "body_too_large"
+
+
+@pytest.mark.covers("fc:E5")
+@pytest.mark.parametrize("name, value, status", [
+    (b"content-length", b"-1", 400), (b"Content-Length", b"x", 400), (b"content-length", b"5,5", 400),
+    (b"content-type", b"application/x-www-form-urlencoded; charset=hex", 415),
+    (b"Content-Type", b"a/b;CHARSET=\"HEX\"", 415), (b"content-type", b"a/b; charset=", 415),
+    (b"content-type", b"multipart/form-data; boundary=x; charset=utf-16", 415),
+    (b"content-type", b"a/b; charset*=utf-8''utf%00", 415),
+])  # fmt: skip
+async def test_what_django_cannot_read_is_a_problem_before_it_is_asked(name: bytes, value: bytes, status: int) -> None:
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("the application was asked")
+
+    answer = await post(LimitBody(never), headers=[(name, value)])
+    body = json.loads(answer[1]["body"])
+    assert answer[0]["status"] == body["status"] == status and body["code"] and body["id"] and body["detail"]
+
+
+@pytest.mark.parametrize("value", [b"text/html", b"a/b; charset=UTF-8", b'a/b; charset="utf-8"; boundary=xcharset=hex'])
+async def test_what_django_can_read_is_passed_on(value: bytes) -> None:
+    assert (await post(LimitBody(echo_length), b"1", headers=[(b"content-type", value)]))[-1]["body"] == b"1"
 
 
 @pytest.mark.covers("threat:T21")

@@ -150,3 +150,51 @@ async def test_checking_a_login_does_not_touch_the_session(
         await asyncio.sleep(0.4)
         await client.attach()
     assert await query(lambda: list(Session.objects.values_list("session_key", flat=True))) == [session]
+
+
+EXPIRED: set[str] = set()
+
+
+def token_lives(scope: Any) -> bool:
+    """A project's own rule, as its settings name it."""
+    return scope["token"] not in EXPIRED
+
+
+@pytest.mark.covers("fc:E9")
+async def test_a_token_that_has_run_out_closes_its_socket(
+    users: tuple[Any, Any], thread: Thread, settings: LazySettings, every: Callable[..., None]
+) -> None:
+    def with_token(token: str) -> Any:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await URLRouter(websocket_urlpatterns)({**scope, "user": users[0], "token": token}, receive, send)
+
+        return app
+
+    EXPIRED.clear()
+    settings.AGENTCORE = {**settings.AGENTCORE, "STILL_ALLOWED": f"{__name__}.token_lives"}
+    every(recheck=0.3)
+    async with Client(thread.pk, app=with_token("short")) as short, Client(thread.pk, app=with_token("long")) as long:
+        await short.attach()
+        await long.attach()
+        EXPIRED.add("short")
+        assert await short.closed(3) == NOT_FOUND
+        await long.attach()
+    assert await Client(thread.pk, app=with_token("short")).refusal() == NOT_FOUND
+
+
+@pytest.mark.covers("fc:E9")
+async def test_a_projects_rule_does_not_replace_what_is_always_asked(
+    users: tuple[Any, Any], thread: Thread, session: str, settings: LazySettings
+) -> None:
+    EXPIRED.clear()
+    settings.AGENTCORE = {**settings.AGENTCORE, "STILL_ALLOWED": f"{__name__}.always"}
+    async with Client(thread.pk, session) as client:
+        await client.attach()
+        await query(logged_out, users[0], thread)
+        await client.send('{"type":"attach"}')
+        assert await client.receive() == {"type": "closed", "code": NOT_FOUND}
+
+
+def always(scope: Any) -> bool:
+    """A rule that says yes to everybody."""
+    return True
