@@ -61,7 +61,7 @@ SQL_ROOMS = (
 PUBLIC = {
     PACKAGE,
     *(f"{PACKAGE}.{name}" for name in ("exceptions", "parts", "usage", "access", "context", "providers.base")),
-    *(f"{PACKAGE}.{name}" for name in ("models", "routing", "states", "urls", "testing")),
+    *(f"{PACKAGE}.{name}" for name in ("models", "routing", "states", "urls", "web.requests", "testing")),
 }
 WRITES = {"update", "aupdate", "create", "acreate", "update_or_create", "get_or_create", "bulk_update", "save", "asave"}
 
