@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .context import ContextBlock as ContextBlock
     from .context import LoaderContext as LoaderContext
     from .definition import Limits as Limits
+    from .exceptions import EffectUnknown as EffectUnknown
     from .exceptions import ModelRetry as ModelRetry
     from .exceptions import ToolFailed as ToolFailed
     from .isolation import isolated as isolated
@@ -27,6 +28,7 @@ _HOMES = {
     "Checkable": "tools",
     "ContextBlock": "context",
     "Decision": "services.approvals",
+    "EffectUnknown": "exceptions",
     "Limits": "definition",
     "LoaderContext": "context",
     "ModelRetry": "exceptions",

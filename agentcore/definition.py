@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -83,14 +83,17 @@ class AgentDefinition:
         """Whether a run that was started on `version` of the agent may go on with this one."""
         return self.on_version == "current" or self.version == version
 
-    def choose_model(self) -> AgentModel:
-        """Return the model to call; a callable is asked anew for each step."""
-        return self._models()
-
     @cached_property
-    def _models(self) -> Callable[[], AgentModel]:
-        model = self.model
-        return (lambda: model) if isinstance(model, AgentModel) else partial(_chosen, self.name, model)
+    def model_chooser(self) -> Callable[[], Any] | None:
+        """The function that chooses a model, anew for each step; None where there is one model for all."""
+        return None if isinstance(self.model, AgentModel) else self.model
+
+    def as_chosen(self, model: Any) -> AgentModel:
+        """Return what the application's function chose; raises `UserError` where that is no model."""
+        if not isinstance(model, AgentModel) or isinstance(model, type):
+            chosen = f"{declared.shown(self.model)} chose {declared.shown(model)}"
+            raise UserError(f"Agent {self.name}: {chosen}, which is no model. Have it return a model object.")
+        return model
 
     @cached_property
     def tool_specs(self) -> tuple[ToolSpec, ...]:
@@ -101,15 +104,6 @@ class AgentDefinition:
     def output_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the structured output, if there is one."""
         return dict(self.output.schema) if self.output else None
-
-
-def _chosen(agent: str, choose: Callable[[], AgentModel]) -> AgentModel:
-    """Return what an application's function chose; raises `UserError` where that is no model."""
-    model = choose()
-    if not isinstance(model, AgentModel) or isinstance(model, type):
-        chosen = f"{declared.shown(choose)} chose {declared.shown(model)}"
-        raise UserError(f"Agent {agent}: {chosen}, which is no model. Have it return a model object.")
-    return model
 
 
 def define(

@@ -1,8 +1,8 @@
 """Every exception of agentcore; the docstring is the default message.
 
-Four families, by who has to act: the caller of a service (`RequestError`), the
-model (`ModelRetry`, `ToolFailed`), the developer (`UserError`), nobody because
-the run has failed (`RunError`).
+Five families, by who has to act: the caller of a service (`RequestError`), the
+model (`ModelRetry`, `ToolFailed`), a person (`EffectUnknown`), the developer
+(`UserError`), nobody because the run has failed (`RunError`).
 """
 
 from __future__ import annotations
@@ -110,12 +110,18 @@ class ModelRetry(AgentcoreError):
 
 
 class ToolFailed(AgentcoreError):
-    """The tool has done nothing, and the model is told why.
-
-    Anything else a body raises leaves open whether it took effect.
-    """
+    """The tool has done nothing, and the model is told why."""
 
     code = "tool_failed"
+
+
+# --- a person must act ------------------------------------------------------------------------------------------
+
+
+class EffectUnknown(AgentcoreError):
+    """It is not known whether the tool has acted; a person finds out, and says so."""
+
+    code = "effect_unknown"
 
 
 # --- the developer must act -------------------------------------------------------------------------------------
@@ -143,6 +149,12 @@ class UnknownAgent(UserError):
     """No agent is registered under this name. Declare it in an app's agents.py."""
 
     code = "agent_unknown"
+
+
+class Unfinished(UserError):
+    """A tool gave back what has not run yet."""
+
+    code = "unfinished"
 
 
 class IllegalMove(UserError):

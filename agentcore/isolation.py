@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 from uuid import UUID
 
+from django.db import DataError
 from pydantic_core import to_jsonable_python
 
 from . import foreign
 from .conf import get_settings
-from .exceptions import ModelRetry, ToolFailed, UserError
+from .exceptions import EffectUnknown, ModelRetry, ToolFailed, Unfinished, UserError
+from .functions import is_coroutine_function, is_generator_function, name_of
+from .outage import is_refusal
 from .signature import read
 from .tools import Tool, ToolContext
 
@@ -33,8 +36,16 @@ LINE_BYTES = 64 * 1024 * 1024
 PR_SET_PDEATHSIG = 1
 
 
-class ProcessDied(Exception):
+class ProcessDied(EffectUnknown):
     """The process of an isolated tool ended without an answer."""
+
+
+class _Raised(Exception):
+    """What a body has raised there, known by its name only: its words stay there."""
+
+
+class _Refused(_Raised, DataError):
+    """The same, of an error by which the database has refused what it was to write."""
 
 
 def isolated(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
@@ -44,8 +55,9 @@ def isolated(function: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     on a cancel, or with the worker. It takes as long to start as the project does, has its
     own database connection, and sees nothing of a transaction that is open here.
     """
-    if inspect.iscoroutinefunction(function) or "<locals>" in function.__qualname__:
-        raise UserError(f"{function.__qualname__}: an isolated tool is a plain function at the top of its module.")
+    runs_nothing = is_coroutine_function(function) or is_generator_function(function)
+    if runs_nothing or "<locals>" in getattr(function, "__qualname__", "<locals>"):
+        raise UserError(f"{name_of(function)}: an isolated tool is a plain function at the top of its module.")
 
     @functools.wraps(function)
     async def call(**arguments: Any) -> Any:
@@ -96,8 +108,12 @@ def _read(answer: Mapping[str, Any]) -> Any:
         raise ToolFailed(answer["failed"])
     if "retry" in answer:
         raise ModelRetry(answer["retry"])
+    if "unknown" in answer:
+        raise EffectUnknown(answer["unknown"])
+    if "unfinished" in answer:
+        raise Unfinished(answer["unfinished"])
     if "raised" in answer:
-        raise type(str(answer["raised"]), (Exception,), {})()  # known by its name only, and its words stay there
+        raise type(str(answer["raised"]), (_Refused if answer["refused"] else _Raised,), {})()
     return answer["result"]
 
 
@@ -159,9 +175,13 @@ def _answer(job: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
         return {"failed": error.message}
     except ModelRetry as error:
         return {"retry": error.message}
-    except Exception as error:
+    except EffectUnknown as error:
+        return {"unknown": error.message}
+    except Unfinished as error:
+        return {"unfinished": error.message}
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the body's answer
         traceback.print_exc()
-        return {"raised": type(error).__name__}
+        return {"raised": type(error).__name__, "refused": is_refusal(error)}
 
 
 if __name__ == "__main__":

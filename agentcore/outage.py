@@ -1,10 +1,19 @@
-"""Which database errors pass by themselves, and after which of them the same transaction may simply run again."""
+"""What a database error proves: that it passes by itself, that the same work may run again, or that it was refused."""
 
 from __future__ import annotations
 
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+)
 
-__all__ = ["is_conflict", "is_outage"]
+__all__ = ["is_conflict", "is_outage", "is_refusal"]
 
 # Serialization failure, deadlock, lock not available: the server has rolled back, and says so.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
@@ -16,6 +25,11 @@ _LIMITS = "54"
 _SQLITE_CONFLICTS = frozenset({5, 6})
 # Also: read-only, I/O error, full, cannot open.
 _SQLITE_OUTAGES = _SQLITE_CONFLICTS | {8, 10, 13, 14}
+# What the server says when it goes away, or does not know itself: the COMMIT may have been made before.
+_UNKNOWN = ("08", "40003", "57P", "58", "F0", "XX")
+# I/O error, corrupt, not a database: nobody knows what has reached the disk.
+_SQLITE_UNKNOWN = frozenset({10, 11, 26})
+_REFUSALS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 
 
 def is_conflict(error: BaseException) -> bool:
@@ -35,6 +49,18 @@ def is_outage(error: BaseException) -> bool:
     if code is not None:
         return code in _SQLITE_OUTAGES
     return not (_state(error) or "").startswith(_LIMITS)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the database has refused the statement, and rolled back its transaction: nothing of it was written."""
+    if isinstance(error, _REFUSALS):
+        return True
+    if not isinstance(error, DatabaseError):
+        return False
+    code, state = _sqlite_code(error), _state(error)
+    if code is not None:
+        return code not in _SQLITE_UNKNOWN
+    return state is not None and not state.startswith(_UNKNOWN)
 
 
 def _state(error: BaseException) -> str | None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from .conversion import Conversion, arguments
 from .docstrings import describe
 from .exceptions import UserError
+from .functions import given_to, underlying
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ def read(function: Callable[..., Any], what: str, title: str, context_type: type
 
     Raises `UserError` for a parameter that a model cannot give by name and type.
     """
-    hints = _hints(function, what)
+    called, given = underlying(function), given_to(function)
+    hints = _hints(called, what)
     context: str | None = None
     fields: dict[str, tuple[Any, Any]] = {}
     notes: dict[str, str] = {}
     for parameter in inspect.signature(function).parameters.values():
         name = parameter.name
+        if name in given:
+            continue
         _check(parameter, hints, what)
         if _mentions(hints[name], context_type):
             if _plain(hints[name]) is not context_type:
@@ -61,7 +65,7 @@ def read(function: Callable[..., Any], what: str, title: str, context_type: type
         fields[name] = (hints[name], default)
         if note := _note(hints[name]):
             notes[name] = note
-    described = describe(function, fields)
+    described = describe(called, fields)
     found = arguments(title, fields, what)
     return Signature(found.with_descriptions({**described.parameters, **notes}), context, described.text)
 

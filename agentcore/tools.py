@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 from uuid import UUID
 
-from . import declared
+from . import declared, functions
 from .exceptions import ModelRetry, UserError
 from .signature import Signature, read
 
@@ -43,6 +42,10 @@ class Checkable:
     def __post_init__(self) -> None:
         """Raise `UserError` for a check that cannot be called so."""
         declared.function("Checkable: check", self.check, "arguments, ctx")
+
+
+OnError = Literal["fail", "ask"]
+ON_ERROR: tuple[OnError, ...] = ("fail", "ask")
 
 
 class ToolContext(Protocol):
@@ -96,6 +99,7 @@ class Tool:
     needs_approval: NeedsApproval
     timeout: float | None
     retries: int
+    on_error: OnError = "fail"
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function directly, as a test would."""
@@ -103,8 +107,8 @@ class Tool:
 
     @property
     def is_async(self) -> bool:
-        """Whether the function must be awaited."""
-        return inspect.iscoroutinefunction(self.function)
+        """Whether the function is called on the run's loop; what it gives back is awaited in any case."""
+        return functions.is_coroutine_function(self.function)
 
     @property
     def schema(self) -> Mapping[str, Any]:
@@ -152,6 +156,7 @@ def tool(
     effect: str | Checkable = ...,
     timeout: float | None = ...,
     retries: int = ...,
+    on_error: OnError = ...,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 
 
@@ -164,6 +169,7 @@ def tool(
     effect: str | Checkable = EffectKind.UNSAFE,
     timeout: float | None = None,
     retries: int = 0,
+    on_error: OnError = "fail",
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a typed function; its docstring is what the model reads.
 
@@ -171,32 +177,33 @@ def tool(
     (a sync function that writes to the project's database and nowhere else: it is
     committed together with its result), `idempotent`, a `Checkable`, or `unsafe`.
     `timeout` is in seconds (default: the `TOOL_TIMEOUT` setting). `retries` counts
-    repetitions after a failure, and needs an effect other than `unsafe`.
+    repetitions after a failure, and needs an effect other than `unsafe`; a `ModelRetry`
+    is advice for the model, and goes to it at once. `on_error` says what an
+    exception of the body means: the call has failed, or ("ask") a person is asked
+    whether it took effect, as of an unsafe call that a person approved.
     Raises `UserError` for a function that cannot be a tool.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
         _check_target(target)
-        what = f"Tool {target.__name__}"
+        called = functions.name_of(target)
+        what = f"Tool {called}"
         declared.whole(f"{what}: retries", retries, 0)
         if timeout is not None:
             declared.positive(f"{what}: timeout", timeout)
         if not isinstance(needs_approval, bool):
             declared.function(f"{what}: needs_approval (True, False, or a function)", needs_approval, "arguments, ctx")
-        kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, target)
-        if retries and kind is EffectKind.UNSAFE:
-            raise UserError(f"Tool {target.__name__}: an unsafe tool is never repeated, so it takes no retries.")
-        if kind is EffectKind.ATOMIC and inspect.iscoroutinefunction(target):
-            raise UserError(f"Tool {target.__name__}: transactions are sync in Django. Write an atomic tool with def.")
-        called = _name(name or target.__name__)
-        signature = read(target, what, called, ToolContext)
+        kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, called)
+        _check_conduct(target, kind, retries, on_error)
+        known = _name(name or called)
+        signature = read(target, what, known, ToolContext)
         if len(signature.description) > LONGEST_DESCRIPTION:
             raise UserError(
                 f"{what}: its docstring has {len(signature.description)} characters, and a model reads it with each "
                 f"request: keep it below {LONGEST_DESCRIPTION}, and put the rest in comments."
             )
         return Tool(
-            name=called,
+            name=known,
             description=signature.description,
             function=target,
             signature=signature,
@@ -205,6 +212,7 @@ def tool(
             needs_approval=needs_approval,
             timeout=timeout,
             retries=retries,
+            on_error=on_error,
         )
 
     return make if function is None else make(function)
@@ -213,17 +221,31 @@ def tool(
 def _check_target(target: Any) -> None:
     if isinstance(target, Tool):
         raise UserError(f"Tool {target.name} is decorated with @tool twice. Once is enough.")
-    if isinstance(target, type) or not callable(target) or not hasattr(target, "__name__"):
+    if isinstance(target, type) or not callable(target):
         raise UserError(
             f"@tool is given {declared.shown(target)}: decorate a function (@tool, or @tool(name=…) with keywords)."
         )
 
 
-def _effect(effect: str, target: Callable[..., Any]) -> EffectKind:
+def _effect(effect: str, called: str) -> EffectKind:
     choices = [kind.value for kind in EffectKind if kind is not EffectKind.CHECKABLE]
     if effect not in choices:
-        raise UserError(f"Tool {target.__name__}: effect must be one of {', '.join(choices)}, or Checkable(function).")
+        raise UserError(f"Tool {called}: effect must be one of {', '.join(choices)}, or Checkable(function).")
     return EffectKind(effect)
+
+
+def _check_conduct(target: Callable[..., Any], kind: EffectKind, retries: int, on_error: str) -> None:
+    """Raise `UserError` where a function cannot be run as its declaration says."""
+    what = f"Tool {functions.name_of(target)}"
+    if functions.is_generator_function(target):
+        raise UserError(f"{what}: calling a generator function runs nothing. Return a list of what it yields.")
+    if kind is EffectKind.ATOMIC and functions.is_coroutine_function(target):
+        raise UserError(f"{what}: transactions are sync in Django. Write an atomic tool with def.")
+    if retries and kind is EffectKind.UNSAFE:
+        raise UserError(f"{what}: an unsafe tool is never repeated, so it takes no retries.")
+    declared.one_of(f"{what}: on_error", on_error, ON_ERROR)
+    if on_error == "ask" and kind in LEAVES_NOTHING:
+        raise UserError(f"{what}: a {kind} tool that fails leaves nothing behind, so on_error has nothing to ask.")
 
 
 def _name(name: str) -> str:

@@ -15,7 +15,7 @@ from ..failpoints import failpoint
 from ..outage import is_conflict, is_outage
 from . import sql
 from .entry import Commit
-from .threaded import ThreadedBody
+from .threaded import ThreadedBody, contained
 from .units import unit
 
 logger = logging.getLogger("agentcore.engine")
@@ -83,7 +83,7 @@ class AtomicBody(ThreadedBody):
         try:
             with transaction.atomic(using=sql.alias(), durable=True):
                 self._go_on()
-                value = self._bind()()
+                value = contained(lambda: self._bind()())
                 failpoint("after_tool_return")
                 self._go_on(recording=True)
                 self._write(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,11 @@ from ..models.approval import approval_digest
 from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
+from . import application
 from .ending import close_call
 from .entry import Commit, Insert, combined
 from .runtime import Runtime
+from .threaded import BrokeOff, contained
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -165,11 +166,14 @@ def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[st
     if tool is None:
         return raw, f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
     try:
-        return tool.validate(raw), ""
+        return contained(lambda: tool.validate(raw)), ""
     except ModelRetry as error:
         return raw, error.message
     except NotKept as error:
         return raw, not_kept(error, tool.name, run)
+    except BrokeOff as error:
+        fault = NotKept(f"Tool {tool.name}: its validators failed with {type(application.cause_of(error)).__name__}.")
+        return raw, not_kept(fault, tool.name, run)
 
 
 def not_kept(error: NotKept, name: str, run: Run) -> str:
@@ -193,11 +197,10 @@ async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call:
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
     try:
         async with asyncio.timeout(get_settings().tool_timeout):
-            if inspect.iscoroutinefunction(ask):
-                return bool(await ask(arguments, ctx))
-            return bool(await runtime.app(lambda: ask(arguments, ctx)))
+            return await application.call(runtime, ask, arguments, ctx, read=bool)
     except Exception as error:
         about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "needs_approval_failed"}
         logger.exception("needs_approval of tool %s failed", tool.name, extra=about)
-        message = f"Whether {tool.name} needs an approval could not be told ({type(error).__name__})."
+        kind = type(application.cause_of(error)).__name__
+        message = f"Whether {tool.name} needs an approval could not be told ({kind})."
         raise RunError(message, code="needs_approval_failed") from error

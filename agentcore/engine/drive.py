@@ -79,7 +79,8 @@ class Drive:
                     reason: BaseException = self.watch.reason
                 elif task is None or task.cancelling():
                     self.watch.stop()
-                    await asyncio.shield(self._hand_over())
+                    if not self.runtime.falls:
+                        await asyncio.shield(self._hand_over())
                     raise
                 else:  # code of the application's let one out: handed over, the run would meet it again, for ever
                     reason = RuntimeError("a CancelledError was raised, but nobody cancelled the run")

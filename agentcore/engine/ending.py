@@ -14,7 +14,7 @@ from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
 from .entry import Change, Commit, Move, Saved, combined
 from .row import RunRow
-from .takeover import UNVERIFIED
+from .takeover import in_doubt
 
 NOT_RUN = "The run ended before this call was run."
 
@@ -101,7 +101,7 @@ def _close_call(run: Run, call: ToolCall) -> Commit:
     happened = begun and call.effect not in LEAVES_NOTHING
     if not happened and call.status != ToolCallStatus.EFFECT_UNVERIFIED:
         return close_call(run, call, ToolCallStatus.CANCELED, error=NOT_RUN)
-    return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=UNVERIFIED)
+    return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=call.error or in_doubt(call))
 
 
 def _close_approvals(run_id: UUID) -> list[Commit]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..definition import Limits
 from ..exceptions import LimitReached
 from ..usage import Usage
-from . import asked
+from . import application, asked
 from .asked import Asked
 from .runtime import Runtime
 from .snapshot import Snapshot
@@ -28,7 +28,7 @@ async def check(state: Snapshot, limits: Limits, runtime: Runtime) -> Snapshot:
     if limits.max_seconds is not None and state.seconds_running >= limits.max_seconds:
         raise out_of_time(limits.max_seconds)
     if limits.max_tokens is not None or limits.max_cost is not None:
-        _check_usage(state.run.used + _lost(state), limits)
+        await _check_usage(state.run.used + _lost(state), limits, runtime)
     return state
 
 
@@ -47,11 +47,13 @@ def _check_calls(known: Asked, limits: Limits) -> None:
         raise LimitReached(message, code="limit_repeats")
 
 
-def _check_usage(used: Usage, limits: Limits) -> None:
+async def _check_usage(used: Usage, limits: Limits, runtime: Runtime) -> None:
     if limits.max_tokens is not None and used.total_tokens >= limits.max_tokens:
         raise LimitReached(f"The run has used its {_times(limits.max_tokens, 'token')}.", code="limit_tokens")
+    if limits.max_cost is None or limits.price is None:
+        return
     # Not the other way round: a price that is not a number must not let the run go on.
-    if limits.max_cost is not None and limits.price is not None and not limits.price(used) < limits.max_cost:
+    if not await application.call(runtime, limits.price, used, read=float) < limits.max_cost:
         raise LimitReached(f"The run has cost its {limits.max_cost:g}.", code="limit_cost")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry
+from .threaded import contained
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,12 @@ def check_output(definition: AgentDefinition, outputs: Sequence[object], *, has_
 
     Raises `NotKept` where the declared class reads another value than the one that was said.
     """
-    if definition.output is None or has_calls:
+    output = definition.output
+    if output is None or has_calls:
         return Verdict()
     if not outputs:
-        return Verdict(
-            fault=f"The answer needs a structured output of type {definition.output.declared.__name__}; none came."
-        )
+        return Verdict(fault=f"The answer needs a structured output of type {output.declared.__name__}; none came.")
     try:
-        return Verdict(definition.output.record(outputs[-1]))
+        return Verdict(contained(lambda: output.record(outputs[-1])))
     except ModelRetry as error:
         return Verdict(fault=f"The structured output is not valid: {error.message}.")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,10 +14,12 @@ from ..conf import get_settings
 from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
 from ..exceptions import RunError
+from ..functions import name_of
 from ..models import Message, Run, Thread
 from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers import names
 from ..providers.base import ModelMessage, ModelRequest
+from . import application
 from .runtime import Runtime
 from .snapshot import Snapshot
 
@@ -43,12 +45,12 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
     blocks: list[ContextBlock] = []
     about = loader_context(run)
     for loader in definition.context:
-        blocks.extend(_blocks(await _ask(loader, "context loader", run, about, runtime), loader))
+        blocks.extend(await _ask(loader, "context loader", run, about, runtime, read=partial(_blocks, loader)))
     # As they are stored: every later step reads them back, and must be asked the same.
     return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)
 
 
-def _blocks(loaded: Any, loader: Any) -> list[ContextBlock]:
+def _blocks(loader: Any, loaded: Any) -> list[ContextBlock]:
     """Return what a loader gave as blocks; None is none."""
     blocks = [] if loaded is None else list(loaded) if isinstance(loaded, Iterable) else [loaded]
     for block in blocks:
@@ -57,10 +59,17 @@ def _blocks(loaded: Any, loader: Any) -> list[ContextBlock]:
     return blocks
 
 
+def _text(function: Any, given: Any) -> str:
+    if not isinstance(given, str):
+        raise _unfit("instructions", function, given, "text")
+    return given
+
+
 def _unfit(what: str, function: Any, given: Any, wanted: str) -> RunError:
-    name = getattr(function, "__name__", repr(function))
     kind = type(given).__name__
-    return RunError(f"The {what} {name} returned a {kind}. Have it return {wanted}.", code="context_failed")
+    return RunError(
+        f"The {what} {name_of(function)} returned a {kind}. Have it return {wanted}.", code="context_failed"
+    )
 
 
 async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtime) -> ModelRequest:
@@ -68,10 +77,8 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     run = snapshot.run
     instructions = definition.instructions
     if callable(instructions):
-        asked = instructions
-        instructions = await _ask(asked, "instructions", run, loader_context(run), runtime)
-        if not isinstance(instructions, str):
-            raise _unfit("instructions", asked, instructions, "text")
+        read = partial(_text, instructions)
+        instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime, read=read)
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,
@@ -155,15 +162,18 @@ def _sent(part: Part) -> Part:
     return replace(part, name=names.tool_name(part.name), call_id=names.call_id(part.call_id))
 
 
-async def _ask(function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime) -> Any:
-    """Call an app's function, awaited if it is async, in a thread if it is not; raises `RunError` naming it."""
-    name = getattr(function, "__name__", repr(function))
+async def _ask(
+    function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime, *, read: Callable[[Any], Any]
+) -> Any:
+    """Call an app's function within the time of a tool; raises `RunError` naming it."""
+    name = name_of(function)
     limit = get_settings().tool_timeout
     try:
         async with asyncio.timeout(limit):
-            if inspect.iscoroutinefunction(function):
-                return await function(about)
-            return await runtime.app(lambda: function(about))
+            return await application.call(runtime, function, about, read=read)
+    except RunError:
+        raise
     except Exception as error:
         logger.exception("%s %s failed", what, name, extra={"run_id": str(run.pk), "attempt": run.attempt})
-        raise RunError(f"The {what} {name} failed with {type(error).__name__}.", code="context_failed") from error
+        kind = type(application.cause_of(error)).__name__
+        raise RunError(f"The {what} {name} failed with {kind}.", code="context_failed") from error

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import inspect
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import events, foreign, jsontext
 from ..conf import get_settings
-from ..exceptions import ModelRetry, NotKept, ToolFailed
+from ..exceptions import EffectUnknown, ModelRetry, NotKept, ToolFailed, Unfinished
 from ..failpoints import afailpoint
+from ..functions import is_coroutine_function
 from ..ids import uuid7
 from ..models import Run, ToolCall
+from ..outage import is_refusal
 from ..states import ToolCallStatus
 from ..tools import LEAVES_NOTHING, EffectKind, Tool
+from . import application, takeover
 from .atomic import AtomicBody
 from .entry import Commit
 from .runtime import APP_THREADS, Runtime
-from .takeover import UNVERIFIED
 from .threaded import BrokeOff, ThreadedBody, contained
 
 logger = logging.getLogger("agentcore.engine")
@@ -31,22 +31,29 @@ logger = logging.getLogger("agentcore.engine")
 
 @dataclass(frozen=True)
 class CallOutcome:
-    """How a call ended: succeeded, failed or effect_unverified; `recorded` is what was committed with its body."""
+    """How a call ended: succeeded, failed or effect_unverified.
+
+    `broke_off` says that it did so by an exception or its time, so that its own check may say more;
+    `final`, that no repetition can make it better; `recorded` is what was committed with its body.
+    """
 
     status: ToolCallStatus
     result: Any = None
     error: str = ""
     began: bool = True
+    broke_off: bool = False
+    final: bool = False
     recorded: Commit | None = None
 
 
 @dataclass(frozen=True)
 class Work:
-    """A call that has started, and what it takes to run its body."""
+    """A call that has started, and what it takes to run its body; `approved` says that a person agreed to it."""
 
     run: Run
     call: ToolCall
     tool: Tool
+    approved: bool
     runtime: Runtime
     commit: Callable[[Commit], Awaitable[None]]
     record: Callable[[Any, Sequence[events.Event]], Commit]
@@ -56,22 +63,16 @@ class Work:
         """How long one attempt may take."""
         return self.tool.timeout if self.tool.timeout is not None else get_settings().tool_timeout
 
-    async def invoke(self, function: Callable[[], Any], *, is_async: bool) -> Any:
-        """Call the app's code: awaited if it is async, in a thread of the application's if it is not.
-
-        What it gives back is made JSON of a bounded size right there, for it may be of any size and shape.
-        """
+    async def invoke(self, function: Callable[[], Any], *, on_loop: bool) -> Any:
+        """Call the application's code, and make what it gives back JSON of a bounded size: it may be anything."""
         limit = get_settings().result_limit
-        if not is_async:
-            return await self.runtime.app(lambda: contained(lambda: foreign.bounded(function(), limit)))
-        try:
-            value = function()
-            return foreign.bounded(await value if inspect.isawaitable(value) else value, limit)
-        except SystemExit as error:
-            raise BrokeOff from error
+        return await application.run(
+            self.runtime, function, lambda value: foreign.bounded(value, limit), on_loop=on_loop
+        )
 
 
 NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
+IN_PART = "It may have acted in part before that."
 
 
 async def execute(work: Work) -> CallOutcome:
@@ -81,13 +82,17 @@ async def execute(work: Work) -> CallOutcome:
     While its body still runs in a thread, only a check that finds it done says anything.
     """
     if work.call.tries > 1 and work.tool.check is not None:
-        happened = await _look_up(work, work.tool.check)
+        try:
+            happened = await _look_up(work, work.tool.check)
+        except _Unchecked as error:
+            return _unknown(work, str(error))
         if happened is not None:
             return happened
     outcome = await _once(work)
     for _ in range(work.tool.retries):
         unknown = outcome.status is ToolCallStatus.EFFECT_UNVERIFIED
-        if outcome.status is ToolCallStatus.SUCCEEDED or (unknown and work.tool.effect is not EffectKind.IDEMPOTENT):
+        done = outcome.final or outcome.status is ToolCallStatus.SUCCEEDED
+        if done or (unknown and work.tool.effect is not EffectKind.IDEMPOTENT):
             break
         repeated = await _once(work)
         if unknown and not repeated.began:
@@ -99,27 +104,33 @@ async def execute(work: Work) -> CallOutcome:
 async def _once(work: Work) -> CallOutcome:
     attempt = RunningCall(work)
     outcome = await attempt.run_body()
-    if outcome.status is not ToolCallStatus.EFFECT_UNVERIFIED or work.tool.check is None:
+    if not outcome.broke_off or work.tool.check is None:
         return outcome
     unsettled = attempt.still_runs  # before the check, for what ends meanwhile may have come too late for it
-    happened = await _look_up(work, work.tool.check)
+    try:
+        happened = await _look_up(work, work.tool.check)
+    except _Unchecked as error:
+        return replace(outcome, error=f"{outcome.error} {error}", final=True)
     if happened is not None:
         return happened
-    return outcome if unsettled else CallOutcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED)
+    return outcome if unsettled else CallOutcome(ToolCallStatus.FAILED, error=NOTHING_HAPPENED, broke_off=True)
+
+
+class _Unchecked(Exception):
+    """A check has failed, and tells nothing."""
 
 
 async def _look_up(work: Work, check: Callable[..., Any]) -> CallOutcome | None:
-    """Return how an earlier attempt ended, None if it did not happen; a check that fails tells nothing."""
+    """Return how an earlier attempt ended, None if it did not happen; raises `_Unchecked` where the check fails."""
     ctx, arguments = RunningCall(work), work.call.arguments_json
     try:
         async with asyncio.timeout(work.seconds):
-            value = await work.invoke(lambda: check(arguments, ctx), is_async=inspect.iscoroutinefunction(check))
+            value = await work.invoke(lambda: check(arguments, ctx), on_loop=is_coroutine_function(check))
             return None if value is None else CallOutcome(ToolCallStatus.SUCCEEDED, value)
-    except (Exception, asyncio.CancelledError) as error:
-        if _is_being_ended(error):
-            raise
+    except Exception as error:
         logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
-        return _broken_off(work, f"Whether it took effect could not be checked ({type(error).__name__}).")
+        kind = type(application.cause_of(error)).__name__
+        raise _Unchecked(f"Whether it took effect could not be checked ({kind}).") from error
 
 
 class RunningCall:
@@ -151,7 +162,7 @@ class RunningCall:
 
     def progress(self, value: Any) -> None:
         """Show `value` (JSON data) to whoever watches the run; may be called from any thread."""
-        shown = jsontext.clean(value)
+        shown = foreign.bounded(value, get_settings().result_limit)
         if self._work.tool.effect is EffectKind.ATOMIC:
             self._shown.append(events.ToolProgress(self.call_id, shown))  # committed with the rest, or not at all
         else:
@@ -160,37 +171,41 @@ class RunningCall:
     async def run_body(self) -> CallOutcome:
         """Run the body once and say how it ended.
 
-        A body that raises `ToolFailed` or `ModelRetry` says that it did nothing. Any
-        other end that is no result may have had its effect, unless the tool has none.
+        What a body says with `ToolFailed` or `ModelRetry` is that it has failed. Another exception is an
+        answer too (see `_raised`); what ended without one may have had its effect, unless it has none.
         """
         work = self._work
         try:
-            body = work.tool.bind(work.call.arguments_json, self)
-        except NotKept as error:
-            logger.error("tool %s: %s", work.call.name, error.message, extra=_about(work, "arguments_not_kept"))
+            body = contained(lambda: work.tool.bind(work.call.arguments_json, self))
+        except (NotKept, BrokeOff) as error:
+            logger.error("tool %s: %s", work.call.name, error, extra=_about(work, "arguments_not_kept"))
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.
-            return _broken_off(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
+            return _unknown(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
         self._threaded = self._in_thread(body)
         limit = asyncio.timeout(work.seconds)
         try:
             async with limit:
                 await afailpoint("in_tool")
                 if isinstance(self._threaded, AtomicBody):
-                    await self._threaded.ended(work.runtime.app(partial(contained, self._threaded)), limit)
+                    await self._threaded.ended(work.runtime.app(self._threaded), limit)
                     return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=self._threaded.recorded)
-                value = await work.invoke(self._threaded or body, is_async=work.tool.is_async)
+                value = await work.invoke(self._threaded or body, on_loop=work.tool.is_async)
                 return CallOutcome(ToolCallStatus.SUCCEEDED, value)
         except (ToolFailed, ModelRetry) as error:
-            return CallOutcome(ToolCallStatus.FAILED, error=jsontext.shorten(error.message, 2000))
+            said = jsontext.shorten(error.message, 2000)
+            return CallOutcome(ToolCallStatus.FAILED, error=said, final=isinstance(error, ModelRetry))
+        except Unfinished as error:
+            return self._unfinished(error)
         except (Exception, asyncio.CancelledError) as error:
-            if _is_being_ended(error) or (isinstance(self._threaded, AtomicBody) and self._threaded.is_unknown(error)):
+            lost = isinstance(self._threaded, AtomicBody) and self._threaded.is_unknown(error)
+            if lost or application.is_being_ended(error):
                 raise
             if limit.expired():
                 if self._never_began():
                     return _not_begun(work)
-                return _broken_off(work, f"The tool did not end within {work.seconds:g} seconds.")
-            return self._raised(error)
+                return _unknown(work, f"The tool did not end within {work.seconds:g} seconds.")
+            return self._raised(application.cause_of(error))
         finally:
             if self._threaded is not None:
                 self._threaded.withdraw()
@@ -220,17 +235,38 @@ class RunningCall:
         return not self._threaded.begun
 
     def _raised(self, error: BaseException) -> CallOutcome:
-        if isinstance(error, BrokeOff) and error.__cause__ is not None:
-            error = error.__cause__
-        reference = uuid7().hex[-8:]
+        """Say what an exception of the body means: a failure, or a question to a person.
+
+        A person is asked where the tool says so, where the body does not know itself, and where a person
+        approved an unsafe call; not of what leaves nothing behind, nor of what the database has refused.
+        """
+        work, reference = self._work, uuid7().hex[-8:]
         logger.error(
             "tool %s raised; reference %s",
-            self._work.call.name,
+            work.call.name,
             reference,
-            extra=_about(self._work, "tool_raised"),
+            extra=_about(work, "tool_raised"),
             exc_info=error,
         )
-        return _broken_off(self._work, f"The tool broke off with {type(error).__name__} (reference {reference}).")
+        said = f"The tool broke off with {type(error).__name__} (reference {reference})."
+        if isinstance(error, EffectUnknown):
+            said = jsontext.shorten(error.message, 2000)
+        refused = is_refusal(error)
+        if refused:
+            said += " The database refused it."
+        promised = work.approved and work.tool.effect is EffectKind.UNSAFE and not refused
+        if isinstance(error, EffectUnknown) or work.tool.on_error == "ask" or promised:
+            return _unknown(work, said)
+        in_part = "" if work.tool.effect in LEAVES_NOTHING else f" {IN_PART}"
+        return CallOutcome(ToolCallStatus.FAILED, error=f"{said}{in_part}", broke_off=True)
+
+    def _unfinished(self, error: Unfinished) -> CallOutcome:
+        """Fail a call whose body gave back what has not run: that is its developer's mistake."""
+        logger.error("tool %s: %s", self._work.call.name, error.message, extra=_about(self._work, "tool_unfinished"))
+        sync = (
+            " An atomic tool awaits nothing: its transaction is sync." if isinstance(self._threaded, AtomicBody) else ""
+        )
+        return CallOutcome(ToolCallStatus.FAILED, error=f"{error.message}{sync}", final=True)
 
     def _show(self, value: Any) -> None:
         if self.cancelled:
@@ -246,23 +282,15 @@ def _not_begun(work: Work) -> CallOutcome:
         "Look in the worker's log for tools that do not end, or start another worker."
     )
     return (
-        _broken_off(work, error)
-        if work.call.tries > 1
-        else CallOutcome(ToolCallStatus.FAILED, error=error, began=False)
+        _unknown(work, error) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=error, began=False)
     )
 
 
-def _broken_off(work: Work, error: str) -> CallOutcome:
-    """A body that was not seen to end may have had its effect, unless it has none."""
+def _unknown(work: Work, error: str) -> CallOutcome:
+    """A call of which nobody knows whether it took effect, unless it can have none."""
     if work.tool.effect in LEAVES_NOTHING:
-        return CallOutcome(ToolCallStatus.FAILED, error=error)
-    return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {UNVERIFIED}")
-
-
-def _is_being_ended(error: BaseException) -> bool:
-    """Whether the call is cancelled because its run is being ended, and not by a library of the application's own."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+        return CallOutcome(ToolCallStatus.FAILED, error=error, broke_off=True)
+    return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {takeover.DOUBT}", broke_off=True)
 
 
 def _about(work: Work, action: str) -> dict[str, Any]:

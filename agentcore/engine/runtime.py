@@ -16,10 +16,12 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 
 from ..definition import AgentDefinition
+from ..exceptions import LeaseLost
 from . import sql
 from .gathering import Gathering
 from .heartbeat import Heartbeat
 from .journal import Journal
+from .threaded import BrokeOff
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +45,8 @@ class Runtime:
     taken. `inline` keeps the application's code on the caller's connection too, so
     that a plain Django `TestCase` sees everything. `definition` replaces the
     registered agent. `gives_up_on` are exceptions that mean the process must let go
-    (a job's deadline): the run has not failed, others take over.
+    (a job's deadline): the run has not failed, others take over. `ends_by_drain` says that
+    its process has no other way to let go: a cancel without a drain is its fall.
     """
 
     def __init__(
@@ -54,12 +57,14 @@ class Runtime:
         inline: bool = False,
         definition: AgentDefinition | None = None,
         gives_up_on: tuple[type[BaseException], ...] = (),
+        ends_by_drain: bool = False,
     ) -> None:
         self.worker = worker
         self.alone = alone
         self.inline = inline
         self.definition = definition
         self.gives_up_on = gives_up_on
+        self.ends_by_drain = ends_by_drain
         self.draining = False
         self.journal = Journal(self.db)
         self.heartbeat = Heartbeat(self.journal, self.read)
@@ -71,6 +76,11 @@ class Runtime:
         self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
         self._reader = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader")
         self._errands = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-errands")
+
+    @property
+    def falls(self) -> bool:
+        """Whether a cancel that comes now is the fall of this process: what it drives is suspect, not handed over."""
+        return self.ends_by_drain and not self.draining
 
     async def db(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run the engine's own writes: one thread, one connection."""
@@ -99,8 +109,8 @@ class Runtime:
         return await known.get(key)
 
     async def app(self, function: Callable[[], T]) -> T:
-        """Run the application's blocking code; it may use the ORM."""
-        call = partial(_raising_what_a_future_carries, function)
+        """Run the application's blocking code; it may use the ORM. What would end the loop is raised as `BrokeOff`."""
+        call = partial(_raising_what_a_loop_survives, function)
         if self.inline:
             return await sync_to_async(call, thread_sensitive=True)()
         return await self._app.call(call)
@@ -167,6 +177,16 @@ def _raising_what_a_future_carries(function: Callable[..., T], *args: Any, **kwa
         return function(*args, **kwargs)
     except StopIteration as error:
         raise RuntimeError("a function raised StopIteration") from error
+
+
+def _raising_what_a_loop_survives(function: Callable[[], T]) -> T:
+    """Call the application's code; a task that raised its `KeyboardInterrupt` would end the loop with all its runs."""
+    try:
+        return _raising_what_a_future_carries(function)
+    except (Exception, LeaseLost):
+        raise  # a lease is lost by the engine's own part of an atomic call
+    except BaseException as error:
+        raise BrokeOff from error
 
 
 class _App:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 
 from ..conf import get_settings
 from ..exceptions import ModelError, RunError
 from ..failpoints import afailpoint
-from ..providers.base import AgentModel, ModelRequest
+from ..providers.base import AgentModel, ModelEvent, ModelRequest
+from . import application
 from .draft import Draft
 from .entry import Commit
 from .row import Allocation
@@ -39,8 +41,8 @@ async def read_model(
     outgoing = _Outgoing(draft, staged)
     try:
         with _Patience(deadline) as patience:
-            async with patience.limit, contextlib.aclosing(model.stream(request)) as events:  # type: ignore[type-var]
-                async for event in events:
+            async with patience.limit, _said_by(model, request) as events:
+                while (event := await application.next_of(events, None)) is not None:
                     patience.heard()
                     draft.add(event)
                     outgoing.review()
@@ -68,7 +70,17 @@ def _check_broken_off() -> None:
         raise asyncio.CancelledError
 
 
+@contextlib.asynccontextmanager
+async def _said_by(model: AgentModel, request: ModelRequest) -> AsyncIterator[AsyncIterator[ModelEvent]]:
+    stream = await application.opened(model.stream, request)
+    try:
+        yield aiter(stream)
+    finally:
+        await application.close(stream)
+
+
 def _wrapped(error: BaseException) -> ModelError:
+    error = application.cause_of(error)
     logger.error("the model adapter raised", exc_info=error)
     return ModelError(f"The model adapter raised {type(error).__name__}.", code="model_failed", retryable=False)
 

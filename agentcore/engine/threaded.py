@@ -8,14 +8,22 @@ from typing import Any
 
 
 class BrokeOff(Exception):
-    """A body raised what no loop or future can carry: it would end the worker, or be lost. The cause says what."""
+    """A function raised what no loop or future can carry: it would end the worker, or be lost. The cause says what."""
 
 
 def contained(function: Callable[[], Any]) -> Any:
-    """Call it; raises `BrokeOff` where it raises what must not leave its thread."""
+    """Call a function of the application's; raises `BrokeOff` for what is no error of its own to a loop or a future.
+
+    A `KeyboardInterrupt` or `SystemExit` in a task ends the loop, a `CancelledError` reads
+    as a cancel, a `StopIteration` is lost, and the engine's own signals mean something else.
+    """
     try:
         return function()
-    except (SystemExit, StopIteration) as error:
+    except StopIteration as error:
+        raise BrokeOff from error
+    except Exception:
+        raise
+    except BaseException as error:
         raise BrokeOff from error
 
 

@@ -97,7 +97,7 @@ async def _start(this: Round) -> Commit:
 
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     if ruling.fault and call.tries and call.effect not in LEAVES_NOTHING:
-        doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.UNVERIFIED}")
+        doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.in_doubt(call)}")
         call.status = ToolCallStatus.EFFECT_UNVERIFIED
         this.open.append(call)
         return doubtful
@@ -115,6 +115,7 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         "effect": this.definition.tools[call.name].effect.value,
         "attempt": this.attempt,
         "tries": call.tries + 1,
+        "worker": this.runtime.worker[:100],
         "started_at": NOW,
     }
     begins = Move(call, ToolCallStatus.PENDING, values)
@@ -133,7 +134,9 @@ def _consume(approval: Approval) -> Change:
 async def _run_one(this: Round, call: ToolCall) -> None:
     """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
     tool = this.definition.tools[call.name]
-    outcome = await execute(Work(this.run, call, tool, this.runtime, this.staged.commit, partial(_record, this, call)))
+    approved = call.pk in this.state.approvals  # it runs, so whoever was asked has agreed
+    record = partial(_record, this, call)
+    outcome = await execute(Work(this.run, call, tool, approved, this.runtime, this.staged.commit, record))
     logger.info(
         "tool %s %s",
         call.name,

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from typing import cast
 
 from .. import events
 from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
-from ..exceptions import ModelError
+from ..exceptions import ModelError, RunError, UserError
 from ..failpoints import afailpoint
 from ..finish import WithCalls
+from ..functions import name_of
 from ..models import Message, Step
 from ..models.message import compose
 from ..parts import Part, ToolCallPart
 from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..usage import Usage
-from . import calls, ending, estimate, limits, prompt, retry, takeover
+from . import application, calls, ending, estimate, limits, prompt, retry, takeover
 from .draft import Draft
 from .entry import Commit, Insert, Move, Saved, combined
 from .output import Verdict, check_output
@@ -70,7 +72,7 @@ async def model_step(turn: Turn) -> Snapshot | None:
         state = replace(state, context=context)
         turn = replace(turn, state=state)
     request = await prompt.build(turn.definition, state, turn.runtime)
-    model = turn.definition.choose_model()
+    model = await _model(turn)
     if get_settings().estimate_tokens:
         turn.draft.asked_with = estimate.characters(request)
     step = _opened(turn, model)
@@ -81,6 +83,23 @@ async def model_step(turn: Turn) -> Snapshot | None:
     except ModelError as error:
         return await _failed(turn, step, error)
     return await _finished(turn, step)
+
+
+async def _model(turn: Turn) -> AgentModel:
+    """Return the model to call; a function that chooses one is asked anew for each step."""
+    choose = turn.definition.model_chooser
+    if choose is None:
+        return cast(AgentModel, turn.definition.model)
+    try:
+        chosen: AgentModel = await application.call(turn.runtime, choose, read=turn.definition.as_chosen)
+    except UserError:
+        raise
+    except Exception as error:
+        name, kind = name_of(choose), type(application.cause_of(error)).__name__
+        raise RunError(
+            f"The function {name}, which chooses the model, failed with {kind}.", code="model_failed"
+        ) from error
+    return chosen
 
 
 def _deadline(turn: Turn) -> Deadline:

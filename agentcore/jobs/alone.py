@@ -76,10 +76,11 @@ def drive(run_id: UUID) -> Outcome:
 
     After SIGTERM it is given back at its next step boundary, or, when the grace of
     `DRAIN_SECONDS` is over, where it stands. RQ's own deadline is no failure of the
-    run: it leaves here, and the run is taken over.
+    run: it leaves here, and the run is taken over. Whatever else breaks the loop, such as a
+    `SystemExit` in a task that a tool has left behind, is the process's fall: the lease runs out, and counts.
     """
     with DRAIN.installed():
-        runtime = Runtime(this_worker(), gives_up_on=(BaseTimeoutException,))
+        runtime = Runtime(this_worker(), gives_up_on=(BaseTimeoutException,), ends_by_drain=True)
         return async_to_sync(_drive)(run_id, runtime)
 
 

@@ -7,6 +7,7 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import IO
@@ -15,16 +16,24 @@ logger = logging.getLogger("agentcore.jobs")
 
 BLOCKED_STATUS = 1
 STUCK_STATUS = 75
+TICKS = 20
 
 
 class Watchdog:
     """Watches one event loop.
 
-    While the loop stands still no lease is renewed and nobody's run moves. So a
-    timer of the interpreter's, which needs neither the loop nor its lock, prints
-    where every thread is and ends the process with status 1, unless the loop sets
-    it anew in time. A thread that has outlived its tool's timeout for as long
-    cannot be ended alone either: `give_up` is called, for a clean end.
+    While the loop stands still no lease is renewed and nobody's run moves. So a thread
+    counts the ticks in which the loop has not moved; after as many as make `seconds`
+    it prints where every thread is and ends the process with `BLOCKED_STATUS`. It counts
+    ticks, not time, for a process that was frozen has not blocked its loop.
+
+    That thread needs the interpreter's lock, which code written in C may keep. So after twice
+    the time a timer of the interpreter's, which does not need it, does the same. It
+    is not the first, for it reads the threads' stacks while they run, and may crash of that:
+    the process would end in another way. Where one thread keeps the lock, none runs.
+
+    A thread that has outlived its tool's timeout for as long cannot be ended alone
+    either: `give_up` is called, for a clean end.
     """
 
     def __init__(self, seconds: float, stuck_threads: Callable[[], int], give_up: Callable[[], None]) -> None:
@@ -32,19 +41,40 @@ class Watchdog:
         self._stuck_threads = stuck_threads
         self._give_up = give_up
         self._stuck_since: float | None = None
+        self._moved = threading.Event()
+        self._ended = threading.Event()
+        self._output = _standard_error()
 
     async def watch(self) -> None:
         """Watch until cancelled."""
-        output = _standard_error()
+        counter = threading.Thread(target=self._count, name="agentcore-watchdog", daemon=True)
+        counter.start()
         try:
             while True:
-                faulthandler.dump_traceback_later(self._seconds, exit=True, file=output)
+                self._moved.set()
+                faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=self._output)
                 if self._thread_is_stuck():
                     logger.error("a tool's thread does not end; leaving", extra={"action": "stuck_thread"})
                     self._give_up()
                 await asyncio.sleep(min(1.0, self._seconds / 4))
         finally:
             faulthandler.cancel_dump_traceback_later()
+            self._ended.set()
+            counter.join()
+
+    def _count(self) -> None:
+        missed = 0
+        while not self._ended.wait(self._seconds / TICKS):
+            missed = 0 if self._moved.is_set() else missed + 1
+            self._moved.clear()
+            if missed >= TICKS:
+                self._end()
+
+    def _end(self) -> None:
+        """End this process; this thread holds the interpreter's lock, so no other moves while it is looked at."""
+        _say(self._output, f"Timeout! The event loop has stood still for {self._seconds:g} seconds.\n")
+        faulthandler.dump_traceback(file=self._output, all_threads=True)
+        os._exit(BLOCKED_STATUS)
 
     def _thread_is_stuck(self) -> bool:
         if not self._stuck_threads():
@@ -55,8 +85,12 @@ class Watchdog:
         return time.monotonic() - self._stuck_since > self._seconds
 
 
+def _say(output: IO[str] | int, text: str) -> None:
+    os.write(output if isinstance(output, int) else output.fileno(), text.encode())
+
+
 def _standard_error() -> IO[str] | int:
-    """Return a file with a descriptor of its own: the timer writes past Python's buffers."""
+    """Return a file with a descriptor of its own: what is written to it goes past Python's buffers."""
     for stream in (sys.stderr, sys.__stderr__):
         try:
             if stream is not None and stream.fileno() >= 0:

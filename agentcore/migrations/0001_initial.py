@@ -181,6 +181,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(choices=[('pending', 'pending'), ('waiting', 'waiting'), ('running', 'running'), ('succeeded', 'succeeded'), ('failed', 'failed'), ('denied', 'denied'), ('canceled', 'canceled'), ('effect_unverified', 'effect unverified')], default=agentcore.states.ToolCallStatus['PENDING'], max_length=20, verbose_name='status')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),
                 ('tries', models.PositiveSmallIntegerField(default=0, verbose_name='tries')),
+                ('worker', models.CharField(blank=True, max_length=100, verbose_name='worker')),
                 ('result', models.TextField(blank=True, verbose_name='result')),
                 ('error', models.TextField(blank=True, verbose_name='error')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),

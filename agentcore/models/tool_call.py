@@ -51,6 +51,8 @@ class ToolCall(models.Model):
     )
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     tries = models.PositiveSmallIntegerField(_("tries"), default=0)
+    # Who began it last: where its end is not known, that worker may still be at it.
+    worker = models.CharField(_("worker"), max_length=100, blank=True)
     result = models.TextField(_("result"), blank=True)
     error = models.TextField(_("error"), blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())

@@ -49,7 +49,8 @@ class Endless:
         self.asked += 1
         yield TextDelta("Hm. ")
         if self.asked in self.dies_at:
-            raise Died
+            Died()
+            yield TextDelta("")
         for number in range(self.calls):
             text = "same" if self.same else f"{request.step}.{number}"
             yield CallRequested("x", "look", {"text": text})

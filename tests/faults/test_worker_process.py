@@ -59,17 +59,30 @@ def test_a_horse_that_outlives_its_parent_and_its_lease_is_fenced(
     assert [event["type"] for event in events(run)].count("tool.result") == 1
 
 
-@pytest.mark.covers("fault:W14")
-@pytest.mark.parametrize("way", ["segfault", "memory", "exit"])
+WAYS = {
+    "segfault": hazards.killer,
+    "memory": hazards.killer,
+    "exit": hazards.killer,
+    "task": hazards.faller,
+    "callback": hazards.faller,
+    "blocked": hazards.faller,
+}
+
+
+@pytest.mark.covers("fault:W14", "fc:A11")
+@pytest.mark.parametrize("way", WAYS)
 def test_a_run_that_kills_every_worker_waits_for_a_person_and_takes_nobody_with_it_twice(
     stack: Stack, make_thread: Callable[..., Any], way: str
 ) -> None:
-    run = send(hazards.killer, make_thread("killer"), f"{way} now")
+    run = send(WAYS[way], make_thread(WAYS[way].name), f"{way} now")
     stack.sweeper()
-    first = stack.worker()
+    quick = settings_of_process(
+        LEASE_SECONDS=2, SWEEP_SECONDS=0.5, HINT_GRACE_SECONDS=1, POLL_SECONDS=1, WATCHDOG_SECONDS=1
+    )
+    first = stack.worker(**quick)
     if chosen_workers() == "concurrent":
         wait_for(lambda: not first.alive, LONG, "the first worker's death")
-    survivor = stack.worker()
+    survivor = stack.worker(**quick)
     wait_for(lambda: status(run) == "waiting", LONG, "the run to be parked")
     assert Run.objects.get(pk=run.pk).poisoned_at is not None
     assert ToolCall.objects.get(run=run).status == "running"
@@ -80,6 +93,24 @@ def test_a_run_that_kills_every_worker_waits_for_a_person_and_takes_nobody_with_
     assert len(stack.effects()) == (4 if chosen_workers() == "concurrent" else 3)
 
 
+@pytest.mark.covers("fc:A11")
+def test_a_tool_that_raises_what_ends_most_programs_ends_its_call_and_no_process(
+    stack: Stack, make_thread: Callable[..., Any]
+) -> None:
+    other = send(agents.waiter, make_thread("waiter"))
+    stack.hold_tools()
+    worker = stack.worker()
+    run = send(hazards.interrupter, make_thread("interrupter"))
+    if chosen_workers() == "stock":
+        stack.release_tools()  # it drives one run at a time
+    wait_for_success(run)
+    assert ToolCall.objects.get(run=run).status == "failed"
+    stack.release_tools()
+    wait_for_success(other)
+    assert worker.alive
+    assert set(Run.objects.values_list("attempt", "lost_leases")) == {(1, 0)}
+
+
 @pytest.mark.covers("fault:W15", "promise:P1")
 def test_a_blocked_loop_ends_its_process_which_says_where_it_stood(
     stack: Stack, make_thread: Callable[..., Any]
@@ -88,7 +119,7 @@ def test_a_blocked_loop_ends_its_process_which_says_where_it_stood(
     stack.sweeper()
     quick = settings_of_process(LEASE_SECONDS=2, SWEEP_SECONDS=0.5, HINT_GRACE_SECONDS=1, WATCHDOG_SECONDS=1)
     worker = stack.worker(**quick)
-    wait_for(lambda: "Timeout (0:00:01)!" in worker.text, LONG, "the stacks")
+    wait_for(lambda: "stood still for 1 seconds" in worker.text, LONG, "the stacks")
     assert "in block_loop" in worker.text
     if chosen_workers() == "concurrent":
         wait_for(lambda: not worker.alive, LONG, "the process to end")

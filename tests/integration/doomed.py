@@ -133,7 +133,7 @@ class DiesMidText:
             await asyncio.sleep(0.01)
         if self.deaths:
             self.deaths -= 1
-            raise Died
+            Died()
         yield TextDelta("ends.")
         yield UsageReported(Usage(1, 1, 2))
         yield StepFinished("stop")

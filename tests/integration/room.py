@@ -24,17 +24,35 @@ from agentcore.engine.row import Allocation
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.write import Order
 from agentcore.events import RunStarted
+from agentcore.exceptions import LeaseLost
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, run_until_idle
+from agentcore.testing.failpoints import armed
 from agentcore.tools import Tool
 
 AGO = timedelta(minutes=10)
 
 
-class Died(BaseException):
-    """The worker is gone in this very moment: nothing below the test catches it, and nothing is cleaned up."""
+class Died(LeaseLost):
+    """The worker is gone in this very moment: nothing below the test catches it, and nothing is cleaned up.
+
+    What a tool or a model raises is contained; so a worker that dies of one of these dies at the
+    next failpoint, before anything is made of it.
+    """
+
+    raised = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        Died.raised = True
+
+    @classmethod
+    def at_the_next_point(cls) -> None:
+        """Die, where application code has raised it."""
+        if cls.raised:
+            raise cls
 
 
 @dataclass(frozen=True)
@@ -122,12 +140,11 @@ def commit(claim: Claim, entry: Commit) -> Allocation:
 
 def die_driving(run: Run) -> None:
     """Drive the run with a worker that a tool or a model kills, and let its lease run out."""
-    try:
+    Died.raised = False
+    with armed(after_tool_return=Died.at_the_next_point, mid_stream=Died.at_the_next_point):
         execution.drive(run.pk, Runtime("doomed", inline=True))
-    except Died:
-        lapse(run)
-        return
-    raise AssertionError(f"nothing killed the worker; the run is {fresh(run).status}")
+    assert Died.raised, f"nothing killed the worker; the run is {fresh(run).status}"
+    lapse(run)
 
 
 def drive_to_the_end(run: Run) -> Run:

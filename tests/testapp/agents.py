@@ -8,7 +8,7 @@ import os
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
 from tests.testapp.books import atomic_booker, booker, checked_booker, looper
-from tests.testapp.hazards import blocker, killer, leaker, spawner, waiter, walker
+from tests.testapp.hazards import blocker, faller, interrupter, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Slow
 
@@ -17,6 +17,8 @@ __all__ = [
     "blocker",
     "booker",
     "checked_booker",
+    "faller",
+    "interrupter",
     "killer",
     "leaker",
     "looper",

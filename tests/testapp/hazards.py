@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -60,6 +61,33 @@ def die(ctx: ToolContext, text: str) -> str:
     elif text.startswith("memory"):
         os.kill(os.getpid(), signal.SIGKILL)  # what the kernel does when there is none left
     os._exit(3)
+
+
+@tool(effect="idempotent")
+async def fall(ctx: ToolContext, text: str) -> str:
+    """Break the event loop in the way the text says, every time."""
+    _note(ctx)
+    loop = asyncio.get_running_loop()
+    if text.startswith("task"):
+        left = loop.create_task(_raise(KeyboardInterrupt))
+        await asyncio.sleep(FOREVER)
+        await left
+    if text.startswith("callback"):
+        loop.call_soon(sys.exit, 0)
+        await asyncio.sleep(FOREVER)
+    while True:  # blocked
+        pass
+
+
+async def _raise(kind: type[BaseException]) -> None:
+    raise kind
+
+
+@tool(effect="pure")
+def interrupt(ctx: ToolContext, text: str) -> str:
+    """Raise what ends most programs."""
+    _note(ctx)
+    raise KeyboardInterrupt
 
 
 @tool(effect="idempotent")
@@ -126,6 +154,10 @@ blocker = Agent(
 )
 leaker = Agent(name="leaker", version="1", model=AsksOnce("never_ends"), instructions=INSTRUCTIONS, tools=[never_ends])
 killer = Agent(name="killer", version="1", model=AsksOnce("die"), instructions=INSTRUCTIONS, tools=[die])
+faller = Agent(name="faller", version="1", model=AsksOnce("fall"), instructions=INSTRUCTIONS, tools=[fall])
+interrupter = Agent(
+    name="interrupter", version="1", model=AsksOnce("interrupt"), instructions=INSTRUCTIONS, tools=[interrupt]
+)
 waiter = Agent(name="waiter", version="1", model=AsksOnce("wait_there"), instructions=INSTRUCTIONS, tools=[wait_there])
 spawner = Agent(
     name="spawner", version="1", model=AsksOnce("start_a_process"), instructions=INSTRUCTIONS, tools=[start_a_process]

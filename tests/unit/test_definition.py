@@ -84,11 +84,11 @@ def test_what_cannot_work_is_refused_when_it_is_declared(options: dict[str, Any]
 
 
 def test_a_model_may_be_chosen_anew_for_each_step() -> None:
-    models = iter([ScriptedModel([]), ScriptedModel([])])
-    agent = declare(model=lambda: next(models))
-    assert agent.definition.choose_model() is not agent.definition.choose_model()
-    fixed = declare(name="fixed")
-    assert fixed.definition.choose_model() is fixed.definition.choose_model()
+    def choose() -> ScriptedModel:
+        return ScriptedModel([])
+
+    assert declare(model=choose).definition.model_chooser is choose
+    assert declare(name="fixed").definition.model_chooser is None
 
 
 # --- what is declared wrongly is told where it is declared --------------------------------------------------------
@@ -241,4 +241,4 @@ def test_a_function_that_chooses_no_model_is_named_when_it_is_asked(chosen: Any)
         return chosen
 
     with pytest.raises(UserError, match=r"Agent looker: .*pick chose .*, which is no model"):
-        declare(model=pick).definition.choose_model()
+        declare(model=pick).definition.as_chosen(pick())

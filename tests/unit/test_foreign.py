@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import json
 import math
 import tracemalloc
-from datetime import UTC, datetime
+from collections import deque
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from django.utils.translation import gettext_lazy
+from pydantic import BaseModel, Field
 
+from agentcore.exceptions import Unfinished
 from agentcore.foreign import bounded
 from agentcore.jsontext import TRUNCATED
 
@@ -26,6 +35,46 @@ class Silent:
 
     def __str__(self) -> str:
         raise RuntimeError("no")
+
+
+NO_FORM = "[an object of type Silent, which has no JSON form]"
+SUMMARY = f"[2 bytes, sha256 {hashlib.sha256(BINARY).hexdigest()}]"
+
+
+class Colour(enum.Enum):
+    """A plain enumeration."""
+
+    RED = "red"
+
+
+@dataclass
+class Point:
+    """A plain dataclass."""
+
+    x: int
+    y: Decimal
+
+
+class Order(BaseModel):
+    """A model with an alias."""
+
+    number: int = Field(serialization_alias="orderNumber")
+    at: datetime | None = None
+
+
+@dataclass
+class Holder:
+    """Holds a model, and what has no JSON."""
+
+    inner: Order
+    other: object
+
+
+class Loose(BaseModel):
+    """Holds anything."""
+
+    what: Any
+    data: bytes
 
 
 @pytest.mark.parametrize(
@@ -45,14 +94,35 @@ def test_what_is_json_and_small_is_kept_as_it_is(value: Any) -> None:
         ((1, 2), [1, 2]),
         ({1: "a", None: "b"}, {"1": "a", "None": "b"}),
         (Decimal("1.50"), "1.50"),
-        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02 00:00:00+00:00"),
-        (Silent(), "<Silent>"),
-        ({Silent(): 1}, {"<Silent>": 1}),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 678901), "2026-01-02T03:04:05.678901"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (time(3, 4), "03:04:00"),
+        (timedelta(days=1, hours=2), "P1DT2H"),
+        (UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (Path("/tmp/a"), "/tmp/a"),  # noqa: S108 - nothing is written there
+        (ip_address("127.0.0.1"), "127.0.0.1"),
+        (Colour.RED, "red"),
+        ({Colour.RED: 1, date(2026, 1, 2): 2, b"k": 3}, {"red": 1, "2026-01-02": 2, "k": 3}),
+        (gettext_lazy("no such text"), "no such text"),
+        (b"plain", "plain"),
+        (deque([1]), [1]),
+        (range(2), [0, 1]),
+        ({"a": 1}.keys(), ["a"]),
+        (Point(1, Decimal("2.5")), {"x": 1, "y": "2.5"}),
+        ([Order(number=1, at=datetime(2026, 1, 2, tzinfo=UTC))], [{"orderNumber": 1, "at": "2026-01-02T00:00:00Z"}]),
+        (Holder(Order(number=1), Silent()), {"inner": {"orderNumber": 1, "at": None}, "other": NO_FORM}),
+        (Loose(what=Silent(), data=BINARY), {"what": NO_FORM, "data": SUMMARY}),
+        ({1: "a", "1": "b"}, {"1": "a", "1 (str)": "b"}),
+        (Silent(), NO_FORM),
+        (Silent, "[an object of type type, which has no JSON form]"),
+        ({Silent(): 1}, {NO_FORM: 1}),
         (BINARY, f"[2 bytes, sha256 {hashlib.sha256(BINARY).hexdigest()}]"),
     ],
     ids=type,
 )
-def test_what_is_not_json_is_told_as_text(value: Any, kept: Any) -> None:
+@pytest.mark.covers("fc:A9")
+def test_what_is_not_json_has_the_form_that_pydantic_writes(value: Any, kept: Any) -> None:
     assert bounded(value, LIMIT) == kept
 
 
@@ -111,3 +181,10 @@ def test_a_huge_text_is_not_copied() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
+
+
+@pytest.mark.covers("fc:A9")
+def test_what_has_not_run_is_no_value() -> None:
+    for value in (iter([1]), (x for x in [1]), map(str, [1]), zip([1], [2], strict=True), [iter([1])]):
+        with pytest.raises(Unfinished, match="has not run yet"):
+            bounded(value, LIMIT)

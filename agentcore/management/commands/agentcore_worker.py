@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,10 @@ from ...conf import get_settings
 from ...engine.runtime import this_worker
 from ...jobs import concurrent
 from ...jobs.exits import leave
+
+logger = logging.getLogger("agentcore.jobs")
+
+FALLEN_STATUS = 1
 
 
 class Command(BaseCommand):
@@ -47,7 +52,12 @@ class Command(BaseCommand):
         if options["verbosity"]:
             self.stdout.write(greeting(worker.name, queue, options["concurrency"]))
             self.stdout.flush()
-        worker.work(burst=options["burst"])
+        try:
+            worker.work(burst=options["burst"])
+        except BaseException:
+            # Its runs are not handed over: whatever broke the loop may be in one of them. See `suspects`.
+            logger.exception("the worker has fallen", extra={"action": "fallen"})
+            leave(FALLEN_STATUS)
         leave(worker.exit_status)
 
 

@@ -29,7 +29,7 @@ def test_a_run_that_was_taken_over_in_the_middle_of_a_sentence_violates_nothing(
             async for event in Slow(pieces=3, pause=0.1).stream(request):
                 yield event
                 if request.attempt == 1 and getattr(event, "text", "") == "1 ":
-                    raise Died
+                    Died()
 
     run = make(Dies()).send()
     die_driving(run)

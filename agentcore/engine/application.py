@@ -1,0 +1,104 @@
+"""Calls of the application's functions: where they run, what is awaited, and what may not leave them.
+
+Whether something is awaited is decided by what a function gives back, never by how it
+was declared: a decorator, a `partial` or an object with `__call__` hides an `async def`.
+A declaration only decides where it is called: a coroutine function on the run's loop,
+anything else in a thread of the application's, where it may block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from django.core.exceptions import SynchronousOnlyOperation
+
+from ..functions import is_coroutine_function
+from .runtime import Runtime
+from .threaded import BrokeOff, contained
+
+T = TypeVar("T")
+
+
+async def call(runtime: Runtime, function: Callable[..., Any], *args: Any, read: Callable[[Any], T]) -> T:
+    """Call a function of the application's, await what it gives back, and return what `read` makes of that.
+
+    What is lazy, such as a QuerySet or a generator, is read where the function ran. Raises what the
+    function raises; what would end the worker is raised as `BrokeOff`.
+    """
+    return await run(runtime, lambda: function(*args), read, on_loop=is_coroutine_function(function))
+
+
+async def run(runtime: Runtime, function: Callable[[], Any], read: Callable[[Any], T], *, on_loop: bool) -> T:
+    """Do what `call` does, with a function that is called on the loop or in a thread, as the caller says."""
+    if on_loop:
+        value = contained(function)
+    else:
+        value = await runtime.app(lambda: contained(lambda: _first(function, read)))
+        if isinstance(value, _Read):
+            return value.value  # type: ignore[no-any-return]
+    value = await _awaited(value)
+    try:
+        return contained(lambda: read(value))  # type: ignore[no-any-return]
+    except SynchronousOnlyOperation:
+        return await runtime.app(lambda: contained(lambda: read(value)))
+
+
+class _Read:
+    """What was made of a value that is not to be awaited."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _first(function: Callable[[], Any], read: Callable[[Any], Any]) -> Any:
+    value = function()
+    return value if inspect.isawaitable(value) else _Read(read(value))
+
+
+async def _awaited(value: Any) -> Any:
+    """Await a value for as long as it can be awaited; raises `BrokeOff` where `contained` does."""
+    while inspect.isawaitable(value):
+        try:
+            value = await value
+        except Exception:
+            raise
+        except BaseException as error:
+            if is_being_ended(error) or _is_being_closed(error):
+                raise
+            raise BrokeOff from error
+    return value
+
+
+def is_being_ended(error: BaseException) -> bool:
+    """Whether this task is cancelled from outside, and not by a library of the application's own."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _is_being_closed(error: BaseException) -> bool:
+    """Whether Python throws the waiting coroutine away: then nobody below it has raised this."""
+    return isinstance(error, GeneratorExit) and error.__traceback__ is not None and error.__traceback__.tb_next is None
+
+
+async def next_of(items: Any, end: T) -> Any | T:
+    """Return the next of what an asynchronous iterator of the application's gives, `end` after the last."""
+    return await _awaited(contained(lambda: anext(items, end)))
+
+
+async def opened(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function of the application's that gives an asynchronous iterator, on the loop."""
+    return await _awaited(contained(lambda: function(*args)))
+
+
+async def close(items: Any) -> None:
+    """Close an asynchronous iterator of the application's, where it can be closed."""
+    if hasattr(items, "aclose"):
+        await _awaited(contained(items.aclose))
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what the application raised, unwrapped."""
+    return error.__cause__ if isinstance(error, BrokeOff) and error.__cause__ is not None else error
