@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from django.contrib.auth import get_user_model
 from django.core.signals import setting_changed
 from django.db.models import Q, QuerySet
 from django.dispatch import receiver
@@ -26,6 +27,7 @@ class System:
 
 
 SYSTEM: Final = System()
+LONGEST_NAME = 150  # a user name may be an e-mail address, which may be longer
 
 
 class AccessPolicy(ABC):
@@ -54,6 +56,10 @@ class AccessPolicy(ABC):
     @abstractmethod
     def may_retry(self, user: Any, run: Run) -> bool:
         """Whether `user`, who sees the run, may have it tried again once it has failed."""
+
+    @abstractmethod
+    def may_run(self, run: Run, call: ToolCall) -> bool:
+        """Whether `call` may run for whom `run` works; asked right before each call of a tool that is not pure."""
 
     @abstractmethod
     def may_cancel(self, user: Any, run: Run) -> bool:
@@ -94,6 +100,15 @@ class OwnerPolicy(AccessPolicy):
     def may_retry(self, user: Any, run: Run) -> bool:
         return self.may_start(user, run.thread) or _staff_with(user, "agentcore.add_run")
 
+    def may_run(self, run: Run, call: ToolCall) -> bool:
+        """Whether whoever asked for the run, and whoever owns its thread, are there and active; SYSTEM always is."""
+        if run.started_by == repr(SYSTEM):
+            return True
+        people = {run.user_id} if run.thread.owner_id is None else {run.user_id, run.thread.owner_id}
+        # Read anew: since the run was read, anybody may have been deactivated or deleted.
+        found = get_user_model()._base_manager.in_bulk([pk for pk in people if pk is not None])
+        return found.keys() == people and all(person.is_active for person in found.values())
+
     def may_cancel(self, user: Any, run: Run) -> bool:
         return run.thread.owner_id == user.pk or _staff_with(user, "agentcore.cancel_any_run")
 
@@ -102,6 +117,14 @@ class OwnerPolicy(AccessPolicy):
 
     def may_resolve(self, user: Any, call: ToolCall) -> bool:
         return _staff_with(user, "agentcore.decide_approval")
+
+
+def name_of(user: Any) -> str:
+    """Return under which name what somebody does is kept; no person's is the system's."""
+    if user is SYSTEM:
+        return repr(SYSTEM)
+    name = str(user.get_username())[:LONGEST_NAME]
+    return f"user {name}" if name == repr(SYSTEM) else name
 
 
 def _staff_with(user: Any, permission: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -10,13 +11,17 @@ from .. import jsontext
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry, NotKept
-from ..models import Approval, ToolCall
+from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import ApprovalStatus, ToolCallStatus
-from ..tools import Tool
+from ..tools import EffectKind, Tool
 from . import ending
 from .calls import request_approval
 from .entry import Commit, Move
+
+logger = logging.getLogger("agentcore.engine")
+
+REFUSED = "It was not run: whoever this run works for may not have it run any more. Do not ask for it again."
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,26 @@ class Ruling:
     fault: str = ""
 
 
-def judge(calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]) -> list[Ruling]:
+def judge(
+    run: Run, calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]
+) -> list[Ruling]:
     """Rule on every call of a round; asks the access policy, which may use the database."""
-    return [_judge(call, definition.tools.get(call.name), approvals.get(call.pk)) for call in calls]
+    return [_judge(run, call, definition.tools.get(call.name), approvals.get(call.pk)) for call in calls]
 
 
-def _judge(call: ToolCall, tool: Tool | None, approval: Approval | None) -> Ruling:
+def asks_the_policy(calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]) -> bool:
+    """Whether the access policy has a say: a person has approved a call, or one may do something."""
+    tools = [definition.tools.get(call.name) for call in calls]
+    return bool(approvals) or any(tool is not None and tool.effect is not EffectKind.PURE for tool in tools)
+
+
+def _judge(run: Run, call: ToolCall, tool: Tool | None, approval: Approval | None) -> Ruling:
     if tool is None:
         return Ruling(fault=f"The tool {call.name} is not there any more.")
+    if tool.effect is not EffectKind.PURE and not get_policy().may_run(run, call):
+        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "call_refused"}
+        logger.warning("the access policy refuses tool %s for %s", call.name, run.started_by or "nobody", extra=about)
+        return Ruling(fault=REFUSED)
     if approval is None:
         needs = tool.needs_approval is True
         return Ruling(fault="This tool needs an approval, and there is none.") if needs else Ruling()

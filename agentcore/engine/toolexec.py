@@ -21,7 +21,7 @@ from . import takeover, write
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined
 from .hold import hold
-from .permission import Ruling, judge
+from .permission import Ruling, asks_the_policy, judge
 from .running import CallOutcome, Work, execute
 from .runtime import Runtime
 from .snapshot import Snapshot
@@ -81,9 +81,9 @@ async def _start(this: Round) -> Commit:
     """Return the entry that starts the round: approvals consumed, calls running, and results for what may not run."""
     calls = this.state.runnable
     known = this.state.approvals
-    # The policy is asked about approvals only, and it may read the database.
-    ask = partial(judge, calls, this.definition, known)
-    rulings = await this.runtime.app(ask) if known else ask()
+    ask = partial(judge, this.run, calls, this.definition, known)
+    # In a thread where the policy is asked, for it may read the database.
+    rulings = await this.runtime.app(ask) if asks_the_policy(calls, this.definition, known) else ask()
     started = Commit(
         events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.attempt)],
         inserts=[Insert(this.step, {"started_at": NOW})],

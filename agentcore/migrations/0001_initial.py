@@ -50,6 +50,7 @@ class Migration(migrations.Migration):
                 ('key', models.CharField(blank=True, max_length=200, verbose_name='key')),
                 ('request_digest', models.CharField(blank=True, max_length=64)),
                 ('metadata', models.JSONField(blank=True, default=dict, verbose_name='metadata')),
+                ('started_by', models.CharField(blank=True, max_length=150, verbose_name='started by')),
                 ('status', models.CharField(choices=[('pending', 'pending'), ('running', 'running'), ('waiting', 'waiting'), ('succeeded', 'succeeded'), ('failed', 'failed'), ('canceled', 'canceled')], default=agentcore.states.RunStatus['PENDING'], max_length=10, verbose_name='status')),
                 ('queued', models.BooleanField(default=True, verbose_name='waits for its turn in the thread')),
                 ('attempt', models.PositiveIntegerField(default=0, verbose_name='attempt')),

@@ -13,7 +13,7 @@ from django.db.models import Exists, F, Func, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from ..access import SYSTEM, require
+from ..access import LONGEST_NAME, SYSTEM, require
 from ..conf import get_settings
 from ..ids import uuid7
 from ..states import (
@@ -152,6 +152,8 @@ class Run(models.Model):
         related_name="agentcore_runs",
         verbose_name=_("user"),
     )
+    # Who asked for it, by name: a run of the system's is told from one whose person was deleted.
+    started_by = models.CharField(_("started by"), max_length=LONGEST_NAME, blank=True)
     prompt = models.ForeignKey(
         "agentcore.Message",
         null=True,

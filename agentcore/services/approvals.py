@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import transaction
 
 from .. import events, jsontext, registry
-from ..access import SYSTEM, get_policy, require
+from ..access import SYSTEM, get_policy, name_of, require
 from ..clock import NOW
 from ..engine import ending, write
 from ..engine import hold as holds
@@ -38,7 +38,6 @@ from .twins import twin
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000
-LONGEST_NAME = 150  # a user name may be an e-mail address, which may be longer
 
 
 @dataclass(frozen=True)
@@ -208,14 +207,6 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
         runnable["arguments"] = edited
         runnable["edit"] = {"v": 1, "asked": asked, "by": name, "reason": reason} if changed else None
     return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING, runnable)]))
-
-
-def name_of(user: Any) -> str:
-    """Return under which name what somebody decides is kept; no person's is the system's."""
-    if user is SYSTEM:
-        return repr(SYSTEM)
-    name = str(user.get_username())[:LONGEST_NAME]
-    return f"user {name}" if name == repr(SYSTEM) else name
 
 
 def _edited(row: Approval, decision: Decision) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import events
-from ..access import SYSTEM, require
+from ..access import SYSTEM, name_of, require
 from ..definition import AgentDefinition
 from ..engine import sql
 from ..models import Message, Run, Thread
@@ -26,6 +26,7 @@ def row(definition: AgentDefinition, thread: Thread, order: int, number: int, us
         agent_version=definition.version,
         order=order,
         queued=definition.on_busy != "parallel",
+        started_by=name_of(user),
         **person,
     )
 

@@ -125,6 +125,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
         number = places.take(old.thread, runs=1).number
         new = creating.row(definition, old.thread, old.order, number, old.user or SYSTEM)  # for whom it was
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
+        new.started_by = old.started_by  # also where that person is gone: then it has not become the system's
         new.next_step_order = _next_step_order(old)
         creating.open_(new, old.thread)
     return new

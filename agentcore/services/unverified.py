@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import transaction
 
 from .. import events, jsontext
-from ..access import SYSTEM, get_policy
+from ..access import SYSTEM, get_policy, name_of
 from ..engine import ending
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move
@@ -54,7 +54,7 @@ def resolve(
             raise NotFound
         entry = _entry(found, call, answer, result, jsontext.clean_text(reason))
         status = entry.moves[0].values["status"]
-        said = events.ThreadCall(str(found.pk), call.call_id, call.name, status, approvals.name_of(user))
+        said = events.ThreadCall(str(found.pk), call.call_id, call.name, status, name_of(user))
         if not held.status.terminal:
             approvals.record(held, entry.and_then(Commit(thread_events=[said])), decided=1)
         elif answer in AFTER_THE_END:
