@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import async_to_sync
 from django.db import connections
 from django.db.models import F
 from django.utils import timezone
@@ -20,6 +21,7 @@ from agentcore.engine import snapshot, takeover
 from agentcore.engine.claim import Claim, Take
 from agentcore.engine.entry import Commit
 from agentcore.engine.journal import RowHeld, commit_batch
+from agentcore.engine.outcome import Outcome
 from agentcore.engine.row import Allocation
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.write import Order
@@ -155,6 +157,22 @@ def drive_to_the_end(run: Run) -> Run:
         if run.status != "pending":
             return run
     raise AssertionError("the run stays pending")
+
+
+def drive_as_worker(run: Run, *, alone: bool = True) -> Outcome:
+    """Drive a run on connections and threads of its own, as a worker of one run or of many does, and end them."""
+
+    async def drive() -> Outcome:
+        runtime = Runtime("worker", alone=alone)
+        try:
+            return await execution.adrive(run.pk, runtime)
+        finally:
+            await runtime.aclose()
+
+    (outcome,) = race(lambda: async_to_sync(drive)())
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
 
 
 def race(*functions: Callable[[], Any]) -> list[Any]:

@@ -11,13 +11,12 @@ from django.contrib.auth.models import Group
 from django.db import DataError, IntegrityError, OperationalError, connection, models
 
 from agentcore import SYSTEM, Checkable, EffectUnknown, ModelRetry, ToolContext, ToolFailed, registry, tool
-from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
-from agentcore.services import approvals, execution, unverified
+from agentcore.services import approvals, unverified
 from agentcore.testing import Turn
 from agentcore.tools import Tool
-from tests.integration.room import fresh, make, only_approval, race
+from tests.integration.room import drive_as_worker, fresh, make, only_approval
 
 pytestmark = pytest.mark.django_db(transaction=True)
 IN_PART = "It may have acted in part"
@@ -57,8 +56,7 @@ class Bodies:
 
 def drive(run: Run) -> Run:
     """Drive a run on a connection of its own, as a worker does."""
-    (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
-    assert not isinstance(outcome, BaseException), outcome
+    drive_as_worker(run)
     return fresh(run)
 
 

@@ -13,13 +13,11 @@ from django.contrib.auth.models import Group
 
 from agentcore import Checkable, Limits, ToolContext, registry, tool
 from agentcore.context import ContextBlock, LoaderContext
-from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
-from agentcore.services import execution
 from agentcore.testing import ScriptedModel, Turn
 from agentcore.tools import Tool
-from tests.integration.room import fresh, make, race
+from tests.integration.room import drive_as_worker, fresh, make
 
 pytestmark = pytest.mark.django_db(transaction=True)
 RAN: list[str] = []
@@ -85,8 +83,7 @@ WAYS: dict[str, Callable[..., Any]] = {
 
 
 def drive(run: Run) -> Run:
-    (outcome,) = race(lambda: execution.drive(run.pk, Runtime("worker")))
-    assert not isinstance(outcome, BaseException), outcome
+    drive_as_worker(run)
     return fresh(run)
 
 

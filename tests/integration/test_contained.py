@@ -7,18 +7,15 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import pytest
-from asgiref.sync import async_to_sync
 from django.contrib.auth.models import Group
 from pydantic import BeforeValidator, create_model
 
 from agentcore import Checkable, registry, tool
-from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import CancelRequested, LeaseLost
 from agentcore.models import Run
 from agentcore.providers.base import ModelEvent, ModelRequest, TextDelta
-from agentcore.services import execution
 from agentcore.testing import Turn
-from tests.integration.room import assert_ended_once, fresh, make, race, types
+from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make, types
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A11")]
 
@@ -61,18 +58,10 @@ def played(model: Any, tools: Any = (), *, alone: bool = True, **options: Any) -
     """Drive a run of an agent made for it, as a worker of one run or of many does; the worker lives."""
     with registry.isolated():
         run = make(model, tools, **options).send()
-        (outcome,) = race(lambda: async_to_sync(_drive)(run, alone=alone))
-    assert outcome in ("ended", "suspended"), repr(outcome)
+        outcome = drive_as_worker(run, alone=alone)
+    assert outcome in ("ended", "suspended")
     assert "run.released" not in types(run)
     return fresh(run)
-
-
-async def _drive(run: Run, *, alone: bool) -> str:
-    runtime = Runtime("worker", alone=alone)
-    try:
-        return await execution.adrive(run.pk, runtime)
-    finally:
-        await runtime.aclose()
 
 
 def shown(kind: type[BaseException], colour: str) -> str:

@@ -42,6 +42,7 @@ def world():
     WORLD.__init__()
     with registry.isolated():
         yield WORLD
+    WORLD.__init__()  # an exception that a check has raised keeps all that it came by
 
 
 # --- tools --------------------------------------------------------------------------------------------------------

@@ -7,19 +7,21 @@ from datetime import timedelta
 
 import pytest
 from django.db.models import F
+from django.urls import reverse
 from django.utils import timezone
 
 from agentcore import SYSTEM, registry
 from agentcore.conf import get_settings
 from agentcore.exceptions import AlreadyDecided, Conflict, NotAllowed, RunEnded
 from agentcore.models import Run, ToolCall
-from agentcore.services import runs, sending, unverified
+from agentcore.services import approvals, runs, sending, unverified
 from agentcore.services.sweep import sweep
 from agentcore.streams import log as streams
 from agentcore.streams.models import Record
 from agentcore.testing import run_until_idle
-from tests.integration.doomed import WORLD, interrupted
-from tests.integration.room import assert_ended_once, drive_to_the_end, fresh, log, race
+from agentcore.web.schemas import CallOut
+from tests.integration.doomed import WORLD, interrupted, make_waiting_for_gated
+from tests.integration.room import assert_ended_once, die_driving, drive_to_the_end, fresh, log, only_approval, race
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -145,3 +147,27 @@ def test_an_answer_in_time_lets_the_run_go_on():
     unverified.resolve(run, call.call_id, "happened", user=SYSTEM, result=1)
     let_pass(run, 365 * DAY)
     assert run_until_idle(run).status == "succeeded"
+
+
+@pytest.mark.covers("fc:C9")
+@pytest.mark.parametrize("name", ["unsafe", "gated"])
+def test_the_question_names_the_worker_that_may_still_be_alive(name, client, admin_user):
+    if name == "gated":
+        _, run = make_waiting_for_gated()
+        approval = only_approval(run)
+        approvals.approve(approval, user=SYSTEM, digest=approval.digest)
+        WORLD.deaths = 1
+        die_driving(run)
+    else:
+        _, run = interrupted(name)
+    assert drive_to_the_end(run).status == "waiting"
+    call = ToolCall.objects.get(run=run)
+    question = "interrupted on worker doomed. That worker may still be alive"
+    assert question in call.error
+    (asked,) = [event for event in log(run) if event["type"] == "tool.result"]
+    assert asked["error"] == call.error == CallOut.of(call).error
+    client.force_login(admin_user)
+    page = client.get(reverse("admin:agentcore_run_change", args=[run.pk])).content.decode()
+    assert question in page
+    runs.cancel(run, user=SYSTEM)
+    assert question in fresh(call).error
