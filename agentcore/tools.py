@@ -185,7 +185,7 @@ def tool(
     """
 
     def make(target: Callable[..., Any]) -> Tool:
-        _check_target(target)
+        _check_target(target, name)
         called = functions.name_of(target)
         what = f"Tool {called}"
         declared.whole(f"{what}: retries", retries, 0)
@@ -218,10 +218,11 @@ def tool(
     return make if function is None else make(function)
 
 
-def _check_target(target: Any) -> None:
+def _check_target(target: Any, name: str) -> None:
     if isinstance(target, Tool):
         raise UserError(f"Tool {target.name} is decorated with @tool twice. Once is enough.")
-    if isinstance(target, type) or not callable(target):
+    unnamed = not name and not hasattr(target, "__name__")  # a partial, or an object that can be called
+    if isinstance(target, type) or not callable(target) or unnamed:
         raise UserError(
             f"@tool is given {declared.shown(target)}: decorate a function (@tool, or @tool(name=…) with keywords)."
         )
