@@ -10,8 +10,6 @@ from uuid import UUID
 from . import declared, jsontext
 from .exceptions import UserError
 
-LONGEST_NAME = 1000
-
 
 @dataclass(frozen=True)
 class ContextBlock:
@@ -23,7 +21,8 @@ class ContextBlock:
 
     def __post_init__(self) -> None:
         """Raise `UserError` for a block that cannot be shown to a model."""
-        declared.text("ContextBlock: name", self.name, LONGEST_NAME)
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise UserError(f"ContextBlock: name is {declared.shown(self.name)}: write text that says what it is.")
         if not isinstance(self.text, str):
             raise UserError(f"ContextBlock {self.name}: text is {declared.shown(self.text)}: write text.")
         if not isinstance(self.metadata, Mapping):

@@ -88,13 +88,12 @@ class Conversion:
         """
         text = jsontext.canonical(stored)
         try:
-            values = self._read(text)
-            kept = jsontext.canonical(self._dump(values)) == text
+            kept = jsontext.canonical(self._dump(self._read(text))) == text
         except ModelRetry as error:
             raise NotKept(f"{self.what}: what was recorded is not accepted any more. {error.message}") from error
         if not kept:
             raise NotKept(f"{self.what}: what was recorded is read otherwise now.")
-        return values
+        return self._read(text)  # anew: writing an iterable has used it up
 
     def dump(self, values: Any) -> Any:
         """Return typed values as the JSON data that `given` reads."""

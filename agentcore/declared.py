@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .exceptions import UserError
+
+MOST = 2**31 - 1
 
 
 def text(what: str, value: Any, most: int) -> None:
@@ -16,19 +17,23 @@ def text(what: str, value: Any, most: int) -> None:
         raise UserError(f"{what} is {shown(value)}: write text, in quotes.")
     if not value.strip() or len(value) > most:
         raise UserError(f"{what} is {shown(value)}: use 1 to {most} characters.")
+    if not value.isprintable():
+        raise UserError(f"{what} is {shown(value)}: use characters that can be seen, on one line.")
 
 
 def whole(what: str, value: Any, least: int) -> None:
-    """Raise `UserError` unless `value` is an integer of at least `least`."""
+    """Raise `UserError` unless `value` is an integer of at least `least` that a database takes."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise UserError(f"{what} is {shown(value)}: write a whole number of at least {least}.")
+    if value > MOST:
+        raise UserError(f"{what} is {shown(value)}: write at most {MOST}.")
 
 
 def positive(what: str, value: Any) -> None:
-    """Raise `UserError` unless `value` is a finite number above 0."""
+    """Raise `UserError` unless `value` is a number above 0 that a clock takes."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise UserError(f"{what} is {shown(value)}: write a number above 0.")
+    if not number or not 0 < value <= MOST:
+        raise UserError(f"{what} is {shown(value)}: write a number above 0, and of {MOST} at most.")
 
 
 def one_of(what: str, value: Any, choices: Sequence[str]) -> None:

@@ -195,7 +195,7 @@ def tool(
             declared.function(f"{what}: needs_approval (True, False, or a function)", needs_approval, "arguments, ctx")
         kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, called)
         _check_conduct(target, kind, retries, on_error)
-        known = _name(name or called)
+        known = _name(called if name == "" else name)
         signature = read(target, what, known, ToolContext)
         if len(signature.description) > LONGEST_DESCRIPTION:
             raise UserError(

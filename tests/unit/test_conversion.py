@@ -119,6 +119,7 @@ def test_a_type_without_equality_is_given_as_it_is_stored() -> None:
 def test_an_iterable_is_checked_before_it_is_recorded() -> None:
     stored = taking(Iterable[int]).validate({"value": ["1", 2]})
     assert stored == {"value": [1, 2]}
+    assert list(taking(Iterable[int]).bind(stored, NOBODY)()) == [1, 2]
     with pytest.raises(ModelRetry, match="valid integer"):
         taking(Iterable[int]).validate({"value": ["x"]})
 

@@ -176,6 +176,10 @@ async def choose() -> Any: ...
         ({"name": None}, "Agent name is None: write text"),
         ({"name": "  "}, "Agent name is '  ': use 1 to 64"),
         ({"name": 7}, "Agent name is 7"),
+        ({"name": "a\x00b"}, "characters that can be seen, on one line"),
+        ({"name": "\ud800"}, "characters that can be seen, on one line"),
+        ({"version": "1\n"}, "characters that can be seen, on one line"),
+        ({"recent_messages": 10**30}, "write at most 2147483647"),
         ({"version": 1}, "version is 1: write text, in quotes"),
         ({"version": ""}, "version is '': use 1 to 32"),
         ({"version": None}, "version is None"),
@@ -199,7 +203,7 @@ def test_each_mistake_is_told_with_what_to_write_instead(options: dict[str, Any]
 
 @pytest.mark.covers("fc:A13")
 @pytest.mark.parametrize("name", ["max_steps", "max_tokens", "max_calls", "max_repeats", "max_seconds", "max_cost"])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, "3", [3], -0.5])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), True, "3", [3], -0.5, 10**400])
 def test_a_limit_that_is_none_is_refused(name: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"Limits: {name} is .*: write a"):
         Limits(**{name: value})
