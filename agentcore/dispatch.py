@@ -24,36 +24,39 @@ logger = logging.getLogger("agentcore.dispatch")
 JOB = "agentcore.jobs.execute.execute_run"
 # A request must not wait for a dead Redis: the sweep sends the hint again.
 PATIENCE = 0.5
+MOST_NAMED = 10  # in one line of the log
 
 _clients: dict[str, redis.Redis] = {}
 
 
-def enqueue(run_id: UUID) -> bool:
-    """Send the hint; returns whether it went out, and never raises for a Redis that is away or misconfigured.
+def enqueue(*run_ids: UUID) -> bool:
+    """Send hints in one round trip; returns whether they went out, and never raises for a Redis that is away.
 
-    The job carries only the run's id. Its result is never read, so none is kept.
+    Nor for one that is misconfigured. A job carries only the run's id. Its result is never read, so none is kept.
     """
     settings = get_settings()
     try:
         client = _connection(settings.queue)
+        queue = Queue(settings.queue, connection=client, serializer=JSONSerializer)
         # Of its own, RQ would send what it has to say in two transactions.
         with client.pipeline() as pipeline:
-            Queue(settings.queue, connection=client, serializer=JSONSerializer).enqueue_call(
-                JOB,
-                args=(str(run_id),),
-                timeout=settings.job_timeout,
-                result_ttl=0,
-                failure_ttl=3600,
-                job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
-                description=f"look at run {run_id}",
-                pipeline=pipeline,
-            )
+            for run_id in run_ids:
+                queue.enqueue_call(
+                    JOB,
+                    args=(str(run_id),),
+                    timeout=settings.job_timeout,
+                    result_ttl=0,
+                    failure_ttl=3600,
+                    job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
+                    description=f"look at run {run_id}",
+                    pipeline=pipeline,
+                )
             pipeline.execute()
     except (redis.RedisError, OSError, KeyError, ValueError, ImproperlyConfigured) as error:
         logger.warning(
             "hint not sent: %s; the sweep will send it again",
             type(error).__name__,
-            extra={"run_id": str(run_id), "action": "hint_lost"},
+            extra={"run_id": ", ".join(map(str, run_ids[:MOST_NAMED])), "hints": len(run_ids), "action": "hint_lost"},
         )
         return False
     return True

@@ -53,13 +53,15 @@ class Change:
 class Move:
     """One row's way out of a status, with what else changes then.
 
-    A row that is not in the status `source` any more rolls the whole commit back.
+    A row that is not in the status `source` any more rolls the whole commit back, and
+    so does one whose column `until` is no time to come, by the database's clock then.
     Raises `IllegalMove` where the tables of `states` have no such way.
     """
 
     row: models.Model
     source: StrEnum
     values: Mapping[str, Any]
+    until: str = ""
 
     def __post_init__(self) -> None:
         check_move(self.source, self.values["status"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -15,15 +16,11 @@ from ..clock import Later
 from ..exceptions import LeaseLost
 from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, RunStatus, check_move
-from ..streams import dialect
+from ..streams import bulk, dialect
 from . import sql
 from .row import Allocation, RunRow
 
 _RUN = Run._meta.db_table
-_ROW = (
-    "thread_id, stream_id, "
-    f"(SELECT thread.stream_id FROM {Thread._meta.db_table} thread WHERE thread.id = {_RUN}.thread_id), number, agent"
-)
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,34 @@ def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Hel
 
     The caller is in a transaction, and holds neither a thread's nor any lower row yet.
     """
-    names = ", ".join(["%s"] * len(statuses))
-    row = _one(
-        f"UPDATE {_RUN} SET next_seq = next_seq WHERE id = %s AND status IN ({names}) "
-        f"RETURNING {_ROW}, status, attempt, {sql.clock()}",
-        [sql.uuid(run_id), *(status.value for status in statuses)],
+    return hold_all([run_id], statuses).get(run_id)
+
+
+def hold_all(run_ids: Iterable[UUID], statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> dict[UUID, Held]:
+    """Do what `hold` does for several runs, by id as every transaction does; those of another status are left out."""
+    wanted = [(run_id,) for run_id in sorted(set(run_ids))]
+    found = bulk.execute(sql.connection(), _holding(sql.alias(), sql.clock(), tuple(statuses)), wanted)
+    held = map(_held, found)
+    return {item.run_id: item for item in held}
+
+
+def _held(row: tuple[Any, ...]) -> Held:
+    run, thread, stream, thread_stream = (dialect.id_out(value) for value in row[:4])
+    number, agent, status, attempt, now = row[4:]
+    return Held(run, thread, stream, thread_stream, number, agent, RunStatus(status), attempt, dialect.time_out(now))
+
+
+@cache
+def _holding(alias: str, clock: str, statuses: tuple[RunStatus, ...]) -> bulk.Statement:
+    names = ", ".join(f"'{status.value}'" for status in statuses)
+    lock = dialect.row_lock(sql.connection(), "run")
+    thread = f"(SELECT thread.stream_id FROM {Thread._meta.db_table} thread WHERE thread.id = {_RUN}.thread_id)"
+    return bulk.Statement(
+        f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
+        f"UPDATE {_RUN} SET next_seq = next_seq FROM locked WHERE {_RUN}.id = locked.id AND {_RUN}.status IN ({names}) "
+        f"RETURNING {_RUN}.id, thread_id, {_RUN}.stream_id, {thread}, number, agent, status, attempt, {clock}",
+        [bulk.column(alias, Run, "id")],
     )
-    return None if row is None else Held(run_id, *_place(row), RunStatus(row[5]), row[6], dialect.time_out(row[7]))
-
-
-def hold_all(run_ids: Iterable[UUID]) -> dict[UUID, Held]:
-    """Lock the rows of several live runs, by id as every transaction does; those that have ended are left out."""
-    found = ((run_id, hold(run_id)) for run_id in sorted(run_ids))
-    return {run_id: held for run_id, held in found if held is not None}
 
 
 def wait_no_longer_than(milliseconds: int) -> None:
@@ -63,42 +75,70 @@ def wait_no_longer_than(milliseconds: int) -> None:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
 
 
-def allocate(held: Held, *, records: int, messages: int, values: Mapping[str, Any]) -> Allocation:
-    """Allocate positions and set columns of a run whose row is held."""
-    target = RunStatus(values.get("status", held.status))
+@dataclass(frozen=True)
+class Need:
+    """What a write needs of a row that is held: positions, and new values of columns."""
+
+    held: Held
+    records: int
+    messages: int
+    values: Mapping[str, Any]
+
+
+def allocate(needs: Sequence[Need]) -> dict[UUID, Allocation]:
+    """Allocate positions and set columns of runs whose rows are held: one statement for all that change alike."""
+    alike: dict[tuple[RunStatus, tuple[tuple[str, Any], ...]], list[Need]] = {}
+    for need in needs:
+        alike.setdefault((need.held.status, tuple(_columns(need).items())), []).append(need)
+    allocated: dict[UUID, Allocation] = {}
+    for (status, columns), group in alike.items():
+        allocated.update(_allocate(status, dict(columns), group))
+    if len(allocated) < len(needs):
+        raise LeaseLost
+    return allocated
+
+
+def _columns(need: Need) -> dict[str, Any]:
+    """Return the columns to set, with those that follow from a change of the status."""
+    held, columns = need.held, dict(need.values)
+    target = RunStatus(columns.get("status", held.status))
     check_move(held.status, target)
-    columns = dict(values)
     if target is not held.status:
         columns["lease_expires_at"] = columns["available_at"] = columns["version_missing_since"] = None
         columns["finished_at"] = Later(0) if target.terminal else None
-    assignments = ["next_seq = next_seq + %s", "next_step_order = next_step_order + %s"]
-    if held.status is RunStatus.RUNNING is not target:
+    return columns
+
+
+def _allocate(status: RunStatus, columns: Mapping[str, Any], needs: Sequence[Need]) -> dict[UUID, Allocation]:
+    stops = status is RunStatus.RUNNING is not columns.get("status", status)
+    later = tuple(name for name, value in columns.items() if isinstance(value, Later))
+    statement = _allocating(sql.alias(), sql.clock(), tuple(columns), later, stops)
+    values = [value.seconds if isinstance(value, Later) else sql.value(name, value) for name, value in columns.items()]
+    wanted = {need.held.run_id: need for need in needs}
+    rows = [(need.held.run_id, need.records, need.messages) for need in needs]
+    allocated = {}
+    for row in bulk.execute(sql.connection(), statement, rows, [*values, status.value]):
+        need = wanted[dialect.id_out(row[0])]
+        now = dialect.time_out(row[4])
+        allocated[need.held.run_id] = Allocation(
+            row[1] - need.records, row[2] - need.messages, now, cancel_requested=row[3] is not None
+        )
+    return allocated
+
+
+@cache
+def _allocating(
+    alias: str, clock: str, columns: tuple[str, ...], later: tuple[str, ...], stops: bool
+) -> bulk.Statement:
+    assignments = [f"{name} = {sql.later() if name in later else '%s'}" for name in columns]
+    if stops:
         assignments += [f"running_seconds = running_seconds + {sql.seconds_since('running_since')}"]
         assignments += ["running_since = NULL"]
-    bound: list[Any] = [records, messages]
-    for column, value in columns.items():
-        if isinstance(value, Later):
-            assignments.append(f"{column} = {sql.later()}")
-            bound.append(value.seconds)
-        else:
-            assignments.append(f"{column} = %s")
-            bound.append(sql.value(column, value))
-    row = _one(
-        f"UPDATE {_RUN} SET {', '.join(assignments)} WHERE id = %s AND status = %s "
-        f"RETURNING next_seq, next_step_order, cancel_requested_at, {sql.clock()}",
-        [*bound, sql.uuid(held.run_id), held.status.value],
+    more = "".join(f", {assignment}" for assignment in assignments)
+    return bulk.Statement(
+        f"UPDATE {_RUN} SET next_seq = next_seq + wanted.records, "
+        f"next_step_order = next_step_order + wanted.said{more} "
+        f"FROM wanted WHERE {_RUN}.id = wanted.id AND {_RUN}.status = %s "
+        f"RETURNING {_RUN}.id, next_seq, next_step_order, cancel_requested_at, {clock}",
+        [bulk.column(alias, Run, "id"), bulk.extra("records", "bigint"), bulk.extra("said", "integer")],
     )
-    if row is None:
-        raise LeaseLost
-    return Allocation(row[0] - records, row[1] - messages, dialect.time_out(row[3]), row[2] is not None)
-
-
-def _place(row: tuple[Any, ...]) -> tuple[UUID, UUID, UUID, int, str]:
-    return dialect.id_out(row[0]), dialect.id_out(row[1]), dialect.id_out(row[2]), row[3], row[4]
-
-
-def _one(statement: str, params: Sequence[Any]) -> tuple[Any, ...] | None:
-    with sql.connection().cursor() as cursor:
-        cursor.execute(statement, params)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-    return row

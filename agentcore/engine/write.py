@@ -27,7 +27,7 @@ from . import hold as holds
 from . import sql
 from .claim import Claim, Take, Want
 from .entry import Change, Commit, Insert, Move, Moved, Saved
-from .hold import Held
+from .hold import Held, Need
 from .row import Allocation, RunRow
 
 _ORDER = (Message, Step, ToolCall, Approval)
@@ -132,13 +132,18 @@ def _is_written(order: Order, allocation: Allocation, run: Run) -> bool:
 
 def record(held: Held, entry: Commit) -> Allocation:
     """Record an entry under a held row, in the transaction that holds it."""
-    allocation = holds.allocate(
-        held, records=len(entry.events), messages=len(entry.messages), values=_with_due(entry.run)
+    return record_all([(held, entry)])[held.run_id]
+
+
+def record_all(entries: Sequence[tuple[Held, Commit]]) -> dict[UUID, Allocation]:
+    """Record entries under held rows, one a run, with as many statements as for one of them."""
+    allocated = holds.allocate(
+        [Need(held, len(entry.events), len(entry.messages), _with_due(entry.run)) for held, entry in entries]
     )
-    written = [Written(held, entry, allocation)]
+    written = [Written(held, entry, allocated[held.run_id]) for held, entry in entries]
     _check_and_change(written)
     _apply(written)
-    return allocation
+    return allocated
 
 
 def _with_due(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,18 +250,23 @@ def _inserts(new: Iterable[models.Model]) -> list[bulk.Part]:
 
 def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:
     """Return the statements of the moves; those of one model and the same columns are one."""
-    alike: dict[tuple[type[models.Model], tuple[str, ...]], list[tuple[Any, ...]]] = {}
+    alike: dict[tuple[type[models.Model], tuple[str, ...], str], list[tuple[Any, ...]]] = {}
     if len({move.row.pk for _, move in moves}) != len(moves):
         raise ValueError("an entry moves a stored row twice")
     for item, move in moves:
         values = [_at(value, item.allocation) for value in move.values.values()]
-        alike.setdefault((type(move.row), tuple(move.values)), []).append((move.row.pk, move.source.value, *values))
+        kind = (type(move.row), tuple(move.values), move.until)
+        alike.setdefault(kind, []).append((move.row.pk, move.source.value, *values))
     in_order = sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0]))
-    return [bulk.Part(_moving(sql.alias(), model, names), rows) for (model, names), rows in in_order]
+    clock = sql.clock()
+    return [
+        bulk.Part(_moving(sql.alias(), model, names, f"{until} > {clock}" if until else ""), rows)
+        for (model, names, until), rows in in_order
+    ]
 
 
 @cache
-def _moving(alias: str, model: type[models.Model], names: tuple[str, ...]) -> bulk.Statement:
+def _moving(alias: str, model: type[models.Model], names: tuple[str, ...], condition: str) -> bulk.Statement:
     connection = sql.connection()
     table = model._meta.db_table
     columns = [bulk.column(alias, model, name) for name in names]
@@ -266,7 +276,7 @@ def _moving(alias: str, model: type[models.Model], names: tuple[str, ...]) -> bu
     values = ", ".join(f"{column.name} = {new.read(connection, 'wanted')}" for column, new in pairs)
     return bulk.Statement(
         f"UPDATE {table} SET {values} FROM wanted WHERE {table}.id = wanted.id AND {table}.status = wanted.source "
-        f"RETURNING {table}.id",
+        f"{f'AND {table}.{condition} ' if condition else ''}RETURNING {table}.id",
         [bulk.column(alias, model, "id"), bulk.extra("source", "text"), *wanted],
     )
 

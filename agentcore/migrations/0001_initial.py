@@ -63,6 +63,7 @@ class Migration(migrations.Migration):
                 ('version_missing_since', models.DateTimeField(blank=True, null=True, verbose_name='version missing since')),
                 ('dispatched_at', models.DateTimeField(blank=True, null=True, verbose_name='dispatched at')),
                 ('dispatch_count', models.PositiveSmallIntegerField(default=0)),
+                ('hint_failed_at', models.DateTimeField(blank=True, null=True, verbose_name='hint failed at')),
                 ('cancel_requested_at', models.DateTimeField(blank=True, null=True, verbose_name='cancel requested at')),
                 ('cancel_reason', models.CharField(blank=True, max_length=500, verbose_name='cancel reason')),
                 ('next_seq', models.PositiveBigIntegerField(default=0)),

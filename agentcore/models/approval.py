@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Func, Q
 from django.utils.translation import gettext_lazy as _
 
 from .. import jsontext
@@ -34,7 +34,7 @@ class ApprovalQuerySet(models.QuerySet["Approval"]):
         """Return those somebody still has to decide."""
         return self.filter(status=ApprovalStatus.PENDING)
 
-    def expired(self, now: datetime) -> ApprovalQuerySet:
+    def expired(self, now: datetime | Func) -> ApprovalQuerySet:
         """Return the undecided whose time has passed."""
         return self.pending().filter(expires_at__lte=now)
 

@@ -85,6 +85,14 @@ class RunQuerySet(models.QuerySet["Run"]):
         unhinted = _unhinted(now) | (lost & _HINT_IS_STALE)
         return self.filter(((pending | lost) & unhinted) | (waiting & (~doubted | Exists(_last_event(now)))))
 
+    def to_settle(self, now: datetime) -> RunQuerySet:
+        """Return the orphans that no worker may drive on: they wait for nothing, or have cost too many of them."""
+        return self.orphans(now).filter(_beyond_workers())
+
+    def to_hint(self, now: datetime) -> RunQuerySet:
+        """Return the other orphans; those whose hint failed come last, in the order in which it was tried."""
+        return self.orphans(now).exclude(_beyond_workers()).order_by(F("hint_failed_at").asc(nulls_first=True), "pk")
+
     def ahead_of(self, run: Run) -> RunQuerySet:
         """Return the live runs that `run` waits for in its thread's queue, first one first."""
         if not run.queued:
@@ -113,6 +121,12 @@ def _last_event(now: datetime) -> models.QuerySet[Record]:
     """Return the last event of a run's log, if it is older than an approval may get."""
     deadline = now - timedelta(days=get_settings().approval_days)
     return Record.objects.filter(stream=OuterRef("stream"), seq=OuterRef("next_seq") - 1, created_at__lt=deadline)
+
+
+def _beyond_workers() -> Q:
+    most = get_settings().poison_after
+    poison = Q(lost_leases__gte=most) | Q(alone=True, lost_leases__gte=most - 1)
+    return Q(status=RunStatus.WAITING) | (Q(status=RunStatus.RUNNING) & poison)
 
 
 # A hint that went out before the lease ran out told nobody that it would.
@@ -189,6 +203,8 @@ class Run(models.Model):
     version_missing_since = models.DateTimeField(_("version missing since"), null=True, blank=True)
     dispatched_at = models.DateTimeField(_("dispatched at"), null=True, blank=True)
     dispatch_count = models.PositiveSmallIntegerField(default=0)
+    # When the sweep last could not send a hint: the run goes to the back, so that the others have their turn.
+    hint_failed_at = models.DateTimeField(_("hint failed at"), null=True, blank=True)
     cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True, blank=True)
     cancel_reason = models.CharField(_("cancel reason"), max_length=500, blank=True)
 

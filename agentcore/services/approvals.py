@@ -9,13 +9,14 @@ from typing import Any, Literal
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Count
 
 from .. import events, jsontext, registry
 from ..access import SYSTEM, get_policy, name_of, require
 from ..clock import NOW
 from ..engine import ending, write
 from ..engine import hold as holds
-from ..engine.entry import Commit, Move, Moved
+from ..engine.entry import Commit, Move, Moved, combined
 from ..engine.hold import Held
 from ..engine.units import unit
 from ..exceptions import (
@@ -33,6 +34,7 @@ from ..failpoints import failpoint
 from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
+from ..streams.dialect import DbNow
 from . import runs, threads
 from .twins import twin
 
@@ -81,19 +83,26 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     by_id = {threads.as_uuid(item.approval): item for item in decisions}
     if len(by_id) != len(decisions):
         raise Invalid("An approval is named twice. Decide each once.")
-    found = {item.pk: item for item in Approval.objects.visible_to(user).filter(pk__in=by_id)}
+    found = {
+        item.pk: item
+        for item in Approval.objects.visible_to(user).filter(pk__in=by_id).select_related("tool_call", "run__thread")
+    }
     if len(found) != len(by_id):
         raise NotFound
     _check_allowed(found.values(), user)
-    with transaction.atomic():
-        transaction.on_commit(lambda: failpoint("after_approval_commit"))  # first, so that it comes before the hint
-        asked = {item.run_id for item in found.values()}
-        held = holds.hold_all(asked)
-        if len(held) < len(asked):
-            _check_repeats(asked - held.keys(), by_id, user)
-        # A thread's log is written last: in one order, so that two batches never wait for each other.
-        for row in sorted(held.values(), key=lambda item: item.thread_stream_id):
-            _decide_run(row, by_id, user)
+    try:
+        with transaction.atomic():
+            transaction.on_commit(lambda: failpoint("after_approval_commit"))  # first, so that it comes before the hint
+            asked = {item.run_id for item in found.values()}
+            held = holds.hold_all(asked)
+            if len(held) < len(asked):
+                _check_repeats(asked - held.keys(), by_id, user)
+            record_all(_taken(held, by_id, user))
+    except AlreadyDecided as error:
+        # The statement that decides goes by its own clock, which is later than that of any look before it.
+        if Approval.objects.expired(DbNow()).filter(pk__in=by_id).exists():
+            raise ApprovalExpired from error
+        raise
     rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
     return [rows[key] for key in by_id]
 
@@ -117,7 +126,7 @@ def expire(approval_id: UUID) -> bool:
         run = Run.objects.get(pk=held.run_id)
         error = "Nobody decided in time. The call was not run."
         closed = ending.close_call(run, row.tool_call, ToolCallStatus.DENIED, error=error)
-        record(held, ending.void(row, ApprovalStatus.EXPIRED, error).and_then(closed), decided=1)
+        record(held, ending.void(row, ApprovalStatus.EXPIRED, error).and_then(closed))
     return True
 
 
@@ -128,46 +137,64 @@ def _check_repeats(ended: Collection[UUID], decisions: Mapping[UUID, Decision], 
         raise RunEnded
 
 
-def _decide_run(held: Held, decisions: Mapping[UUID, Decision], user: Any) -> None:
-    """Take the decisions on one run whose row is held."""
-    asked = Approval.objects.filter(run_id=held.run_id, pk__in=list(decisions)).select_related("tool_call", "run")
-    entry, decided = Commit(), 0
+@dataclass(frozen=True)
+class Answered:
+    """Answers to open calls of one run whose row is held: what is to be recorded, and how many of them there are."""
+
+    held: Held
+    entry: Commit
+    count: int = 1
+
+
+def _taken(held: Mapping[UUID, Held], decisions: Mapping[UUID, Decision], user: Any) -> list[Answered]:
+    """Return what the decisions come to on each run; nothing for a run on which all of them were taken before."""
+    asked = Approval.objects.filter(run_id__in=held, pk__in=list(decisions)).select_related("tool_call", "run")
+    entries: dict[UUID, list[Commit]] = {}
     for row in asked.order_by("pk"):
         decision = decisions[row.pk]
-        if _is_repeat(row, decision, user):
-            continue
-        _check_open(row, decision, held)
-        entry = entry.and_then(_take(row, decision, user))
-        decided += 1
-    if decided:
-        record(held, entry, decided=decided)
+        if not _is_repeat(row, decision, user):
+            _check_open(row, decision, held[row.run_id])
+            entries.setdefault(row.run_id, []).append(_take(row, decision, user))
+    return [Answered(held[run_id], combined(taken), len(taken)) for run_id, taken in entries.items()]
 
 
-def record(held: Held, entry: Commit, *, decided: int) -> None:
-    """Record `decided` answers to open calls; where a waiting run owes no other, it goes on in the same transaction.
+def record(held: Held, entry: Commit) -> None:
+    """Do what `record_all` does, for one answer."""
+    record_all([Answered(held, entry)])
+
+
+def record_all(answers: Sequence[Answered]) -> None:
+    """Record answers to open calls; a waiting run that owes no other goes on in the same transaction.
 
     On a running or pending run they are only recorded. So they are on a parked one, which waits for a person.
     """
-    still_open = ToolCall.objects.filter(run_id=held.run_id, status__in=BLOCKED_CALL_STATUSES).count()
-    goes_on = (
-        held.status is RunStatus.WAITING
-        and still_open == decided
-        and Run.objects.filter(pk=held.run_id, poisoned_at=None).exists()
-    )
-    if goes_on:
-        entry = entry.and_then(
-            Commit(
-                events=[events.RunResumed()],
-                run={"status": RunStatus.PENDING.value},
-                thread_events=[held.changed(RunStatus.PENDING)],
-            )
-        )
+    if not answers:
+        return
+    ids = [item.held.run_id for item in answers]
+    blocked = ToolCall.objects.filter(run_id__in=ids, status__in=BLOCKED_CALL_STATUSES)
+    still_open = dict(blocked.values_list("run_id").annotate(Count("pk")).order_by())
+    parked = set(Run.objects.filter(pk__in=ids, poisoned_at__isnull=False).values_list("pk", flat=True))
+    entries, go_on = [], []
+    for item in answers:
+        held, entry = item.held, item.entry
+        settled = still_open.get(held.run_id, 0) == item.count and held.run_id not in parked
+        if held.status is RunStatus.WAITING and settled:
+            go_on.append(held.run_id)
+            entry = entry.and_then(_resumed(held))
+        entries.append((held, entry))
     try:
-        write.record(held, entry)
+        write.record_all(entries)
     except Moved as error:
         raise AlreadyDecided from error
-    if goes_on:
-        runs.hint(held.run_id)
+    runs.hint(*go_on)
+
+
+def _resumed(held: Held) -> Commit:
+    return Commit(
+        events=[events.RunResumed()],
+        run={"status": RunStatus.PENDING.value},
+        thread_events=[held.changed(RunStatus.PENDING)],
+    )
 
 
 def _take(row: Approval, decision: Decision, user: Any) -> Commit:
@@ -192,7 +219,7 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
                 str(row.pk), call.call_id, status.value, name, reason, json.loads(edited) if edited else None
             )
         ],
-        moves=[Move(row, ApprovalStatus.PENDING, values)],
+        moves=[Move(row, ApprovalStatus.PENDING, values, until="expires_at")],
         thread_events=[
             events.ThreadApproval(str(row.pk), str(row.run_id), call.call_id, call.name, status.value, name)
         ],

@@ -6,12 +6,12 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 
 from .. import dispatch, events, jsontext
 from ..access import SYSTEM, get_policy
 from ..clock import NOW
-from ..engine import ending, write
+from ..engine import ending, hinted, write
 from ..engine import hold as holds
 from ..engine.entry import Commit
 from ..engine.hold import Held
@@ -122,25 +122,25 @@ def dispatch_next(*ended: UUID) -> None:
     """
     threads_of = Run.objects.filter(pk__in=ended).values("thread")
     first = Run.objects.filter(thread__in=threads_of, queued=True).ready(DbNow())
-    for run_id in first.values_list("pk", flat=True):
-        hint(run_id)
+    hint(*first.values_list("pk", flat=True))
 
 
-def hint(run_id: UUID) -> None:
-    """Note that a hint goes out, and send it after the commit; a lost one is sent again by the sweep."""
-    Run.objects.filter(pk=run_id).update(dispatched_at=DbNow(), dispatch_count=F("dispatch_count") + 1)
-    send_hint(run_id)
+def hint(*run_ids: UUID) -> None:
+    """Note that hints go out, and send them after the commit; a lost one is sent again by the sweep."""
+    if run_ids:
+        hinted.note(run_ids)
+        send_hint(*run_ids)
 
 
-def send_hint(run_id: UUID) -> None:
-    """Send a hint after the commit, of which the caller has made a note."""
+def send_hint(*run_ids: UUID) -> None:
+    """Send hints after the commit, of which the caller has made a note."""
     # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-    transaction.on_commit(lambda: _enqueue(run_id), robust=True)
+    transaction.on_commit(lambda: _enqueue(*run_ids), robust=True)
 
 
-def _enqueue(run_id: UUID) -> None:
+def _enqueue(*run_ids: UUID) -> None:
     failpoint("before_enqueue")
-    dispatch.enqueue(run_id)
+    dispatch.enqueue(*run_ids)
 
 
 def _may_cancel(user: Any, run: Run) -> bool:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import OperationalError, transaction
-from django.db.models import F
+from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
 
 from .. import dispatch, events
 from ..clock import NOW
 from ..conf import get_settings
-from ..engine import ending, write
+from ..engine import ending, hinted, write
 from ..engine import hold as holds
 from ..engine.entry import Commit
+from ..engine.hinted import Seen
 from ..models import Approval, Run, SweepLease
 from ..outage import is_conflict
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
 from . import approvals, deletion, runs
+
+M = TypeVar("M", bound=Model)
 
 logger = logging.getLogger("agentcore.sweep")
 
@@ -62,17 +66,17 @@ class SweepReport:
 
 
 def sweep() -> SweepReport:
-    """Run one pass: expire approvals, end or park what nobody may drive on, resume forgotten ones, send due hints.
+    """Run one pass: expire approvals, end or park what nobody may drive on, resume forgotten ones; then send due hints.
 
     A row that cannot be dealt with, or that somebody holds, is logged and left; the others get their turn.
     """
     now = _db_now()
     counts = dict.fromkeys((field.name for field in fields(SweepReport)), 0)
-    expired = Approval.objects.expired(now).order_by("expires_at", "pk").values_list("run_id", "pk")
-    for run_id, pk in expired[:BATCH]:
-        _deal(counts, run_id, partial(_expire, pk))
-    for run in Run.objects.orphans(now).order_by("pk")[:BATCH]:
+    for approval in _until_a_batch(counts, Approval.objects.expired(now)):
+        _deal(counts, approval.run_id, partial(_expire, approval.pk))
+    for run in _until_a_batch(counts, Run.objects.to_settle(now)):
         _deal(counts, run.pk, partial(_settle, run))
+    counts["hinted"] = _hint(Run.objects.to_hint(now)[:BATCH])
     for thread_id in deletion.due(BATCH):
         _deal(counts, thread_id, partial(_remove, thread_id))
     counts["removed"] += _logs.look(BATCH)
@@ -137,6 +141,17 @@ def _is_turn_of(holder: str) -> bool:
     return SweepLease.objects.held_by() in ("", holder)
 
 
+def _until_a_batch(counts: Mapping[str, int], rows: QuerySet[M]) -> Iterator[M]:
+    """Yield rows, page by page, until a batch of them was dealt with: what defies a pass must not fill the next one."""
+    before, after = sum(counts.values()), Q()
+    while sum(counts.values()) - before < BATCH:
+        page = list(rows.filter(after).order_by("pk")[:BATCH])
+        yield from page
+        if len(page) < BATCH:
+            return
+        after = Q(pk__gt=page[-1].pk)
+
+
 def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
     """Deal with one row, and count under the name of what was done to it; one that defies it is logged."""
     try:
@@ -176,9 +191,7 @@ def _settle(run: Run) -> str:
     """Give one orphan an owner or an end; returns what was done, under its name in the report."""
     if run.status == RunStatus.WAITING:
         return _resume_or_end(run.pk)
-    if run.status == RunStatus.RUNNING and run.lost_leases + run.alone >= get_settings().poison_after:
-        return "poisoned" if _park(run.pk) else ""
-    return "hinted" if _hint(run) else ""
+    return "poisoned" if _park(run.pk) else ""
 
 
 def _db_now() -> datetime:
@@ -188,20 +201,23 @@ def _db_now() -> datetime:
     return row if row is not None else timezone.now()
 
 
-def _hint(run: Run) -> int:
-    """Send one hint for an orphan, unless another sweep has just done so."""
-    # The count, not the time: SQLite keeps times as text, of more than one precision.
-    mine = Run.objects.filter(pk=run.pk, attempt=run.attempt, dispatch_count=run.dispatch_count)
-    # What was sent before this lease ran out was about something else, and is no reason to be patient from now on.
-    afresh = run.hint_is_stale and run.dispatch_count > 1
-    with _impatient():
-        claimed = mine.update(dispatched_at=DbNow(), dispatch_count=1 if afresh else F("dispatch_count") + 1)
-    if claimed and not dispatch.enqueue(run.pk):
-        # Nothing is outstanding, so the next pass may try again at once.
-        with _impatient():
-            Run.objects.filter(pk=run.pk).update(dispatched_at=None, dispatch_count=0)
-        return 0
-    return claimed
+def _hint(orphans: Iterable[Run]) -> int:
+    """Send a hint for each orphan, but where another sweep has just done so; in one round trip, so all go or none."""
+    # What was sent before a lease ran out was about something else, and is no reason to be patient from now on.
+    seen = [
+        Seen(run.pk, run.attempt, run.dispatch_count, afresh=run.hint_is_stale and run.dispatch_count > 1)
+        for run in orphans
+    ]
+    noted = hinted.note_where_unchanged(seen)
+    for run_id in {item.run_id for item in seen} - set(noted):
+        logger.info(
+            "somebody holds the row, or deals with it; the next pass looks again",
+            extra={"run_id": str(run_id), "action": "sweep_held"},
+        )
+    if not noted or dispatch.enqueue(*noted):
+        return len(noted)
+    hinted.take_back(noted)
+    return 0
 
 
 def _park(run_id: UUID) -> int:

@@ -56,7 +56,7 @@ def resolve(
         status = entry.moves[0].values["status"]
         said = events.ThreadCall(str(found.pk), call.call_id, call.name, status, name_of(user))
         if not held.status.terminal:
-            approvals.record(held, entry.and_then(Commit(thread_events=[said])), decided=1)
+            approvals.record(held, entry.and_then(Commit(thread_events=[said])))
         elif answer in AFTER_THE_END:
             _record_after_the_end(held, call, entry.moves[0], said)
         else:

@@ -178,6 +178,6 @@ def test_the_end_of_a_run_announces_the_run_behind_it_and_no_other(
     parallel, queued = make_thread(), make_thread()
     runs = [send(agents.side_by_side, parallel, str(number)) for number in range(5)]
     first, second, _ = (send(agents.echo, queued, str(number)) for number in range(3))
-    monkeypatch.setattr("agentcore.dispatch.enqueue", lambda run_id: not sent.append(run_id))
+    monkeypatch.setattr("agentcore.dispatch.enqueue", lambda *run_ids: not sent.extend(run_ids))
     assert execute_run(str(runs[0].pk)) == "ended" and sent == []
     assert execute_run(str(first.pk)) == "ended" and sent == [second.pk]

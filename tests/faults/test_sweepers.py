@@ -37,7 +37,7 @@ def test_of_three_sweepers_one_sweeps_and_a_dead_one_is_replaced_within_seconds(
         lambda: held.exclude(holder=holder).values_list("holder", flat=True).first(), 5, "the next sweeper"
     )
     assert int(successor.rpartition(":")[2]) in sweepers
-    monkeypatch.setattr(dispatch, "enqueue", lambda run_id: False)  # the hint is lost
+    monkeypatch.setattr(dispatch, "enqueue", lambda *run_ids: False)  # the hint is lost
     run = send(agents.echo, make_thread())
     monkeypatch.undo()
     stack.worker("stock")

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
-from django.db import connections
+from django.db import connection, connections
 from django.db.models import F
 from django.utils import timezone
 
@@ -30,6 +31,7 @@ from agentcore.exceptions import LeaseLost
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
 from agentcore.states import RunStatus
+from agentcore.streams import bulk
 from agentcore.testing import ScriptedModel, run_until_idle
 from agentcore.testing.failpoints import armed
 from agentcore.tools import Tool
@@ -196,6 +198,25 @@ def race(*functions: Callable[[], Any]) -> list[Any]:
         thread.join(60)
         assert not thread.is_alive(), "a racer hangs"
     return outcomes
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """Every statement of this thread's connection in order, also those that pass by Django's cursor."""
+    found: list[str] = []
+
+    def note(execute: Any, text: str, params: Any, many: bool, context: Any) -> Any:
+        found.append(text)
+        return execute(text, params, many, context)
+
+    really = bulk._on_postgres
+
+    def on_postgres(connection: Any, text: str, params: Any) -> Any:
+        found.append(text)
+        return really(connection, text, params)
+
+    with connection.execute_wrapper(note), mock.patch.object(bulk, "_on_postgres", on_postgres):
+        yield found
 
 
 @contextmanager

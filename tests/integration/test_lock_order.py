@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from agentcore import SYSTEM, registry
 from agentcore.models import Approval, Run, Thread
@@ -16,7 +15,7 @@ from agentcore.services.approvals import Decision
 from agentcore.streams import log
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import pay
-from tests.integration.room import make, race
+from tests.integration.room import make, race, statements
 
 ROUNDS = 12
 
@@ -49,18 +48,24 @@ def test_batches_of_decisions_over_two_threads_never_wait_for_each_other():
         assert not Approval.objects.pending().exists()
 
 
+class Stored(list[tuple[UUID, int]]):
+    """Logs as they are written to, each with the number of statements before it; `seen` are those of the test."""
+
+    seen: Sequence[str] = ()
+
+
 @pytest.fixture
-def stored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, int]]:
-    """The logs that allocate their own positions, as they are written to, each with the number of queries before it."""
-    found: list[tuple[UUID, int]] = []
+def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
+    """The logs that allocate their own positions."""
+    found = Stored()
     real, real_new = log.prepare, log.prepare_new
 
     def prepare(appends: Any, own: Any = (), **options: Any) -> Any:
-        found.extend((item.stream_id, len(connection.queries_log)) for item in own)
+        found.extend((item.stream_id, len(found.seen)) for item in own)
         return real(appends, own, **options)
 
     def prepare_new(name: str, encoders: Any, own: Any) -> Any:
-        found.append((own.stream_id, len(connection.queries_log)))
+        found.append((own.stream_id, len(found.seen)))
         return real_new(name, encoders, own)
 
     monkeypatch.setattr(log, "prepare", prepare)
@@ -72,11 +77,11 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[UUID, int]]:
 def test_a_batch_locks_its_runs_by_id_and_writes_the_threads_logs_in_one_order(stored):
     rows = waiting_runs("abba")
     stored.clear()
-    with CaptureQueriesContext(connection) as queries:
+    with statements() as seen:
         decide(rows)
-    held = [query["sql"] for query in queries if "SET next_seq = next_seq WHERE" in query["sql"]]
-    assert len(held) == len(rows)
-    assert held == sorted(held)
+    (held,) = [text for text in seen if "SET next_seq = next_seq FROM" in text]
+    assert "ORDER BY run.id" in held
+    assert seen.index(held) < min(seen.index(text) for text in seen if "agentcore_approval SET" in text)
     order = [stream_id for stream_id, _ in stored]
     assert order == sorted(order) and set(order) == set(
         Thread.objects.filter(runs__isnull=False).values_list("stream_id", flat=True)
@@ -88,14 +93,15 @@ def test_a_send_that_interrupts_locks_the_runs_before_the_thread_and_the_thread_
     room = make([Turn(text="one"), Turn(text="two")], on_busy="interrupt")
     sending.send(room.agent.definition, room.thread, "One", user=SYSTEM)
     stored.clear()
-    with CaptureQueriesContext(connection) as queries:
+    with statements() as seen:
+        stored.seen = seen
         sending.send(room.agent.definition, room.thread, "Two", user=SYSTEM)
     locks = [
         (position, table)
-        for position, query in enumerate(queries)
+        for position, text in enumerate(seen)
         for table in (Run._meta.db_table, Thread._meta.db_table)
-        if query["sql"].replace('"', "").startswith(f"UPDATE {table} ")
+        if f"UPDATE {table} " in text.replace('"', "")
     ]
     first_thread = next(position for position, table in locks if table == Thread._meta.db_table)
     assert locks[0][1] == Run._meta.db_table
-    assert stored and all(queries_before - queries.initial_queries > first_thread for _, queries_before in stored)
+    assert stored and all(before > first_thread for _, before in stored)

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True), pyt
 @pytest.fixture
 def office(monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     """An agent whose runs ask for an approval; every hint goes out."""
-    monkeypatch.setattr(dispatch, "enqueue", lambda run_id: True)
+    monkeypatch.setattr(dispatch, "enqueue", lambda *run_ids: True)
     with registry.isolated():
         yield make([Turn(calls=[("pay", {"cents": 1})])] * 2, [pay])
 

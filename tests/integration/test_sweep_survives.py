@@ -43,21 +43,19 @@ def unsent(room: Room) -> Run:
 
 @pytest.mark.covers("promise:P1")
 def test_a_row_that_cannot_be_dealt_with_is_logged_and_the_others_get_their_turn(caplog, monkeypatch):
-    monkeypatch.setattr(dispatch, "enqueue", lambda run_id: True)
+    monkeypatch.setattr(dispatch, "enqueue", lambda *run_ids: True)
     room = make([Turn(calls=[("pay", {"cents": 1})])], [pay])
     odd = room.play()
     Approval.objects.filter(run=odd).update(expires_at=timezone.now() - AGO)
     # Not as any code leaves it: the approval is open, and its call is not.
     ToolCall.objects.filter(run=odd).update(status="canceled", finished_at=timezone.now())
     lost, run = unsent(room), unsent(room)
-    really = service._hint
+    Run.objects.filter(pk=lost.pk).update(status="waiting")
 
-    def hint(found: Run) -> Any:
-        if found.pk == lost.pk:
-            raise RuntimeError("this one")
-        return really(found)
+    def resume(run_id: Any) -> str:
+        raise RuntimeError("this one")
 
-    monkeypatch.setattr(service, "_hint", hint)
+    monkeypatch.setattr(service, "_resume_or_end", resume)
     assert sweep().hinted == 1
     assert fresh(run).dispatched_at is not None and fresh(lost).dispatched_at is None
     failures = [entry for entry in caplog.records if getattr(entry, "action", "") == "sweep_failed"]

@@ -52,6 +52,7 @@ ATOMIC_ROOMS = ("agentcore.services", "agentcore.engine.atomic", "agentcore.engi
 SQL_ROOMS = (
     "agentcore.engine.claim",
     "agentcore.engine.hold",
+    "agentcore.engine.hinted",
     "agentcore.engine.write",
     "agentcore.streams.log",
     "agentcore.streams.bulk",  # runs what the others spell
