@@ -205,6 +205,8 @@ def _check_that_it_has_run(value: Any) -> None:
 def _str(value: Any) -> str:
     try:
         return str(value)
+    except SynchronousOnlyOperation:
+        raise
     except Exception:
         return f"<{type(value).__name__}>"  # it cannot even say what it is
 
