@@ -33,6 +33,7 @@ class Settings:
     model_timeout: float = 120
     step_seconds: float = 300
     model_retries: int = 3
+    retry_after_limit: float = 900
     output_retries: int = 2
     estimate_tokens: bool = False
     result_limit: int = 100_000

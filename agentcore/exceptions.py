@@ -8,6 +8,7 @@ model (`ModelRetry`, `ToolFailed`), a person (`EffectUnknown`), the developer
 from __future__ import annotations
 
 import inspect
+import math
 from typing import ClassVar
 
 
@@ -167,13 +168,22 @@ class IllegalMove(UserError):
 
 
 class RunError(AgentcoreError):
-    """The run cannot go on."""
+    """The run cannot go on.
+
+    Its message is for whoever sees the run; `detail` is for operators.
+    """
 
     code = "run_error"
 
-    def __init__(self, message: str = "", *, code: str = "") -> None:
+    def __init__(self, message: str = "", *, code: str = "", detail: str = "") -> None:
         super().__init__(message)
         self.run_code = code or self.code
+        self.detail = detail
+
+    @property
+    def shown(self) -> str:
+        """The sentence for whoever sees the run."""
+        return self.message
 
 
 class ModelError(RunError):
@@ -181,20 +191,48 @@ class ModelError(RunError):
 
     `code` is one of network, rate_limited, overloaded, context_overflow,
     credits, auth, invalid_request, timeout, provider_error; `retry_after` is in
-    seconds, where the provider named a time.
+    seconds, where the provider named a time. The message may quote the provider: it
+    is for operators, and whoever sees the run reads the sentence of its code.
     """
 
     code = "provider_error"
     RETRYABLE: ClassVar[frozenset[str]] = frozenset(
-        {"network", "rate_limited", "overloaded", "timeout", "provider_error"}
+        {"network", "rate_limited", "overloaded", "timeout", "provider_error", "empty_answer"}
     )
+    SENTENCES: ClassVar[dict[str, str]] = {
+        "network": "The connection to the model failed. Try again.",
+        "rate_limited": "The model is asked too much at the moment. Try again later.",
+        "overloaded": "The model is overloaded at the moment. Try again later.",
+        "timeout": "The model took too long to answer. Try again.",
+        "context_overflow": "The conversation has become too long for the model. Start a new one.",
+        "credits": "The model cannot be used at the moment. Tell whoever runs this site.",
+        "auth": "The model cannot be used at the moment. Tell whoever runs this site.",
+        "invalid_request": "The model could not take this request. Tell whoever runs this site.",
+        "empty_answer": "The model gave no answer. Try again, or ask in another way.",
+        "provider_error": "The model failed. Try again; if it lasts, tell whoever runs this site.",
+    }
 
     def __init__(
         self, message: str, *, code: str = "", retry_after: float | None = None, retryable: bool | None = None
     ) -> None:
-        super().__init__(message, code=code)
-        self.retry_after = retry_after
+        super().__init__(message, code=code, detail=message)
+        named = retry_after is not None and math.isfinite(retry_after)
+        self.retry_after = max(float(retry_after), 0.0) if retry_after is not None and named else None
         self.retryable = self.run_code in self.RETRYABLE if retryable is None else retryable
+
+    @property
+    def shown(self) -> str:
+        """The sentence of its code, and how long its provider asks to wait."""
+        sentence = self.SENTENCES.get(self.run_code, self.SENTENCES["provider_error"])
+        if not self.retry_after:
+            return sentence
+        return f"{sentence} Its provider asks to wait {_span(self.retry_after)}."
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{math.ceil(seconds)} seconds"
+    return f"{math.ceil(seconds / 60)} minutes" if seconds < 7200 else f"{math.ceil(seconds / 3600)} hours"
 
 
 class LimitReached(RunError):

@@ -28,6 +28,7 @@ from .threaded import BrokeOff, contained
 
 logger = logging.getLogger("agentcore.engine")
 
+NOT_TOLD = "Whether a person must agree could not be found out. Try again; if it lasts, tell whoever runs this site."
 ALLOWED = ("approve", "deny", "edit")
 DAY = 86_400.0
 
@@ -202,5 +203,5 @@ async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call:
         about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "needs_approval_failed"}
         logger.exception("needs_approval of tool %s failed", tool.name, extra=about)
         kind = type(application.cause_of(error)).__name__
-        message = f"Whether {tool.name} needs an approval could not be told ({kind})."
-        raise RunError(message, code="needs_approval_failed") from error
+        detail = f"Whether {tool.name} needs an approval could not be told ({kind})."
+        raise RunError(NOT_TOLD, code="needs_approval_failed", detail=detail) from error

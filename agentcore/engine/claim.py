@@ -128,6 +128,8 @@ _SET_BY_WORKERS = (
     "finish_reason",
     "error_code",
     "error_message",
+    "error_detail",
+    "retry_after",
 )
 
 

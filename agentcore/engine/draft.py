@@ -81,6 +81,17 @@ class Draft:
         return ENDS[self.finish_reason or FinishReason.OTHER]
 
     @property
+    def ended(self) -> bool:
+        """Whether the model has said why it stops: what comes after that is no part of its answer."""
+        return self.finish_reason is not None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is a text that somebody could read."""
+        texts = (part.text for part in self.parts if isinstance(part, TextPart))
+        return any(jsontext.is_seen(char) and not char.isspace() for text in texts for char in text)
+
+    @property
     def used(self) -> Usage:
         """What it has used: as it reported, or by an estimate where that is asked for and it has answered."""
         if self.usage != Usage() or self.asked_with is None:

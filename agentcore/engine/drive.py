@@ -29,6 +29,7 @@ from .turn import Turn
 logger = logging.getLogger("agentcore.engine")
 
 MOST_LOOKS = 20
+APPLICATION_WRONG = "The application has a mistake, so the run could not go on. Tell whoever runs this site."
 
 
 class Drive:
@@ -182,12 +183,11 @@ class Drive:
         if isinstance(reason, CancelRequested):
             await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
         elif isinstance(reason, RunError):
-            await self._end(RunStatus.FAILED, MessageStatus.FAILED, reason.run_code, reason.message)
+            await self._fail(reason)
         elif isinstance(reason, UserError):
-            await self._end(RunStatus.FAILED, MessageStatus.FAILED, reason.code, reason.message)
+            await self._fail(RunError(APPLICATION_WRONG, code=reason.code, detail=reason.message))
         elif isinstance(reason, Exception) and not self._is_for_others(reason):
-            failure = self._internal(reason)
-            await self._end(RunStatus.FAILED, MessageStatus.FAILED, failure.run_code, failure.message)
+            await self._fail(self._internal(reason))
         else:
             raise reason
         return Outcome.ENDED
@@ -197,7 +197,10 @@ class Drive:
         outside = isinstance(error, RuntimeError) and "durable" in str(error)  # see `loop`
         return outside or isinstance(error, (NotClaimed, *self.runtime.gives_up_on)) or is_outage(error)
 
-    async def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str) -> None:
+    async def _fail(self, error: RunError) -> None:
+        await self._end(RunStatus.FAILED, MessageStatus.FAILED, error.run_code, error.shown, error.detail)
+
+    async def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str, detail: str = "") -> None:
         """End the run as its rows stand now; where a decision lands at the same moment, look again."""
         await self._say_what_is_staged()
         for _ in range(MOST_LOOKS):
@@ -205,7 +208,7 @@ class Drive:
             if state.run.terminal:
                 return  # the commit that was under way when the work was interrupted ended it
             said = message if status is RunStatus.FAILED else state.run.cancel_reason
-            over = await self.runtime.read(_end_of, self.claim, state.run, status, code, said)
+            over = await self.runtime.read(_end_of, self.claim, state.run, status, code, said, detail)
             try:
                 await afailpoint("before_finish")
                 await self.staged.commit(self._kept(state, kept_as), over)
@@ -233,21 +236,22 @@ class Drive:
             return Commit()
         return turn.keep_draft(state, self.draft, kept_as)
 
-    def _internal(self, error: Exception) -> RunError:
+    def _internal(self, reason: Exception) -> RunError:
         """Log a defect with a reference, and say no more than that to whoever sees the run."""
         reference = uuid7().hex[-8:]
         logger.error(
             "the engine raised; reference %s",
             reference,
-            exc_info=error,
+            exc_info=reason,
             extra={"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "internal_error"},
         )
         failure = RunError(
-            f"Something went wrong inside the run (reference {reference}). Retry it; if it fails again, "
-            "look for the reference in the worker's log.",
+            f"Something went wrong inside the run (reference {reference}). Try again; if it fails again, give the "
+            "reference to whoever runs this site.",
             code="internal_error",
+            detail=f"{type(reason).__name__}; the worker's log has more under the reference {reference}.",
         )
-        failure.__cause__ = error
+        failure.__cause__ = reason
         return failure
 
 
@@ -255,5 +259,5 @@ def _begun(claim: Claim) -> Commit:
     return Commit(events=[events.RunStarted(claim.attempt)], thread_events=[claim.changed(RunStatus.RUNNING)])
 
 
-def _end_of(claim: Claim, run: Run, status: RunStatus, code: str, message: str) -> Commit:
-    return ending.end(claim, run, status, code=code, message=message)
+def _end_of(claim: Claim, run: Run, status: RunStatus, code: str, message: str, detail: str) -> Commit:
+    return ending.end(claim, run, status, code=code, message=message, detail=detail)

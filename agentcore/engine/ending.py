@@ -16,10 +16,11 @@ from .entry import Change, Commit, Move, Saved, combined
 from .row import RunRow
 from .takeover import in_doubt
 
+LONGEST_DETAIL = 10_000
 NOT_RUN = "The run ended before this call was run."
 
 
-def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: str = "") -> Commit:
+def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: str = "", detail: str = "") -> Commit:
     """Return the entry that ends a run: a result for every open call, no open step or approval, `done` last."""
     calls = ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position")
     return combined(
@@ -27,20 +28,28 @@ def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: st
             _close_step(run.pk),
             *(_close_call(run, call) for call in calls),
             *_close_approvals(run.pk),
-            over(row, status, code=code, message=message),
+            over(row, status, code=code, message=message, detail=detail),
         ]
     )
 
 
 def over(
-    row: RunRow, status: RunStatus, *, code: str = "", message: str = "", finish_reason: FinishReason | None = None
+    row: RunRow,
+    status: RunStatus,
+    *,
+    code: str = "",
+    message: str = "",
+    detail: str = "",
+    retry_after: float | None = None,
+    finish_reason: FinishReason | None = None,
 ) -> Commit:
     """Return the entry that ends a run of which nothing is open, or is closed by the same commit.
 
-    `finish_reason` is that of the model's answer which ends it, where one does.
+    The message is for whoever sees the run, the detail for operators only: it is in no
+    event. `finish_reason` is that of the model's answer which ends it, where one does.
     """
     message = jsontext.clean_text(message)
-    error = [events.Error(code, message)] if status is RunStatus.FAILED else []
+    error = [events.Error(code, message, retry_after)] if status is RunStatus.FAILED else []
     return Commit(
         events=[*error, events.Done(status.value, finish_reason)],
         run={
@@ -48,6 +57,8 @@ def over(
             "finish_reason": finish_reason or "",
             "error_code": code,
             "error_message": message,
+            "error_detail": jsontext.shorten(jsontext.clean_text(detail), LONGEST_DETAIL),
+            "retry_after": retry_after,
         },
         thread_events=[row.changed(status)],
     )

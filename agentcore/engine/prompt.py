@@ -19,12 +19,15 @@ from ..models import Message, Run, Thread
 from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers import names
 from ..providers.base import ModelMessage, ModelRequest
-from . import application
+from . import application, output
 from .runtime import Runtime
 from .snapshot import Snapshot
 
 logger = logging.getLogger("agentcore.engine")
 
+CONTEXT_FAILED = (
+    "What the agent has to know could not be gathered. Try again; if it lasts, tell whoever runs this site."
+)
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
@@ -79,6 +82,9 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     if callable(instructions):
         read = partial(_text, instructions)
         instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime, read=read)
+    # Its own answer, whose output alone is to be mended; nobody else reads it.
+    own = output.refused_text(snapshot.last_model_step)
+    refused = [ModelMessage("agent", definition.name, own)] if own else []
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,
@@ -86,10 +92,10 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
         attempt=run.attempt,
         instructions=instructions,
         context=snapshot.context or (),
-        messages=shown(snapshot.history or (), run.order, definition.recent_messages),
+        messages=(*shown(snapshot.history or (), run.order, definition.recent_messages), *refused),
         tools=definition.tool_specs,
         output_schema=definition.output_schema,
-        feedback=snapshot.feedback,
+        feedback=output.feedback(snapshot.last_model_step),
     )
 
 
@@ -175,5 +181,5 @@ async def _ask(
         raise
     except Exception as error:
         logger.exception("%s %s failed", what, name, extra={"run_id": str(run.pk), "attempt": run.attempt})
-        kind = type(application.cause_of(error)).__name__
-        raise RunError(f"The {what} {name} failed with {kind}.", code="context_failed") from error
+        detail = f"The {what} {name} failed with {type(application.cause_of(error)).__name__}."
+        raise RunError(CONTEXT_FAILED, code="context_failed", detail=detail) from error

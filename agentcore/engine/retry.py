@@ -28,11 +28,12 @@ def after(error: ModelError, failed_before: int) -> Retry | None:
     """Return when to try again, or None when the run must fail.
 
     `failed_before` counts the failures of this step up to now. A provider's own
-    `Retry-After` wins over the exponential backoff, up to five minutes.
+    `Retry-After` wins over the exponential backoff; where it is longer than the setting
+    allows, the run fails, and says so.
     """
     if not error.retryable or failed_before >= get_settings().model_retries:
         return None
     if error.retry_after is not None:
-        return Retry(min(max(error.retry_after, 0.0), LONGEST))
+        return Retry(error.retry_after) if error.retry_after <= get_settings().retry_after_limit else None
     backoff = 0.5 * 2**failed_before
     return Retry(min(backoff * random.uniform(0.75, 1.25), LONGEST))  # noqa: S311 - jitter, not a secret

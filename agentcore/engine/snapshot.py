@@ -74,12 +74,6 @@ class Snapshot:
         return tuple(call for call in self.calls if call.status in BLOCKED_CALL_STATUSES)
 
     @property
-    def feedback(self) -> str:
-        """What was wrong with the structured output of the last step, for the model."""
-        step = self.last_model_step
-        return step.error_message if step and step.error_code == OUTPUT_INVALID else ""
-
-    @property
     def lapsed(self) -> bool:
         """Whether a worker has lost it, and nobody has it yet."""
         expires = self.run.lease_expires_at

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ..conf import get_settings
-from ..exceptions import ModelError, RunError
+from ..exceptions import LimitReached, ModelError, RunError
 from ..failpoints import afailpoint
 from ..providers.base import AgentModel, ModelEvent, ModelRequest
+from ..providers.failures import failure_of
 from . import application
 from .draft import Draft
 from .entry import Commit
@@ -20,6 +21,9 @@ from .row import Allocation
 from .staging import Staged
 
 logger = logging.getLogger("agentcore.engine")
+
+AFTER_THE_END = 5.0
+"""Seconds that a stream may stay open and silent after the model has said why it stops."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,31 @@ async def read_model(
     """Read a model's events into a draft and send its deltas when they are due; what is left at the end stays in it.
 
     Raises the `ModelError` of a model that fails, is silent too long or says what no
-    model may, and the deadline's own error.
+    model may, and the deadline's own error. Once the model has said why it stops, its
+    answer is complete: what breaks after that takes nothing of it away.
     """
     outgoing = _Outgoing(draft, staged)
+    try:
+        await _read(model, request, draft, outgoing, deadline)
+    except RunError as error:
+        if not (draft.ended and isinstance(error, (ModelError, LimitReached))):
+            raise
+        logger.warning("the model's stream broke after its answer was complete", exc_info=error, extra=draft.about)
+    finally:
+        outgoing.stop()
+
+
+async def _read(
+    model: AgentModel, request: ModelRequest, draft: Draft, outgoing: _Outgoing, deadline: Deadline
+) -> None:
     try:
         with _Patience(deadline) as patience:
             async with patience.limit, _said_by(model, request) as events:
                 while (event := await application.next_of(events, None)) is not None:
                     patience.heard()
                     draft.add(event)
+                    if draft.ended:
+                        patience.expect_no_more()
                     outgoing.review()
                     await afailpoint("mid_stream")
         _check_broken_off()
@@ -53,14 +73,12 @@ async def read_model(
         if not patience.limit.expired():
             raise _wrapped(error) from error
         raise patience.reason from error
-    except ModelError:
+    except RunError:
         _check_broken_off()
         raise
     except (Exception, asyncio.CancelledError) as error:
         _check_broken_off()  # otherwise the adapter was cancelled by its own library
         raise _wrapped(error) from error
-    finally:
-        outgoing.stop()
 
 
 def _check_broken_off() -> None:
@@ -81,8 +99,10 @@ async def _said_by(model: AgentModel, request: ModelRequest) -> AsyncIterator[As
 
 def _wrapped(error: BaseException) -> ModelError:
     error = application.cause_of(error)
-    logger.error("the model adapter raised", exc_info=error)
-    return ModelError(f"The model adapter raised {type(error).__name__}.", code="model_failed", retryable=False)
+    failure = failure_of(error)
+    level = logging.WARNING if failure.retryable else logging.ERROR
+    logger.log(level, "the model adapter raised: %s", failure.run_code, exc_info=error)
+    return failure
 
 
 class _Patience:
@@ -109,6 +129,14 @@ class _Patience:
     def heard(self) -> None:
         """Note that the model has said something."""
         self._last = self._loop.time()
+
+    def expect_no_more(self) -> None:
+        """Wait no longer than a moment for what comes after the end: usage, or the end of the connection."""
+        if self._silence > AFTER_THE_END:
+            self._silence = AFTER_THE_END
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(self._silence, self._look)
 
     def _look(self) -> None:
         left = self._last + self._silence - self._loop.time()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from .. import events, jsontext
 from ..clock import NOW
+from ..finish import FinishReason
 from ..models import Step, ToolCall
 from ..states import StepKind, StepStatus, ToolCallStatus
 from ..tools import EffectKind
@@ -42,12 +43,22 @@ def _settled(run_id: UUID, attempt: int, code: str, still_runs: Callable[[UUID],
         yield interrupted(call, still_runs=still_runs(call.pk))
 
 
-def abandon(step: Step, attempt: int, code: str, message: str = "") -> Commit:
+def abandon(
+    step: Step,
+    attempt: int,
+    code: str,
+    message: str = "",
+    *,
+    detail: str = "",
+    finish_reason: FinishReason | None = None,
+) -> Commit:
     """Return the entry that gives up an open step; a model step's draft is void for every reader."""
     values = {
         "status": StepStatus.FAILED.value,
         "error_code": code,
         "error_message": jsontext.clean_text(message),
+        "error_detail": jsontext.clean_text(detail),
+        "finish_reason": finish_reason or "",
         "finished_at": NOW,
     }
     reset = [events.StepReset(step.number, attempt, code)] if step.kind == StepKind.MODEL else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -13,7 +14,7 @@ from ..context import ContextBlock
 from ..definition import AgentDefinition
 from ..exceptions import ModelError, RunError, UserError
 from ..failpoints import afailpoint
-from ..finish import WithCalls
+from ..finish import FinishReason, WithCalls
 from ..functions import name_of
 from ..models import Message, Step
 from ..models.message import compose
@@ -21,7 +22,7 @@ from ..parts import Part, ToolCallPart
 from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..usage import Usage
-from . import application, calls, ending, estimate, limits, prompt, retry, takeover
+from . import application, calls, ending, estimate, limits, output, prompt, retry, takeover
 from .draft import Draft
 from .entry import Commit, Insert, Move, Saved, combined
 from .output import Verdict, check_output
@@ -96,9 +97,8 @@ async def _model(turn: Turn) -> AgentModel:
         raise
     except Exception as error:
         name, kind = name_of(choose), type(application.cause_of(error)).__name__
-        raise RunError(
-            f"The function {name}, which chooses the model, failed with {kind}.", code="model_failed"
-        ) from error
+        detail = f"The function {name}, which chooses the model, failed with {kind}."
+        raise RunError(ModelError.SENTENCES["provider_error"], code="model_failed", detail=detail) from error
     return chosen
 
 
@@ -142,17 +142,25 @@ def _start(turn: Turn, step: Step) -> Commit:
 async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
     """Give the step up: try again, or end the run with the provider's own code and what was said."""
     again = retry.after(error, turn.state.failed_tries)
-    logger.warning(
-        "model call failed: %s",
-        error.run_code,
-        extra={"run_id": str(turn.state.run.pk), "attempt": step.attempt, "action": "model_failed"},
+    about = {"run_id": str(turn.state.run.pk), "attempt": step.attempt, "action": "model_failed"}
+    logger.warning("model call failed: %s", error.run_code, extra={**about, "detail": error.detail[:500]})
+    reason = turn.draft.finish_reason
+    given_up = takeover.abandon(
+        step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
     )
-    given_up = takeover.abandon(step, step.attempt, error.run_code, error.message)
     if again is not None:
         await turn.staged.commit(given_up, used(turn.state, turn.draft))
         return turn.state.after_failure(again)
     kept = keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
-    over = ending.over(turn.staged.claim, RunStatus.FAILED, code=error.run_code, message=error.message)
+    over = ending.over(
+        turn.staged.claim,
+        RunStatus.FAILED,
+        code=error.run_code,
+        message=error.shown,
+        detail=error.detail,
+        retry_after=error.retry_after,
+        finish_reason=reason,
+    )
     await turn.staged.commit(kept, Commit(moves=given_up.moves), over)
     return None
 
@@ -163,16 +171,21 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     if draft.end.fails:
         await _refused(turn, step)
         return None
+    if _is_empty(turn):
+        nothing = f"The model ended with {draft.finish_reason or 'no reason'}, and has said nothing."
+        return await _failed(turn, step, ModelError(nothing, code="empty_answer"))
     cut_off = CUT_OFF_CALL if draft.end.calls is WithCalls.ANSWER else ""
     planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime, refusal=cut_off)
     asked: list[Part] = [ToolCallPart(item.call.call_id, item.call.name, item.call.arguments_json) for item in planned]
-    verdict = check_output(turn.definition, draft.outputs, has_calls=bool(planned))
+    verdict = check_output(turn.definition, draft, has_calls=bool(planned))
+    content = output.carried_on(state.last_model_step, draft)
+    said_so = _said(state, [*content, *asked], draft, MessageStatus.COMPLETE)
     entry = combined(
         [
-            _close(step, draft, verdict),
+            _close(step, draft, verdict, content),
             used(state, draft),
             _note_unreported(turn),
-            _said(state, [*draft.parts, *asked], draft, MessageStatus.COMPLETE),
+            *([] if verdict.fault else [said_so]),
             *([calls.record(planned, step.number)] if planned else []),
         ]
     )
@@ -184,6 +197,16 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     await afailpoint("before_finish")
     await staged.commit(entry, _over(turn, verdict))
     return None
+
+
+def _is_empty(turn: Turn) -> bool:
+    """Whether an answer is none: no call, no text that somebody could read, and no output where one is owed."""
+    draft, owes_output = turn.draft, turn.definition.output is not None
+    if draft.calls or (owes_output and draft.outputs):
+        return False
+    if draft.finish_reason is FinishReason.TOOL_CALLS:
+        return True
+    return not draft.says_something and not (owes_output and not draft.end.complete)
 
 
 async def _refused(turn: Turn, step: Step) -> None:
@@ -199,11 +222,13 @@ async def _refused(turn: Turn, step: Step) -> None:
     said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
     await afailpoint("before_finish")
     counted = used(turn.state, draft).and_then(_note_unreported(turn))
-    await turn.staged.commit(_close(step, draft, Verdict()), counted, said, over)
+    await turn.staged.commit(_close(step, draft, Verdict(), []), counted, said, over)
 
 
-def _close(step: Step, draft: Draft, verdict: Verdict) -> Commit:
+def _close(step: Step, draft: Draft, verdict: Verdict, content: Sequence[Part]) -> Commit:
+    """Return the entry that finishes a step; an answer that is not taken is kept on it, and void for every reader."""
     step.error_code, step.error_message = (OUTPUT_INVALID, verdict.fault) if verdict.fault else ("", "")
+    step.rejected = output.rejected(content, draft.outputs) if verdict.fault else None
     step.usage = draft.used.to_json()
     values = {
         "status": StepStatus.FINISHED.value,
@@ -213,9 +238,11 @@ def _close(step: Step, draft: Draft, verdict: Verdict) -> Commit:
         "usage": step.usage,
         "error_code": step.error_code,
         "error_message": step.error_message,
+        "rejected": step.rejected,
     }
+    void = [events.StepReset(step.number, step.attempt, OUTPUT_INVALID)] if verdict.fault else []
     return Commit(
-        events=[*draft.take(), events.StepFinished(step.number, draft.finish_reason)],
+        events=[*draft.take(), *void, events.StepFinished(step.number, draft.finish_reason)],
         run={"lost_leases": 0},
         moves=[Move(step, StepStatus.STARTED, values)],
     )

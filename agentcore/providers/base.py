@@ -32,7 +32,12 @@ class ModelMessage:
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """Everything a model may know; `messages` ends with the prompt or the tool results to answer."""
+    """Everything a model may know; `messages` ends with the prompt or the tool results to answer.
+
+    With `feedback`, the structured output of the model's last answer was refused: it says
+    why, and what was sent. What was said beside it ends the messages, and stands where the
+    repair says nothing.
+    """
 
     run_id: UUID
     agent: str

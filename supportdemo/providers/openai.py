@@ -30,6 +30,8 @@ from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of
 
 logger = logging.getLogger("supportdemo.providers")
 
+logger = logging.getLogger("supportdemo.providers")
+
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 
@@ -152,7 +154,9 @@ class OpenAIModel:
                         for event in _delta(choice.delta, turn):
                             yield event
         except FAILURES as error:
-            raise model_error(error) from error
+            if not turn.finish:  # what breaks after the end takes nothing of the answer away
+                raise model_error(error) from error
+            logger.warning("the provider's stream broke after its end: %s", type(error).__name__)
         except ValueError as error:
             raise ModelError("The model provider sent something that is not JSON.", code="provider_error") from error
         if not turn.finish:

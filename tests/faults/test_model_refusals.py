@@ -105,7 +105,7 @@ def test_a_refusal_that_stays_is_not_asked_again(status: int, code: str) -> None
     with HttpModel(refuses(status, "No.")) as model:
         run = thinking(model).play()
     assert (run.status, run.error_code, len(model.requests)) == ("failed", code, 1)
-    assert "No." in run.error_message
+    assert "No." in run.error_detail and "No." not in run.error_message
 
 
 @pytest.mark.covers("fault:M5")

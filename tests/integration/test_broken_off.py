@@ -225,7 +225,7 @@ def test_a_loader_that_hangs_ends_the_run_with_its_name(settings):
     run = make([Turn(text="ok")], context=[stuck]).send()
     drive(run)
     assert (fresh(run).status, fresh(run).error_code) == ("failed", "context_failed")
-    assert "stuck" in fresh(run).error_message
+    assert "stuck" in fresh(run).error_detail
 
 
 def test_needs_approval_that_raises_names_its_tool():
@@ -240,7 +240,7 @@ def test_needs_approval_that_raises_names_its_tool():
     run = make([Turn(calls=[("act", {})])], [act]).send()
     drive(run)
     assert (fresh(run).status, fresh(run).error_code) == ("failed", "needs_approval_failed")
-    assert "act" in fresh(run).error_message and not run.tool_calls.exists()
+    assert "act" in fresh(run).error_detail and not run.tool_calls.exists()
 
 
 class Drips:

@@ -184,7 +184,7 @@ def test_a_provider_failure_is_retried_and_the_draft_is_reset():
 def test_a_lasting_provider_failure_keeps_its_code_and_what_was_said():
     agent, _, thread = make([Turn(deltas=["Half"], error=ModelError("Bad key", code="auth"))])
     run = run_until_idle(agent.runs.send(thread, "Hi", user=SYSTEM))
-    assert (run.status, run.error_code, run.error_message) == (RunStatus.FAILED, "auth", "Bad key")
+    assert (run.status, run.error_code, run.error_detail) == (RunStatus.FAILED, "auth", "Bad key")
     kept = Message.objects.get(author_kind="agent")
     assert (kept.text, kept.status) == ("Half", MessageStatus.FAILED)
 

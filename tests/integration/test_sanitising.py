@@ -158,8 +158,8 @@ def test_what_a_provider_says_when_it_fails(text: tuple[str, str]) -> None:
     raw, kept = text
     agent, thread = make([Turn(text="Half", error=ModelError(raw, code="auth"))])
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
-    assert (run.status, run.error_code, run.error_message) == (RunStatus.FAILED, "auth", kept)
-    assert run.steps.get().error_message == kept
+    assert (run.status, run.error_code, run.error_detail) == (RunStatus.FAILED, "auth", kept)
+    assert run.steps.get().error_detail == kept
 
 
 def test_the_arguments_a_model_gives(value: tuple[Any, Any]) -> None:

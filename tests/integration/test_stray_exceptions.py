@@ -61,7 +61,7 @@ def test_a_stop_iteration_of_the_application_fails_the_run_at_once(options: dict
     with driven(run):
         pass
     assert (fresh(run).status, fresh(run).error_code) == ("failed", code)
-    assert "StopIteration" in fresh(run).error_message
+    assert "StopIteration" in fresh(run).error_detail
 
 
 async def leaks_a_cancel(*args: Any) -> Any:

@@ -218,7 +218,7 @@ def test_a_model_that_says_what_is_no_text_fails_at_once_and_is_named_as_the_one
 
     run = make(Stammers()).play()
     assert (run.status, run.error_code, said) == ("failed", "model_failed", ["Half", b"a word"])
-    assert "TypeError" in run.error_message
+    assert "TypeError" in run.error_detail and "TypeError" not in run.error_message
 
 
 # --- the stale worker ---------------------------------------------------------------------------------------------

@@ -16,10 +16,13 @@ def of_run(dossier: Dossier, evidence: Evidence) -> Iterator[Violation]:
         return
     run = dossier.run
     places = {
-        "the run's error": f"{run.error_code} {run.error_message} {run.cancel_reason}",
+        "the run's error": f"{run.error_code} {run.error_message} {run.error_detail} {run.cancel_reason}",
         **{f"event {record.seq}": record.data.decode(errors="replace") for record in dossier.records},
         **{f"message {message.pk}": f"{message.text} {message.content}" for message in dossier.messages},
-        **{f"step {step.number}": f"{step.error_message} {step.context}" for step in dossier.steps},
+        **{
+            f"step {step.number}": f"{step.error_message} {step.error_detail} {step.rejected} {step.context}"
+            for step in dossier.steps
+        },
         **{f"call {call.call_id}": f"{call.arguments} {call.result} {call.error}" for call in dossier.calls},
     }
     for place, text in places.items():
