@@ -37,6 +37,14 @@ class Settings:
     output_retries: int = 2
     estimate_tokens: bool = False
     result_limit: int = 100_000
+    answer_limit: int = 400_000
+    arguments_limit: int = 100_000
+    calls_limit: int = 256
+    context_limit: int = 1_000_000
+    message_limit: int = 200_000
+    metadata_limit: int = 20_000
+    page_limit: int = 1_000_000
+    event_limit: int = 1_000_000
     poll_seconds: float = 3
     recheck_seconds: float = 30
     ping_seconds: float = 20

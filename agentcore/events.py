@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from . import jsontext
+from . import foreign, jsontext
 from .clock import Later, stamp
+from .conf import get_settings
 
 VERSION = 1
+WIDEST = 8  # bytes of JSON that one character of a bounded value may take, with what stands between values
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,12 @@ class Event:
             name: stamp(value.after(ts)) if isinstance(value, Later) else value
             for name, value in self.payload().items()
         }
-        return jsontext.encode({"v": VERSION, "seq": seq, "type": self.type, "ts": stamp(ts), **own})
+        head = {"v": VERSION, "seq": seq, "type": self.type, "ts": stamp(ts)}
+        data, limit = jsontext.encode({**head, **own}), get_settings().event_limit
+        if len(data) <= limit:
+            return data
+        # No transport carries it: what is cut says so, in the place where it is cut.
+        return jsontext.encode({**head, **foreign.bounded(own, limit // WIDEST), "cut": True})
 
 
 def decode(data: bytes) -> dict[str, Any]:

@@ -53,6 +53,12 @@ class Invalid(RequestError):
     code = "invalid"
 
 
+class TooLarge(Invalid):
+    """The input is too large. Send less at once."""
+
+    code = "too_large"
+
+
 class Conflict(RequestError):
     """The state has moved on. Reload and look again."""
 

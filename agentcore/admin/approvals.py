@@ -135,7 +135,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
             card=shown,
             # An approval may be visible to people who may not read the conversation it comes from.
             run_url=show.address(self.admin_site, Run, "change", obj.run_id) if run else "",
-            prompt=show.shortened(show.visible(run.prompt.text), 2000) if run and run.prompt else "",
+            prompt=show.brief(run.prompt.text, 2000) if run and run.prompt else "",
             age=self.age(obj),
             expiry=self.expiry(obj),
             next_url=self._next(request, obj),

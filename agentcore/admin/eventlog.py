@@ -86,8 +86,8 @@ def _row(entry: log.Entry, before: datetime | None, day_of: datetime) -> Row:
         kind = str(event["type"])
     except (ValueError, KeyError, TypeError, AttributeError):
         # The log shows what is stored, also where that is not an event.
-        return Row(seq=entry.seq, type=_("unreadable"), payload=show.shortened(show.visible(repr(entry.data))))
-    text = show.pretty_value(payload)
+        return Row(seq=entry.seq, type=_("unreadable"), payload=show.brief(repr(entry.data)))
+    text = show.brief_value(payload)
     return Row(
         seq=entry.seq,
         at=at,
@@ -95,7 +95,7 @@ def _row(entry: log.Entry, before: datetime | None, day_of: datetime) -> Row:
         since="" if before is None else f"+{max((at - before).total_seconds(), 0):.3f} s",
         type=show.visible(kind, keep=""),
         summary=show.preview(" ".join(text.split())[2:-2] if payload else ""),
-        payload=show.shortened(text) if payload else "",
+        payload=text if payload else "",
     )
 
 

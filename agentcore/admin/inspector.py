@@ -124,13 +124,13 @@ def _step(step: Step, run: Run) -> StepRow:
         started=show.clock(step.started_at, run.created_at),
         took=show.took(step.started_at, step.finished_at),
         usage=Usage.from_json(step.usage),
-        context=show.shortened(show.pretty_value(step.context)) if step.context else "",
-        error=show.shortened(show.visible(error)),
-        detail=show.shortened(show.visible(step.error_detail)),
+        context=show.brief_value(step.context) if step.context else "",
+        error=show.brief(error),
+        detail=show.brief(step.error_detail),
         finish=f"{step.finish_reason} ({show.visible(step.finish_detail)})"
         if step.finish_detail
         else step.finish_reason,
-        rejected=show.shortened(show.pretty_value(step.rejected)) if step.rejected else "",
+        rejected=show.brief_value(step.rejected) if step.rejected else "",
     )
 
 
@@ -140,10 +140,10 @@ def _call(call: ToolCall, answerable: bool) -> CallRow:
         name=show.visible(call.name, keep=""),
         status=show.badge(call.status),
         took=show.took(call.started_at, call.finished_at),
-        arguments=show.shortened(show.pretty(call.arguments)),
-        asked=show.shortened(show.pretty_value(call.edit["asked"])) if call.edit else "",
+        arguments=show.brief_json(call.arguments),
+        asked=show.brief_value(call.edit["asked"]) if call.edit else "",
         edited_by=show.visible(call.edit["by"]) if call.edit else "",
-        result=show.shortened(show.pretty(call.result)) if call.result else "",
-        error=show.shortened(show.visible(call.error)),
+        result=show.brief_json(call.result) if call.result else "",
+        error=show.brief(call.error),
         answerable=answerable,
     )

@@ -38,15 +38,52 @@ def pretty(text: str) -> str:
 
 def pretty_value(value: Any) -> str:
     """Return plain data as indented JSON, with invisible characters as JSON's own escapes, so it can be read back."""
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return _seen(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _seen(text: str) -> str:
     return "".join(char if char == "\n" or jsontext.is_seen(char) else json.dumps(char)[1:-1] for char in text)
+
+
+def brief(text: str, limit: int = LONGEST) -> str:
+    """Return the beginning of a text as it is shown; nothing is made of what is not."""
+    shown = visible(text[:limit])
+    return shown if len(text) <= limit else shown + _more(len(text) - limit)
+
+
+def brief_value(value: Any, limit: int = LONGEST) -> str:
+    """Return the beginning of plain data as indented JSON; nothing is made of what is not shown."""
+    pieces: list[str] = []
+    size = 0
+    for piece in json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(value):
+        pieces.append(piece[: limit + 1])
+        size += len(piece)
+        if size > limit:
+            break
+    text = "".join(pieces)[:limit]
+    shown = _seen(text)
+    return shown if size <= limit else shown + "\n" + _("… and more")
+
+
+def brief_json(text: str, limit: int = LONGEST) -> str:
+    """Return the beginning of stored JSON text, indented unless it is so long that reading it takes its time."""
+    if len(text) > limit * 50:
+        return brief(text, limit)
+    try:
+        return brief_value(json.loads(text), limit)
+    except ValueError:
+        return brief(text, limit)
+
+
+def _more(count: int) -> str:
+    return "\n" + _("… %(count)d more characters") % {"count": count}
 
 
 def shortened(text: str, limit: int = LONGEST) -> str:
     """Return `text`, cut with a note of how much is missing."""
     if len(text) <= limit:
         return text
-    return text[:limit] + "\n" + _("… %(count)d more characters") % {"count": len(text) - limit}
+    return text[:limit] + _more(len(text) - limit)
 
 
 def preview(text: str, limit: int = 90) -> str:

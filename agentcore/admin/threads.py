@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +69,7 @@ class ThreadAdmin(ReadOnlyAdmin):
             "thread/detail.html",
             show.preview(str(obj), 80),
             obj,
-            metadata=show.shortened(show.pretty_value(obj.metadata)) if obj.metadata else "",
+            metadata=show.brief_value(obj.metadata) if obj.metadata else "",
             messages_shown=[_row(message) for message in said.messages],
             older=said.before,
             newest=before is None,
@@ -90,6 +89,6 @@ def _row(message: Message) -> MessageRow:
         message=message,
         author=show.visible(message.author_name, keep=""),
         status="" if message.status == "complete" else show.badge(message.status),
-        text=show.shortened(show.visible(message.text)),
-        parts=show.shortened(show.pretty(json.dumps(others, ensure_ascii=False))) if others else "",
+        text=show.brief(message.text),
+        parts=show.brief_value(others) if others else "",
     )

@@ -29,6 +29,8 @@ from .threaded import BrokeOff, contained
 logger = logging.getLogger("agentcore.engine")
 
 NOT_TOLD = "Whether a person must agree could not be found out. Try again; if it lasts, tell whoever runs this site."
+TOO_LONG = "The arguments have {size} characters, of at most {limit}. The call was not run: send it again, shorter."
+SHOWN_OF_TOO_LONG = 2000
 ALLOWED = ("approve", "deny", "edit")
 DAY = 86_400.0
 
@@ -155,7 +157,11 @@ def _new_call(
 
 def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[str, Any], str]:
     """Return the arguments to record, and what is wrong with them, for the model."""
-    raw = request.arguments
+    raw, limit = request.arguments, get_settings().arguments_limit
+    text = raw if isinstance(raw, str) else jsontext.encode(raw).decode()
+    if len(text) > limit:
+        beginning = {"text": jsontext.shorten(jsontext.clean_text(text[: SHOWN_OF_TOO_LONG + 1]), SHOWN_OF_TOO_LONG)}
+        return beginning, TOO_LONG.format(size=len(text), limit=limit)
     if isinstance(raw, str):
         try:
             raw = jsontext.parse(raw or "{}")

@@ -11,7 +11,7 @@ from typing import Any
 from .. import events, jsontext
 from ..conf import get_settings
 from ..events import Event
-from ..exceptions import ModelError
+from ..exceptions import ModelError, RunError
 from ..finish import ENDS, End, FinishReason, reason_of
 from ..parts import Part, ReasoningPart, SourcePart, TextPart
 from ..providers.base import (
@@ -42,6 +42,12 @@ _PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
 }
 
 
+WIDEST = 6  # bytes that JSON takes for one character at most
+ENVELOPE = 50  # characters that leave room for what else an event says
+TOO_LONG = "The answer became too long and was broken off; what came until then is kept. Ask for less at once."
+TOO_MANY_CALLS = "The model asked for too much at once, and was stopped. Ask for less at once."
+
+
 @dataclass
 class Draft:
     """What a model has said so far in one step.
@@ -68,6 +74,7 @@ class Draft:
     # Of the deltas of one kind that come now: all of their part's text, and from where on it waits to be taken.
     _texts: list[str] = field(default_factory=list)
     _taken: int = 0
+    _size: int = 0
 
     @property
     def parts(self) -> list[Part]:
@@ -100,7 +107,11 @@ class Draft:
         return estimate.usage(self.asked_with, written) if written or self.finish_reason else self.usage
 
     def add(self, event: ModelEvent) -> None:
-        """Take in one event of the model; raises `ModelError` for one it must not send."""
+        """Take in one event of the model.
+
+        Raises `ModelError` for one it must not send, and `RunError` for an answer that has
+        become too long; what fits of it is kept.
+        """
         kind = type(event)
         if kind in _DELTAS:
             self._delta(event.text, kind)  # type: ignore[union-attr]
@@ -108,20 +119,41 @@ class Draft:
         self._end_part()
         match event:
             case SourceFound(title, url, document):
+                self._grow([title, url, document])
                 self._parts.append(SourcePart(title, url, document))
                 self._now(events.Source(self.step, title, url, document))
             case DataFound(name, value):
-                self._now(events.Data(self.step, name, jsontext.clean(value)))
+                value = jsontext.clean(value)
+                self._grow([name, value])
+                self._now(events.Data(self.step, name, value))
             case CallRequested():
-                self.calls.append(event)
+                self._call(event)
             case UsageReported(usage):
                 self._count(usage)
             case OutputProduced(value):
+                self._grow(value)
                 self.outputs.append(value)
             case StepFinished(reason):
                 self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
+
+    def _call(self, call: CallRequested) -> None:
+        settings = get_settings()
+        if len(self.calls) >= settings.calls_limit:
+            detail = f"The answer asks for more than the {settings.calls_limit} calls of CALLS_LIMIT."
+            raise RunError(TOO_MANY_CALLS, code="too_many_calls", detail=detail)
+        size = _bytes_of(call.arguments)
+        self._grow(call.name, more=size if size <= settings.arguments_limit else 0)  # a longer one is not kept
+        self.calls.append(call)
+
+    def _grow(self, value: object, *, more: int = 0) -> None:
+        """Count what the answer takes; raises `RunError` where that is too much."""
+        size, limit = self._size + _bytes_of(value) + more, get_settings().answer_limit
+        if size > limit:
+            detail = f"The answer takes more than the {limit} bytes of ANSWER_LIMIT."
+            raise RunError(TOO_LONG, code="answer_too_long", detail=detail)
+        self._size = size
 
     def _count(self, report: object) -> None:
         """Take in a report of what the call has used so far; what cannot be counted is left out."""
@@ -152,6 +184,13 @@ class Draft:
             self._due = time.monotonic()
         elif self._due is None:
             self._due = self._last_flush + get_settings().flush_interval
+        try:
+            self._grow(text)
+        except RunError:
+            room = max(get_settings().answer_limit - self._size, 0)
+            fits = text[:room] if _bytes_of(text[:room]) <= room else text[: room // WIDEST]
+            self._texts += [fits] if fits else []
+            raise
         self._texts.append(text)
 
     def _end_part(self) -> None:
@@ -164,9 +203,15 @@ class Draft:
         """Make one event of the deltas that have gathered."""
         fresh = self._texts[self._taken :]
         if fresh and self._kind is not None:
-            self._waiting.append(_DELTAS[self._kind](self.step, "".join(fresh)))
+            text, most = "".join(fresh), max(get_settings().event_limit // WIDEST - ENVELOPE, 1)
+            pieces = (text[start : start + most] for start in range(0, len(text), most))
+            self._waiting += [_DELTAS[self._kind](self.step, piece) for piece in pieces]
             self._taken = len(self._texts)
 
     def _now(self, event: Event) -> None:
         self._waiting.append(event)
         self._due = time.monotonic()
+
+
+def _bytes_of(value: object) -> int:
+    return len(jsontext.encode(value))

@@ -28,6 +28,7 @@ logger = logging.getLogger("agentcore.engine")
 CONTEXT_FAILED = (
     "What the agent has to know could not be gathered. Try again; if it lasts, tell whoever runs this site."
 )
+CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
@@ -49,6 +50,10 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
     about = loader_context(run)
     for loader in definition.context:
         blocks.extend(await _ask(loader, "context loader", run, about, runtime, read=partial(_blocks, loader)))
+    size, limit = sum(len(block.text) for block in blocks), get_settings().context_limit
+    if size > limit:
+        detail = f"The context blocks have {size} characters; CONTEXT_LIMIT is {limit}."
+        raise RunError(CONTEXT_TOO_LARGE, code="context_too_large", detail=detail)
     # As they are stored: every later step reads them back, and must be asked the same.
     return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)
 
@@ -70,9 +75,8 @@ def _text(function: Any, given: Any) -> str:
 
 def _unfit(what: str, function: Any, given: Any, wanted: str) -> RunError:
     kind = type(given).__name__
-    return RunError(
-        f"The {what} {name_of(function)} returned a {kind}. Have it return {wanted}.", code="context_failed"
-    )
+    detail = f"The {what} {name_of(function)} returned a {kind}. Have it return {wanted}."
+    return RunError(CONTEXT_FAILED, code="context_failed", detail=detail)
 
 
 async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtime) -> ModelRequest:

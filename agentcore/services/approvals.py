@@ -14,6 +14,7 @@ from django.db.models import Count
 from .. import events, jsontext, registry
 from ..access import SYSTEM, get_policy, name_of, require
 from ..clock import NOW
+from ..conf import get_settings
 from ..engine import ending, write
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move, Moved, combined
@@ -29,6 +30,7 @@ from ..exceptions import (
     NotFound,
     NotKept,
     RunEnded,
+    TooLarge,
 )
 from ..failpoints import failpoint
 from ..models import Approval, Run, ToolCall
@@ -245,6 +247,8 @@ def _edited(row: Approval, decision: Decision) -> str:
     if not isinstance(decision.edited_arguments, Mapping):
         raise Invalid("The edited arguments must be an object, with a value for each argument.")
     given = dict(decision.edited_arguments)
+    if len(jsontext.encode(given)) > get_settings().arguments_limit:
+        raise TooLarge(f"The edited arguments take more than {get_settings().arguments_limit} bytes. Shorten them.")
     if jsontext.clean(given) != given:
         raise Invalid(
             "The edited arguments would not be stored as they are: a number is beyond 2**53 or not finite, a text has "

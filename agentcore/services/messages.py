@@ -8,20 +8,21 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, TextField
+from django.db.models.functions import Cast, Length
 
 from .. import events, parts
 from ..access import SYSTEM, get_policy, require
+from ..conf import get_settings
 from ..engine.units import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
 from ..parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from ..streams import log
-from . import places, threads
+from . import places, sizes, threads
 from .twins import twin
 
-MAX_TEXT = 200_000
 WRITES: Mapping[str, tuple[type[Part], ...]] = {
     "user": (TextPart, FilePart, SourcePart),
     "system": (TextPart, FilePart, SourcePart),
@@ -50,8 +51,7 @@ def as_parts(content: Content, author: str = "user") -> tuple[Part, ...]:
     text = parts.text_of(found)
     if not text.strip() and not any(not isinstance(part, TextPart) for part in found):
         raise Invalid("The message is empty. Write something, or attach a file.")
-    if len(text) > MAX_TEXT:
-        raise Invalid(f"The message has {len(text)} characters; the limit is {MAX_TEXT}. Shorten it.")
+    sizes.message(found)
     return found
 
 
@@ -80,14 +80,43 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
 
 
 def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, limit: int = 50) -> MessagePage:
-    """Return the newest messages before a place (`"order.step_order"`), oldest first."""
+    """Return the newest messages before a place (`"order.step_order"`), oldest first.
+
+    There are `limit` of them at most, and no more than `PAGE_LIMIT` bytes of them where
+    there are several.
+    """
     found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
     rows = before_place(Message.objects.filter(thread=found), before)
     limit = max(1, min(limit, 200))
-    newest = list(rows.order_by("-order", "-step_order")[: limit + 1])
-    page = newest[:limit][::-1]
-    more = len(newest) > limit
-    return MessagePage(page, place_of(page[0]) if more else None)
+    # Their sizes first: what the page does not show is not read.
+    sized = rows.order_by("-order", "-step_order").values_list(
+        "order", "step_order", Length(Cast("content", TextField()))
+    )
+    places_of = _fitting(list(sized[: limit + 1]), limit)
+    if not places_of.shown:
+        return MessagePage([], None)
+    order, step_order = places_of.shown[-1]
+    from_there = Q(order__gt=order) | Q(order=order, step_order__gte=step_order)
+    page = list(rows.filter(from_there).order_by("order", "step_order"))
+    return MessagePage(page, f"{order}.{step_order}" if places_of.more else None)
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """The places of the messages that one page has, newest first, and whether there are older ones."""
+
+    shown: list[tuple[int, int]]
+    more: bool
+
+
+def _fitting(sized: Sequence[tuple[int, int, int]], limit: int) -> _Fitting:
+    room, shown = get_settings().page_limit, list[tuple[int, int]]()
+    for order, step_order, size in sized[:limit]:
+        room -= size
+        if room < 0 and shown:
+            break
+        shown.append((order, step_order))
+    return _Fitting(shown, len(sized) > len(shown))
 
 
 def before_place(rows: QuerySet[Message], before: str | None) -> QuerySet[Message]:
@@ -138,7 +167,7 @@ def in_turn(
         order=order,
         step_order=0,
         author_kind=author,
-        author_name=name or (person.get_username() if person else ""),
+        author_name=sizes.line(name, "name", sizes.LONGEST_NAME) or (person.get_username() if person else ""),
         content=content,
         author_user_id=person.pk if person else None,
     )

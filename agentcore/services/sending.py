@@ -21,7 +21,7 @@ from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet
 from ..parts import Part
 from ..states import RunStatus, ToolCallStatus
-from . import creating, messages, places, runs
+from . import creating, messages, places, runs, sizes
 from .messages import Content
 from .twins import twin
 
@@ -82,7 +82,7 @@ def start_once(
     """Do what `start` does, and say whether the run is new."""
     found = messages.writable(thread, user=user)
     typed = None if content is None else messages.as_parts(content)
-    about = jsontext.clean(dict(metadata or {}))
+    about = sizes.metadata(metadata)
     key = jsontext.clean_text(key)
     request = _request_digest(typed, about)
     if len(key) > LONGEST_KEY:

@@ -9,16 +9,14 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
-from .. import jsontext
 from ..access import SYSTEM, require
 from ..engine.units import unit
 from ..exceptions import NotFound
 from ..ids import uuid7
 from ..models import Thread
 from ..streams import log
+from . import sizes
 from .twins import twin
-
-LONGEST_TITLE = 200
 
 
 @unit
@@ -30,8 +28,8 @@ def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = N
         return Thread.objects.create(
             id=key,
             owner=None if user is SYSTEM else user,
-            title=jsontext.clean_text(title)[:LONGEST_TITLE],
-            metadata=jsontext.clean(dict(metadata or {})),
+            title=sizes.line(title, "title", sizes.LONGEST_TITLE),
+            metadata=sizes.metadata(metadata),
             stream=log.create(f"thread:{key}"),
         )
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from .. import events, jsontext
+from .. import events
 from ..access import SYSTEM, get_policy, name_of
 from ..engine import ending
 from ..engine import hold as holds
@@ -18,7 +18,7 @@ from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..streams import log
-from . import approvals, runs
+from . import approvals, runs, sizes
 from .twins import twin
 
 Answer = Literal["happened", "run_again", "give_up"]
@@ -40,6 +40,8 @@ def resolve(
     """
     if answer not in ANSWERS:
         raise Invalid(f"The answer must be one of {', '.join(ANSWERS)}.")
+    reason = sizes.line(reason, "reason", sizes.LONGEST_REASON)
+    sizes.result(result)
     found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     with transaction.atomic():
         held = holds.hold(found.pk, tuple(RunStatus))
@@ -52,7 +54,7 @@ def resolve(
             raise AlreadyDecided("This call does not wait for an answer.")
         if held is None:
             raise NotFound
-        entry = _entry(found, call, answer, result, jsontext.clean_text(reason))
+        entry = _entry(found, call, answer, result, reason)
         status = entry.moves[0].values["status"]
         said = events.ThreadCall(str(found.pk), call.call_id, call.name, status, name_of(user))
         if not held.status.terminal:

@@ -14,14 +14,20 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, UnknownAgent
+from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, TooLarge, UnknownAgent
 from ..ids import uuid7
 from ..outage import is_outage
 from .requests import Malformed, check
 
 logger = logging.getLogger("agentcore.web")
 
-_STATUS: dict[type[RequestError], int] = {NotFound: 404, NotAllowed: 403, Invalid: 400, Conflict: 409}
+_STATUS: dict[type[RequestError], int] = {
+    NotFound: 404,
+    NotAllowed: 403,
+    TooLarge: 413,  # before what it is a kind of
+    Invalid: 400,
+    Conflict: 409,
+}
 _TITLES = {
     400: "The request is not valid",
     401: "You are not signed in",

@@ -30,7 +30,6 @@ from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of
 
 logger = logging.getLogger("supportdemo.providers")
 
-logger = logging.getLogger("supportdemo.providers")
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0

@@ -130,7 +130,7 @@ def test_a_function_of_the_agents(colour: str, where: str) -> None:
         model = _choosing(function) if where == "model" else script
         run = played(model, [act], **options.get(where, {}))
         assert_ended_once(run, "failed")
-        assert run.error_code == CODES[where] and shown(kind, colour) in run.error_message
+        assert run.error_code == CODES[where] and shown(kind, colour) in run.error_detail
 
 
 def _choosing(function: Callable[..., Any]) -> Callable[[], Any]:

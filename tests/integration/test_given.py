@@ -198,4 +198,4 @@ def test_an_output_that_would_be_read_as_another_one_is_the_developers_mistake()
 
     run = make([Turn(output={"amount": 5})], output=Doubled).play()
     assert (run.status, run.error_code, run.output) == ("failed", "value_not_kept", None)
-    assert "amount is another one" in run.error_message
+    assert "amount is another one" in run.error_detail

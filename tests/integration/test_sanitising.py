@@ -13,7 +13,7 @@ from django.test import Client
 from pydantic import BaseModel
 
 from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, registry, tool
-from agentcore.exceptions import ModelError
+from agentcore.exceptions import Invalid, ModelError
 from agentcore.jsontext import MAX_DEPTH, TRUNCATED
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.states import RunStatus, ToolCallStatus
@@ -97,18 +97,19 @@ def test_a_persons_message_and_its_title_key_and_metadata(text: tuple[str, str])
     assert Message.objects.get(thread=thread, order=0, step_order=0).text == kept
 
 
-def test_a_title_too_long_for_its_column_is_cut() -> None:
+def test_a_title_too_long_for_its_column_is_refused() -> None:
     agent, _ = make([])
-    assert Thread.objects.get(pk=agent.threads.create(user=SYSTEM, title="x" * 500).pk).title == "x" * 200
+    with pytest.raises(Invalid, match="title has 500 characters"):
+        agent.threads.create(user=SYSTEM, title="x" * 500)
 
 
 def test_a_saved_message_and_its_authors_name(text: tuple[str, str]) -> None:
     raw, kept = text
     agent, thread = make([])
     saved = agent.messages.save(thread, [{"type": "file", "file_id": "1", "filename": raw, "media_type": raw}],
-                                user=SYSTEM, author="system", name=raw * 100)  # fmt: skip
+                                user=SYSTEM, author="system", name=raw)  # fmt: skip
     saved.refresh_from_db()
-    assert saved.author_name == (kept * 100)[:150]
+    assert saved.author_name == kept
     assert saved.content["parts"][0]["filename"] == kept
 
 

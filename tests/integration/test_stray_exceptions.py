@@ -84,7 +84,7 @@ def test_a_cancel_that_the_application_lets_out_fails_the_run_and_is_no_drain(op
     with driven(run):
         pass
     assert_ended_once(run, "failed")
-    assert "CancelledError" in fresh(run).error_message
+    assert "CancelledError" in fresh(run).error_detail
     assert "run.released" not in types(run)
 
 

@@ -79,7 +79,7 @@ class Command(BaseCommand):
                 told = self._wait(run, told)
         printer.show_new()
         if run.status != RunStatus.SUCCEEDED:
-            raise CommandError(f"The run is {run.status}. {run.error_message} {run.error_detail}".strip())
+            raise CommandError(f"The run is {run.status}. {run.error_detail or run.error_message}".strip())
 
     def _wait(self, run: Run, told: str) -> str:
         """Wait a moment for whoever has the run, saying once why; raises where it would never be this run's turn."""

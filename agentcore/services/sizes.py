@@ -1,0 +1,46 @@
+"""How large may be what people and applications send: each by a setting, refused with a sentence that says how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .. import jsontext, parts
+from ..conf import get_settings
+from ..exceptions import Invalid, TooLarge
+from ..parts import Part
+
+LONGEST_TITLE = 200
+LONGEST_NAME = 150
+LONGEST_REASON = 500
+
+
+def message(content: Sequence[Part]) -> None:
+    """Raise `TooLarge` for the content of a message that takes more than it may."""
+    size, limit = len(jsontext.encode(parts.to_json(content)["parts"])), get_settings().message_limit
+    if size > limit:
+        raise TooLarge(f"The message takes {size} bytes; the limit is {limit}. Shorten it, or attach a file.")
+
+
+def metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return metadata as it is stored; raises `TooLarge`."""
+    cleaned: dict[str, Any] = jsontext.clean(dict(given or {}))
+    size, limit = len(jsontext.encode(cleaned)), get_settings().metadata_limit
+    if size > limit:
+        raise TooLarge(f"The metadata takes {size} bytes; the limit is {limit}. Keep large values elsewhere.")
+    return cleaned
+
+
+def result(given: Any) -> None:
+    """Raise `TooLarge` for a call's result, given by a person, that is longer than one of a tool would be."""
+    size, limit = len(jsontext.encode(given)), get_settings().result_limit
+    if size > limit:
+        raise TooLarge(f"The result takes {size} bytes; the limit is {limit}. Say what matters of it.")
+
+
+def line(text: str, what: str, longest: int) -> str:
+    """Return a title or a name as it is stored; raises `Invalid` where it is longer than its column."""
+    cleaned = jsontext.clean_text(text)
+    if len(cleaned) > longest:
+        raise Invalid(f"The {what} has {len(cleaned)} characters; the limit is {longest}. Shorten it.")
+    return cleaned
