@@ -31,7 +31,7 @@ def _warning(number: int, message: str, hint: str) -> Warning:
 @register("agentcore")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check the `AGENTCORE` dict: its keys, their types, and what they name."""
-    return [*_keys(), *_policy(), *_apps()]
+    return [*_keys(), *_policy(), *_functions(), *_apps()]
 
 
 @register("agentcore", deploy=True)
@@ -80,7 +80,7 @@ def _keys() -> Iterator[CheckMessage]:
             yield _error(1, f"AGENTCORE[{key!r}] is not a setting.", f"Known are {', '.join(sorted(conf.KEYS))}.")
         elif not conf.fits(key, given):
             kind = conf.KEYS[key]
-            wanted = kind.__name__ if kind is bool else f"positive {kind.__name__}"
+            wanted = {bool: "bool", list: "list of dotted paths"}.get(kind, f"positive {kind.__name__}")
             yield _error(2, f"AGENTCORE[{key!r}] must be a {wanted}, not {given!r}.", "Correct the value.")
 
 
@@ -89,6 +89,18 @@ def _policy() -> Iterator[CheckMessage]:
         access.get_policy()
     except UserError as error:
         yield _error(3, str(error), "Name a subclass of agentcore.access.AccessPolicy by its dotted path.")
+
+
+def _functions() -> Iterator[CheckMessage]:
+    values = conf.get_settings()
+    for key, path in [*(("API_AUTH", path) for path in values.api_auth), ("STILL_ALLOWED", values.still_allowed)]:
+        try:
+            found = import_string(path)
+        except ImportError as error:
+            yield _error(9, f"AGENTCORE[{key!r}] names {path!r}: {error}.", "Name a function by its dotted path.")
+            continue
+        if not callable(found):
+            yield _error(9, f"AGENTCORE[{key!r}] names {path!r}, which is no function.", "Name one that is.")
 
 
 def _apps() -> Iterator[CheckMessage]:

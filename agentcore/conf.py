@@ -16,6 +16,7 @@ class Settings:
     """The values in force; times are in seconds unless the name says otherwise."""
 
     access_policy: str = "agentcore.access.OwnerPolicy"
+    api_auth: tuple[str, ...] = ("agentcore.web.auth.session",)
     queue: str = "agentcore"
     lease_seconds: float = 15
     sweep_seconds: float = 2
@@ -56,7 +57,7 @@ class Settings:
 
 
 KEYS: dict[str, type] = {
-    field.name.upper(): {"str": str, "int": int, "float": float, "bool": bool}[str(field.type)]
+    field.name.upper(): {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": list}[str(field.type)]
     for field in fields(Settings)
 }
 
@@ -71,6 +72,8 @@ def fits(key: str, value: object) -> bool:
         return isinstance(value, bool)
     if kind is str:
         return isinstance(value, str) and bool(value)
+    if kind is list:
+        return isinstance(value, list | tuple) and bool(value) and all(isinstance(item, str) and item for item in value)
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
         return False
     return value > 0 or (value == 0 and key in MAY_BE_ZERO)
@@ -85,7 +88,11 @@ def given() -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """Return the settings in force; of a key or value that is wrong the system checks tell, and the default holds."""
-    return Settings(**{key.lower(): value for key, value in given().items() if key in KEYS and fits(key, value)})
+    values: dict[str, Any] = {}
+    for key, value in given().items():
+        if key in KEYS and fits(key, value):
+            values[key.lower()] = tuple(value) if KEYS[key] is list else value
+    return Settings(**values)
 
 
 @receiver(setting_changed, dispatch_uid="agentcore.conf")

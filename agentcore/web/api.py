@@ -1,4 +1,4 @@
-"""The JSON API: reads are GET, commands are POST with the session's CSRF token."""
+"""The JSON API: reads are GET, commands are POST, with the CSRF token where the session says who calls."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from ninja import NinjaAPI, Status
-from ninja.security import SessionAuth
 from pydantic import Field
 
 from .. import registry
 from ..services import approvals, events, runs, sending, threads, turns
 from ..services.approvals import Decision
+from .auth import authenticate
 from .problems import install
 from .requests import StrictParser
 from .schemas import (
@@ -37,7 +37,7 @@ Position = Annotated[int, Field(ge=-1, lt=2**63)]
 api = NinjaAPI(
     title="agentcore",
     version="1",
-    auth=SessionAuth(csrf=True),
+    auth=authenticate,
     parser=StrictParser(),
     urls_namespace="agentcore",
     docs_url=None,  # ninja's page would load its assets from elsewhere; the document itself is at openapi.json

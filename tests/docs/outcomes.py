@@ -145,9 +145,31 @@ def tokens_are_asked_for(project: Project) -> None:
     assert said.strip() == "False", said
 
 
+def a_token_needs_no_csrf(project: Project) -> None:
+    said = project.python(
+        """
+from django.contrib.auth import get_user_model
+from django.core import signing
+from django.test import Client
+from agentcore.services import threads
+
+boss, _ = get_user_model().objects.get_or_create(username="token-boss")
+thread = threads.create(user=boss)
+client = Client(enforce_csrf_checks=True)
+for key in (signing.dumps(boss.pk, salt="api"), "rubbish"):
+    headers = {"Authorization": f"Bearer {key}", "Host": "localhost"}
+    body = {"agent": "nobody", "text": "Hello"}
+    answer = client.post(f"/agent/threads/{thread.pk}/runs", body, "application/json", headers=headers)
+    print(answer.status_code, answer.json()["code"])
+"""
+    )
+    assert said.split() == ["404", "agent_unknown", "401", "not_signed_in"], said
+
+
 AFTERWARDS: dict[str, Callable[[Project], None]] = {
     "README.md": the_ten_lines_refund_once,
     "docs/howto/add-to-a-project.md": agentcore_is_added,
+    "docs/howto/call-the-api-with-tokens.md": a_token_needs_no_csrf,
     "docs/howto/tools-that-start-programs.md": the_file_is_compressed,
     "docs/howto/tools-that-write-to-your-database.md": the_room_is_booked_and_the_parcel_sent,
     "docs/reference/checks.md": the_check_is_silenced,

@@ -88,7 +88,10 @@ def test_a_command_without_the_csrf_token_is_a_problem_and_does_nothing(world, o
     for who in ("owner", "operator", "anonymous"):
         caller = world.callers[who]
         answer = caller.post(operation.at(**world.ids()), BODIES[str(operation)](world), csrf=False)
-        problem(answer, 403, "csrf_failed")
+        if who == "anonymous":
+            problem(answer, 401, "not_signed_in")
+        else:
+            problem(answer, 403, "csrf_failed")
     assert state() == before
 
 
