@@ -68,10 +68,13 @@ def kept_sockets() -> Iterator[int]:
     from django.db import connections
 
     from agentcore import dispatch
+    from tests import warm
 
     for wrapper in connections.all(initialized_only=True):
         if wrapper.connection is not None and wrapper.vendor == "postgresql":
             yield wrapper.connection.fileno()
+    for process in warm.running():
+        yield from process.descriptors()
     for client in dispatch._clients.values():  # a pool, closed by dispatch.forget()
         pool: Any = client.connection_pool
         for connection in [*pool._available_connections, *pool._in_use_connections]:
@@ -132,12 +135,15 @@ class Processes:
 
     def there(self) -> Things:
         """All that run; orphans are looked for after a test that had processes of its own."""
+        from tests import warm
+
         found = {child.pid for child in psutil.Process().children()} if not PROC else _children()
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
         if reaped != self._reaped:
             self._reaped = reaped
             self._known = self._orphans()
-        return {("process", pid): f"the process {pid} ({_command(pid)})" for pid in found | self._known}
+        kept = {process.process.pid for process in warm.running()}  # of the stacks; they serve the whole run
+        return {("process", pid): f"the process {pid} ({_command(pid)})" for pid in (found | self._known) - kept}
 
     def _orphans(self) -> set[int]:
         marked: dict[int, int] = {}

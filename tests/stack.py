@@ -20,10 +20,11 @@ import psutil
 from django.db import connection
 
 from supportdemo.servers import RedisServer, die_with_parent, free_port, start_redis
+from tests import warm
 from tests.testapp import world
+from tests.warm import MARK
 
 ROOT = Path(__file__).resolve().parent.parent
-MARK = "AGENTCORE_STACK"
 WORKERS = {
     "concurrent": ["agentcore_worker"],
     "stock": ["rqworker", "agentcore", "--worker-class", "agentcore.jobs.worker.AgentcoreWorker"],
@@ -66,8 +67,12 @@ class Process:
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> None:
         self.name = name
         self.log = log
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
+        self._popen = warm.fork(command, env, log) or self._start(command, env)
+        self.pid = self._popen.pid
+
+    def _start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
                 command,
                 cwd=cwd,
                 env=dict(env),
@@ -77,7 +82,6 @@ class Process:
                 start_new_session=True,
                 preexec_fn=die_with_parent(),
             )
-        self.pid = self._popen.pid
 
     @property
     def alive(self) -> bool:
@@ -156,6 +160,7 @@ class Stack:
         self.processes: list[Process] = []
         self.redis = redis
         self._mark = uuid.uuid4().hex
+        (directory / "tmp").mkdir(exist_ok=True)
         self.env: dict[str, str] = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -165,6 +170,8 @@ class Stack:
             "REDIS_URL": redis.url if redis else os.environ["REDIS_URL"],
             world.LOG_VARIABLE: str(self.world_log),
             world.HOLD_VARIABLE: str(self.hold),
+            # What a killed process has left there goes with the test.
+            "TMPDIR": str(directory / "tmp"),
             MARK: self._mark,
         }
 
@@ -246,6 +253,7 @@ class Stack:
                 continue
         if self.redis is not None:
             self.redis.stop()
+        warm.cool_down()
 
 
 def _signal(pid: int, sign: signal.Signals) -> None:

@@ -1,0 +1,202 @@
+"""A warm process for each environment, which forks the stack's Django processes: an interpreter that starts from
+nothing spends a second of processor time on imports, and the fault tests start hundreds.
+
+What it forks is a process like any other: in a session of its own, with its own environment, standard streams and
+command line, and it runs the same module as `__main__`. A warm process has no thread, no event loop and no connection;
+it knows the settings, so that there is one for each environment that differs in more than `LATE`, the variables that
+are read when they are needed. The server side of this is `python -m tests.warm`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agentcore import failpoints
+from supportdemo.servers import die_with_parent
+from tests.testapp import world
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = "AGENTCORE_STACK"
+LATE = (
+    "TMPDIR",
+    MARK,
+    world.LOG_VARIABLE,
+    world.HOLD_VARIABLE,
+    failpoints.SPEC_VARIABLE,
+    failpoints.DIRECTORY_VARIABLE,
+)
+KEPT = 3
+"""How many warm processes a test run keeps: most of its tests use the same few environments."""
+COMMANDS = ("agentcore_worker", "agentcore_sweep", "rqworker")
+PREFIX = [sys.executable, "-m", "django"]
+
+_warm: OrderedDict[str, Warm] = OrderedDict()
+
+
+class Warm:
+    """A warm process, as the test run sees it."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
+                cwd=ROOT,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                preexec_fn=die_with_parent(),
+            )
+        self._answers = self._ours.makefile("rb")
+
+    def ask(self, **request: Any) -> Any:
+        """Have it do something and return its answer."""
+        self._ours.sendall(json.dumps(request).encode() + b"\n")
+        answer = self._answers.readline()
+        if not answer:
+            raise RuntimeError(f"a warm process ended with status {self.process.wait()}")
+        return json.loads(answer)
+
+    def descriptors(self) -> Iterator[int]:
+        """What it costs the test run."""
+        yield self._ours.fileno()
+
+    def end(self) -> None:
+        """End it; whatever it has forked dies with it."""
+        self._answers.close()
+        self._ours.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class Forked:
+    """A process that a warm one has forked, with what `Popen` would offer of it."""
+
+    def __init__(self, warm: Warm, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._warm = warm
+
+    def poll(self) -> int | None:
+        """The exit status, as `Popen` gives it; None while it runs."""
+        if self.returncode is None:
+            self.returncode = self._warm.ask(poll=self.pid)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the status."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(f"pid {self.pid}", timeout or 0)
+            time.sleep(0.01)
+        return status
+
+
+def fork(command: list[str], env: Mapping[str, str], log: Path) -> Forked | None:
+    """Start a Django management command from a warm process; None where the command is another."""
+    if command[: len(PREFIX)] != PREFIX:
+        return None
+    settled = {name: value for name, value in env.items() if name not in LATE}
+    key = json.dumps(settled, sort_keys=True)
+    if key not in _warm:
+        _warm[key] = Warm(settled)
+    _warm.move_to_end(key)
+    late = {name: env[name] for name in LATE if name in env}
+    return Forked(_warm[key], _warm[key].ask(start=command[len(PREFIX) :], env=late, log=str(log)))
+
+
+def cool_down(keep: int = KEPT) -> None:
+    """End the warm processes that have not been used for longest, with whatever they have forked."""
+    while len(_warm) > keep:
+        _warm.popitem(last=False)[1].end()
+
+
+def running() -> list[Warm]:
+    """The warm processes."""
+    return list(_warm.values())
+
+
+# --- the warm process -----------------------------------------------------------------------------------------------
+
+
+def serve(connection: socket.socket) -> None:
+    """Answer until the test run is gone; returns in a forked process only, which then is the command."""
+    arrange = die_with_parent()
+    with connection, connection.makefile("rb") as requests:
+        for line in requests:
+            request = json.loads(line)
+            if "poll" in request:
+                answer = _status(request["poll"])
+            else:
+                answer = os.fork()
+                if answer == 0:
+                    break
+            connection.sendall(json.dumps(answer).encode() + b"\n")
+        else:
+            sys.exit(0)
+    _become(request, arrange)
+
+
+def _status(pid: int) -> int | None:
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def _become(request: dict[str, Any], arrange: Any) -> None:
+    os.setsid()
+    if arrange is not None:
+        arrange()
+    os.environ.update(request["env"])
+    tempfile.tempdir = None
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    os.close(log)
+    sys.argv = ["django", *request["start"]]
+
+
+def warm_up() -> None:
+    """Import what Django's processes import, and nothing that opens or starts something."""
+    import django
+    from django.core.management import get_commands, load_command_class
+
+    django.setup()
+    for name in COMMANDS:
+        load_command_class(get_commands()[name], name)
+    from django.db import connections
+
+    import agentcore.jobs.concurrent
+    import agentcore.jobs.worker  # noqa: F401
+
+    connected = [wrapper for wrapper in connections.all(initialized_only=True) if wrapper.connection is not None]
+    if threading.active_count() > 1 or connected:
+        raise RuntimeError("a process that has a thread or a connection cannot be forked")
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> NoReturn:
+    """Serve, and in what is forked run Django's command as `python -m django` does."""
+    warm_up()
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module("django", run_name="__main__", alter_sys=True)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
