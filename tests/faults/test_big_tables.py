@@ -147,6 +147,7 @@ def many_runs(owner: Any) -> None:
     analyze()
 
 
+@pytest.mark.longer
 @pytest.mark.covers("fault:O11")
 def test_among_thousands_of_runs_a_claim_and_a_sweep_go_through_their_indexes(
     make_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

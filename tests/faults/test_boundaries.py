@@ -194,14 +194,14 @@ def approve(run: Run) -> None:
 @pytest.mark.parametrize(
     ("point", "held"),
     [
-        ("after_claim", "hold"),
-        ("mid_stream", "hold@2"),
-        ("after_tool_start", "hold"),
+        pytest.param("after_claim", "hold", marks=pytest.mark.longer),
+        pytest.param("mid_stream", "hold@2", marks=pytest.mark.longer),
+        pytest.param("after_tool_start", "hold", marks=pytest.mark.longer),
         ("in_tool", "hold*"),  # all of its calls
-        ("after_tool_return", "hold*"),
-        ("after_result_commit", "hold@4"),
-        ("before_suspend", "hold"),
-        ("before_finish", "hold"),
+        pytest.param("after_tool_return", "hold*", marks=pytest.mark.longer),
+        pytest.param("after_result_commit", "hold@4", marks=pytest.mark.longer),
+        pytest.param("before_suspend", "hold", marks=pytest.mark.longer),
+        pytest.param("before_finish", "hold", marks=pytest.mark.longer),
     ],
 )
 def test_frozen_for_three_leases_and_thawed(

@@ -41,6 +41,7 @@ def assert_told_in_utc(run: Run) -> None:
     assert times(run) == sorted(times(run))
 
 
+@pytest.mark.longer
 @pytest.mark.covers("fault:D12", "promise:P2")
 @pytest.mark.parametrize("skew", [300, -300])
 def test_workers_whose_clocks_are_wrong_neither_lose_nor_steal_a_lease(

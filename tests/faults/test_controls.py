@@ -48,6 +48,7 @@ def broken(run: Run, **evidence: Any) -> set[str]:
 # --- the token check ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.longer
 @pytest.mark.covers("promise:P2", "fault:W13")
 @pytest.mark.parametrize(("taken_out", "found"), [("", set()), ("token_check", {"I2"})], ids=IDS)
 def test_without_the_token_check_two_workers_write_one_answer(

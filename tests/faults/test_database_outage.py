@@ -66,6 +66,7 @@ def assert_all_succeeded_in_order(runs: list[Run]) -> None:
 
 
 @pytest.mark.postgres
+@pytest.mark.longer
 @pytest.mark.covers("fault:D1", "promise:P1", "promise:P7")
 def test_runs_survive_a_database_that_crashes_twice_in_the_middle_of_them(
     stack: Stack, make_thread: Callable[..., Any]
@@ -118,6 +119,7 @@ def test_a_web_process_serves_the_request_after_the_one_that_lost_its_session(
 
 
 @pytest.mark.postgres
+@pytest.mark.longer
 @pytest.mark.covers("fault:D6", "promise:P1")
 def test_out_of_connections_the_web_says_when_to_come_back_and_no_run_fails(
     stack: Stack, make_thread: Callable[..., Any], user: AbstractUser
@@ -222,6 +224,7 @@ def runs_locked() -> Iterator[None]:
             locker.close()
 
 
+@pytest.mark.longer
 @pytest.mark.covers("fault:D8", "promise:P1")
 def test_a_lock_held_for_long_delays_runs_and_is_not_followed_by_a_storm(
     stack: Stack, make_thread: Callable[..., Any], user: AbstractUser

@@ -13,6 +13,7 @@ import pytest
 from tests.faults.runs import LONG, send, status
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
+from tests.warm import KEPT, PREFIX, running
 
 
 def test_worker_and_sweeper_finish_what_they_do_on_sigterm(stack: Stack, make_thread: Callable[..., Any]) -> None:
@@ -55,3 +56,29 @@ def _runs(pid: int) -> bool:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+LOOK = """
+import json, os, signal, sys, threading
+about = {
+    "argv": sys.argv[1:], "main": sys.modules["__main__"].__spec__.name, "cwd": os.getcwd(), "flags": list(sys.flags),
+    "leads": os.getsid(0) == os.getpid(), "threads": threading.active_count(), "fds": len(os.listdir("/proc/self/fd")),
+    "environment": {name: value for name, value in os.environ.items() if name != "_"},
+    "signals": [str(signal.getsignal(number)) for number in signal.valid_signals()], "stdin": sys.stdin.read(),
+    "modules": sorted(name for name in sys.modules if name.startswith("django.db.backends.")),
+}
+print(json.dumps(about, sort_keys=True))
+sys.exit(7)
+"""
+
+
+def test_what_a_warm_process_forks_is_a_process_like_any_other(stack: Stack) -> None:
+    words = [*PREFIX, "shell", "--no-imports", "-c", LOOK]
+    looks = [stack.start(name, command, LATER="yes") for name, command in (("warm", words), ("cold", ["env", *words]))]
+    for process in looks:
+        wait_for(lambda process=process: not process.alive, 60, f"{process.name} to end")
+    assert [process.sigterm() for process in looks] == [7, 7], "the status is known, and it ended long ago"
+    warm, cold = (process.text.splitlines()[-1] for process in looks)
+    assert warm == cold
+    stack.close()
+    assert 0 < len(running()) <= KEPT
