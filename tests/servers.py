@@ -32,6 +32,8 @@ class Servers:
         self.directory = Path(tempfile.mkdtemp(prefix="agentcore-"))
         self._stops: list[Callable[[], None]] = [lambda: shutil.rmtree(self.directory, ignore_errors=True)]
         os.environ[DIRECTORY_VARIABLE] = str(self.directory)
+        # Else every process compiles the project again.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
     def keep_temporary_files(self) -> None:
         """Have what this run and its processes put into the temporary directory go with the run, whoever forgets it."""

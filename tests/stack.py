@@ -67,10 +67,11 @@ class Process:
     def __init__(self, name: str, command: list[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> None:
         self.name = name
         self.log = log
-        self._popen = warm.fork(command, env, log) or self._start(command, env)
+        # Elsewhere than in the checkout other modules are imported.
+        self._popen = (warm.fork(command, env, log) if cwd == ROOT else None) or self._start(command, env, cwd)
         self.pid = self._popen.pid
 
-    def _start(self, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as output:
             return subprocess.Popen(
                 command,

@@ -31,6 +31,7 @@ from tests.testapp import world
 ROOT = Path(__file__).resolve().parent.parent
 MARK = "AGENTCORE_STACK"
 LATE = (
+    "PYTEST_CURRENT_TEST",
     "TMPDIR",
     MARK,
     world.LOG_VARIABLE,

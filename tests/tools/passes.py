@@ -56,6 +56,8 @@ class Pass:
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 self.command,
+                # Else every process compiles the project and the tests again.
+                env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
