@@ -129,6 +129,25 @@ def test_what_fails_after_an_edit_says_what_was_tried(operator):
     assert told["status"] == "failed" and told["arguments"]["to"] == "nobody" and "reason" not in told
 
 
+def test_an_edit_that_is_taken_back_after_a_deploy_is_none(operator):
+    room, run = asking()
+    approval = only_approval(run)
+    approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments={"to": "alice"})
+
+    @tool(name="mail", needs_approval=True)
+    def mails(to: str, tags: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+        """Mail."""
+        return f"mailed {to}"
+
+    room.agent.definition.tools["mail"] = mails  # type: ignore[index]
+    execution.drive(run.pk, Runtime("worker", inline=True))
+    again = only_approval(run)
+    approvals.approve(again, user=SYSTEM, digest=again.digest, edited_arguments={"to": "bob", "tags": TAGS})
+    drive_to_the_end(run)
+    assert ToolCall.objects.get().arguments_json == said(room, ToolCallPart).arguments
+    assert said(room, ToolResultPart).edited is None
+
+
 def test_an_edit_stays_known_when_a_deploy_has_the_call_asked_again(operator):
     room, run = asking()
     approval = only_approval(run)

@@ -130,6 +130,13 @@ def test_what_can_be_seen_not_to_come_back_is_refused_when_it_is_declared(
         taking(annotation, default)
 
 
+@pytest.mark.covers("fc:A2")
+def test_json_that_changes_is_not_recorded_where_the_values_cannot_be_compared() -> None:
+    more = Annotated[Any, BeforeValidator(lambda text: Opaque(text + "!")), PlainSerializer(lambda value: value.text)]
+    with pytest.raises(NotKept, match="a value is another one"):
+        taking(more).validate({"value": "x"})
+
+
 @pytest.mark.covers("fc:A3")
 def test_two_parameters_under_one_alias_are_refused() -> None:
     def take(first: int = Field(alias="x"), second: int = Field(alias="x")) -> None: ...
