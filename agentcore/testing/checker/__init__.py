@@ -1,11 +1,11 @@
-"""Checks what must hold of every run, whatever was killed: the invariants I1 to I18."""
+"""Checks what must hold of every run, whatever was killed: the invariants I1 to I19."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from uuid import UUID
 
-from . import calls, conversation, fates, leaks, logs, sums
+from . import calls, conversation, fates, leaks, logs, remains, sums
 from .evidence import Answer, Asked, Effect, Evidence, History, Violation, load
 from .processes import worker_is_alive
 
@@ -22,6 +22,8 @@ def check_invariants(runs: Iterable[UUID] | None = None, evidence: Evidence | No
     known = evidence or Evidence()
     dossiers = load(runs)
     found = [*fates.of_all(dossiers, known, every=runs is None), *leaks.of_processes(known)]
+    if runs is None:
+        found += remains.of_all(known)
     for dossier in dossiers:
         found += [
             *fates.of_run(dossier, known),

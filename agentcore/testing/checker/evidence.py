@@ -99,7 +99,8 @@ class Evidence:
     """What the rows cannot tell; leave out what nobody has witnessed.
 
     `effects` is the world's own log and `acting_tools` are the tools that write it.
-    `requests` are what models were asked. `is_alive` tells of a worker's name whether its process runs. `canaries` are
+    `requests` are what models were asked, `deleted` the threads that somebody has
+    deleted. `is_alive` tells of a worker's name whether its process runs. `canaries` are
     secrets that may stand in no event and in none of the `texts` (logs, by name).
     `calm` is false while runs may still be under way.
     """
@@ -108,6 +109,7 @@ class Evidence:
     effects: Sequence[Effect] | None = None
     acting_tools: Collection[str] = ()
     requests: Sequence[Asked] = ()
+    deleted: Collection[UUID] = ()
     histories: Sequence[History] = ()
     is_alive: Callable[[str], bool] | None = None
     canaries: Collection[str] = ()

@@ -19,7 +19,7 @@ def of_all(dossiers: Sequence[Dossier], evidence: Evidence, *, every: bool) -> I
     """Check what concerns more than one run: starts that were answered, and keys."""
     known = {dossier.run.pk for dossier in dossiers}
     for answer in evidence.answers:
-        if answer.run is not None and answer.run not in known and every:
+        if answer.run is not None and answer.run not in known and every and answer.thread not in evidence.deleted:
             yield Violation("I1", str(answer.run), f"was accepted under key {answer.key!r} and is not there")
     by_key: dict[tuple[UUID, str, str], set[UUID]] = {}
     for run in (dossier.run for dossier in dossiers if dossier.run.key):

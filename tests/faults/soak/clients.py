@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from django.db import DatabaseError, connections
 
 from agentcore import SYSTEM
-from agentcore.exceptions import RequestError
+from agentcore.exceptions import NotFound, RequestError
 from agentcore.models import Approval, Run, Thread, ToolCall
-from agentcore.services import approvals, runs, unverified
+from agentcore.services import approvals, deletion, runs, threads, unverified
 from agentcore.services.approvals import Decision
 from agentcore.states import LIVE_RUN_STATUSES, RunStatus, ToolCallStatus
 from agentcore.testing.checker import Answer
@@ -99,8 +101,14 @@ class Sender(Client):
         self.answers: list[Answer] = []
 
     def act(self) -> bool:
-        agent = self.random.choice([agents.mixed, agents.mixed_parallel])
-        thread, text = self.random.choice(self.threads), self.random.choice(PROMPTS)
+        thread = self.random.choice(self.threads)
+        for _ in range(self.random.choice((1, 1, 1, 3))):  # now and then several at once, which queue
+            if self.left > 0:
+                self._send(thread)
+        return self.left > 0
+
+    def _send(self, thread: Thread) -> None:
+        agent, text = self.random.choice([agents.mixed, agents.mixed_parallel]), self.random.choice(PROMPTS)
         key = f"{self.name} {self.left}"
         run = self.insist(lambda: agent.runs.send(thread.pk, text, user=SYSTEM, key=key))
         self.answers.append(Answer(thread.pk, agent.name, key, run.pk))
@@ -108,7 +116,29 @@ class Sender(Client):
             again = self.insist(lambda: agent.runs.send(thread.pk, text, user=SYSTEM, key=key))
             self.answers.append(Answer(thread.pk, agent.name, key, again.pk))
         self.left -= 1
+
+
+class Remover(Sender):
+    """Queues several runs in a thread of its own, and deletes it while they are under way, and then the next."""
+
+    def __init__(self, name: str, seed: int, count: int, seconds: float) -> None:
+        super().__init__(name, seed, [], count, seconds)
+        self.deleted: list[UUID] = []
+
+    def act(self) -> bool:
+        thread = self.insist(lambda: threads.create(user=SYSTEM, title=f"{self.name} {self.left}"))
+        for number in range(self.random.randrange(1, 4)):
+            key, text = f"{self.name} {self.left} {number}", self.random.choice(PROMPTS)
+            self.insist(lambda key=key, text=text: agents.mixed.runs.send(thread.pk, text, user=SYSTEM, key=key))
+        self._over.wait(self.random.uniform(0, 3))
+        self.insist(lambda: self._delete(thread.pk))
+        self.deleted.append(thread.pk)
+        self.left -= 1
         return self.left > 0
+
+    def _delete(self, thread: UUID) -> None:
+        with contextlib.suppress(NotFound):  # the answer to the first try was lost
+            deletion.delete(thread, user=SYSTEM)
 
 
 class Decider(Client):
@@ -116,11 +146,16 @@ class Decider(Client):
 
     def act(self) -> bool:
         rows = self.try_once(lambda: list(Approval.objects.pending().order_by("?")[:3]))
-        verdicts = {row.pk: "approve" if self.random.random() < 0.8 else "deny" for row in rows or ()}
-        batch = [Decision(row.pk, verdicts[row.pk], row.digest) for row in rows or ()]  # type: ignore[arg-type]
+        batch = [self._decision(row) for row in rows or ()]
         if batch:
             self.try_once(lambda: approvals.decide(batch, user=SYSTEM))
         return True
+
+    def _decision(self, approval: Approval) -> Decision:
+        if self.random.random() < 0.2:
+            return Decision(approval.pk, "deny", approval.digest)
+        edited = {"text": f"what {self.name} wants"} if self.random.random() < 0.3 else None
+        return Decision(approval.pk, "approve", approval.digest, edited_arguments=edited)
 
 
 class Witness(Client):

@@ -34,7 +34,7 @@ class Reader(Client):
     def act(self) -> bool:
         newest = Run.objects.order_by("-created_at").values_list("pk", flat=True)[:NEWEST]
         runs = sorted({*(self.try_once(lambda: list(newest)) or ()), *self.seen} - self.ended)
-        chosen = self.random.sample(runs, min(len(runs), RUNS_AT_ONCE))
+        chosen = self.try_once(lambda: self._kept(self.random.sample(runs, min(len(runs), RUNS_AT_ONCE)))) or ()
         cursors = {run_id: len(self.seen[run_id]) - 1 for run_id in chosen}
         pages = self.try_once(lambda: events.read_batch(cursors, user=SYSTEM)) or {}
         for run_id, page in pages.items():
@@ -42,6 +42,13 @@ class Reader(Client):
             if page.done:
                 self.ended.add(run_id)
         return True
+
+    def _kept(self, runs: list[UUID]) -> list[UUID]:
+        """Those of the runs that nobody has deleted; the others are forgotten."""
+        kept = list(Run.objects.filter(pk__in=runs, thread__removal_due_at=None).values_list("pk", flat=True))
+        for run_id in set(runs) - set(kept):
+            self.seen.pop(run_id, None)
+        return kept
 
     def has_seen(self, ends: dict[UUID, int]) -> bool:
         """Whether it has come to the ends of the logs it follows."""

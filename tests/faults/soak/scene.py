@@ -16,15 +16,16 @@ from agentcore.models import Run, Thread
 from agentcore.testing import Evidence, FaultProxy, Violation, check_invariants
 from agentcore.testing.checker import worker_is_alive
 from tests.faults.browser import Browser
-from tests.faults.soak.clients import Canceler, Client, Decider, Sender, Witness
+from tests.faults.soak.clients import Canceler, Client, Decider, Remover, Sender, Witness
 from tests.faults.soak.crew import Crew
 from tests.faults.soak.followers import Reader, Watcher
 from tests.faults.soak.nemesis import Nemesis
 from tests.stack import Stack, database_url, wait_for
-from tests.testapp import agents, rows
+from tests.testapp import agents, asked, rows
 from tests.testapp.mixed import ACTING
 
 RUNS_A_MINUTE = 200 / 3
+DELETIONS_A_MINUTE = 6
 THREADS = 12
 CALM_SECONDS = 30.0
 LEAST_CALM_SECONDS = 8.0
@@ -117,6 +118,7 @@ class Soak:
             Sender(name, self.seed, self.threads, count // len(names) + (place < count % len(names)), seconds)
             for place, name in enumerate(names)
         ]
+        senders.append(Remover("rosa", self.seed, round(DELETIONS_A_MINUTE * self.minutes), seconds))
         others = [
             Decider("olga", self.seed),
             Decider("omar", self.seed),
@@ -145,7 +147,9 @@ class Soak:
 
     def _at_rest(self, senders: list[Sender]) -> bool:
         """Whether all has been sent, and nothing is left to be done by a worker or by a person."""
-        return not any(sender.is_alive() for sender in senders) and not Run.objects.live().exists()
+        if any(sender.is_alive() for sender in senders):
+            return False
+        return not (Run.objects.live().exists() or Thread.objects.exclude(removal_due_at=None).exists())
 
     def _let_them_read(self, readers: list[Reader], ends: dict[UUID, int]) -> None:
         until = time.monotonic() + CALM_SECONDS
@@ -157,6 +161,8 @@ class Soak:
             answers=[answer for sender in senders for answer in sender.answers],
             effects=[*self.stack.effects(), *rows.committed()],
             acting_tools=ACTING,
+            requests=asked.requests(self.stack.world_log),
+            deleted=[thread for sender in senders if isinstance(sender, Remover) for thread in sender.deleted],
             histories=[history for reader in readers for history in reader.histories(ends)],
             is_alive=worker_is_alive,
         )
