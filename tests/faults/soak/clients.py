@@ -131,12 +131,12 @@ class Remover(Sender):
             key, text = f"{self.name} {self.left} {number}", self.random.choice(PROMPTS)
             self.insist(lambda key=key, text=text: agents.mixed.runs.send(thread.pk, text, user=SYSTEM, key=key))
         self._over.wait(self.random.uniform(0, 3))
-        self.insist(lambda: self._delete(thread.pk))
+        self.insist(lambda: self._remove(thread.pk))
         self.deleted.append(thread.pk)
         self.left -= 1
         return self.left > 0
 
-    def _delete(self, thread: UUID) -> None:
+    def _remove(self, thread: UUID) -> None:
         with contextlib.suppress(NotFound):  # the answer to the first try was lost
             deletion.delete(thread, user=SYSTEM)
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 
 from agentcore import SYSTEM
-from agentcore.models import Run, Thread
+from agentcore.models import Approval, Run, Thread
 from agentcore.testing import Evidence, FaultProxy, Violation, check_invariants
 from agentcore.testing.checker import worker_is_alive
 from tests.faults.browser import Browser
@@ -44,11 +44,13 @@ class Report:
     last_faults: list[str]
     seconds: float
     traces: list[str] = field(default_factory=list)
+    witnessed: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"{count:5}  {name}" for name, count in sorted(self.faults.items(), key=lambda item: -item[1])]
         ended = ", ".join(f"{count} {status}" for status, count in sorted(self.runs.items()))
         lines += [f"{sum(self.runs.values())} runs: {ended}; {sum(self.faults.values())} faults"]
+        lines += [", ".join(f"{count} {what}" for what, count in self.witnessed.items())]
         if self.violations:
             lines += [*self.traces, "the last faults:", *self.last_faults, *map(str, self.violations)]
         verdict = f"FAILED, {len(self.violations)} violations" if self.violations else "ok"
@@ -87,11 +89,18 @@ class Soak:
             self._let_them_read(readers, ends)
             for client in clients:
                 client.stop()
-            violations = check_invariants(evidence=self._evidence(senders, readers, ends))
+            evidence = self._evidence(senders, readers, ends)
+            violations = check_invariants(evidence=evidence)
         statuses = Counter(Run.objects.values_list("status", flat=True))
         traces = [self._trace(run_id) for run_id in sorted({violation.run for violation in violations} - {""})[:10]]
         seconds = time.monotonic() - began
-        return Report(self.seed, violations, statuses, nemesis.counts, [*nemesis.happened], seconds, traces)
+        witnessed = {
+            "model requests": len(evidence.requests),
+            "edited approvals": Approval.objects.exclude(edited_arguments="").count(),
+            "threads deleted": len(evidence.deleted),
+        }
+        happened = [*nemesis.happened]
+        return Report(self.seed, violations, statuses, nemesis.counts, happened, seconds, traces, witnessed)
 
     def _trace(self, run_id: str) -> str:
         """What there is to read about a run: its log, its calls, and what the processes wrote of it."""

@@ -18,4 +18,5 @@ SEED = 20260
 def test_nothing_is_lost_doubled_or_stuck_after_a_minute_of_faults(outage_stack: Stack) -> None:
     report = Soak(outage_stack, SEED, minutes=1).run()
     assert report.violations == [], str(report)
+    assert all(report.witnessed.values()), report.witnessed
     assert report.runs.total() > 50 and sum(report.faults.values()) > 100
