@@ -139,6 +139,12 @@ def the_limits_are_the_agents(project: Project) -> None:
     assert said.strip() == "12", said
 
 
+def the_tools_can_be_declared(project: Project) -> None:
+    imports = "from orders.refunds import refund\nfrom orders.tools import ship\n"
+    said = project.python(f"{imports}print(*ship.schema['properties'], refund.name)")
+    assert said.split() == ["to", "on", "weight", "refund"], said
+
+
 def tokens_are_asked_for(project: Project) -> None:
     project.run("python manage.py makemigrations orders && python manage.py migrate")
     said = project.python("from shop.tokens import still_allowed; print(still_allowed({'token': 'none'}))")
@@ -174,6 +180,7 @@ AFTERWARDS: dict[str, Callable[[Project], None]] = {
     "docs/howto/tools-that-write-to-your-database.md": the_room_is_booked_and_the_parcel_sent,
     "docs/reference/checks.md": the_check_is_silenced,
     "docs/reference/limits.md": the_limits_are_the_agents,
+    "docs/reference/tools.md": the_tools_can_be_declared,
     "docs/reference/websocket.md": tokens_are_asked_for,
     "docs/reference/settings.md": policy_and_days_are_the_pages,
 }
