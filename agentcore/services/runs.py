@@ -41,7 +41,7 @@ def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
         if held is not None:
             end_held(held, reason)
     dispatch_next(found.pk)
-    return Run.objects.select_related("thread").get(pk=found.pk)
+    return get(found.pk, user=user)
 
 
 def why_not_cancel(run: Run, *, user: Any) -> RequestError | None:
