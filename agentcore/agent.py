@@ -170,7 +170,7 @@ class Tools:
     def list(run: Run | UUID | str, *, user: Any) -> list[ToolCall]:
         """Return a run's calls in the order they were asked for."""
         found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
-        return [*ToolCall.objects.filter(run=found).order_by("created_at", "position")]
+        return [*ToolCall.objects.filter(run=found).select_related("run").order_by("created_at", "position")]
 
     @staticmethod
     async def alist(run: Run | UUID | str, *, user: Any) -> Sequence[ToolCall]:

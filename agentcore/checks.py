@@ -31,7 +31,7 @@ def _warning(number: int, message: str, hint: str) -> Warning:
 @register("agentcore")
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check the `AGENTCORE` dict: its keys, their types, and what they name."""
-    return [*_keys(), *_policy(), *_functions(), *_apps()]
+    return [*_keys(), *_policy(), *_functions(), *_apps(), *_time_zones()]
 
 
 @register("agentcore", deploy=True)
@@ -141,6 +141,12 @@ def _place(error: Exception, path: str) -> str:
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(f"/{module}")
     ]
     return f" ({module}, line {lines[-1]})" if lines else ""
+
+
+def _time_zones() -> Iterator[CheckMessage]:
+    if not settings.USE_TZ:
+        hint = "Set USE_TZ = True: leases, due times and expiries are points in time, and not times of day."
+        yield _error(10, "USE_TZ is False, so times have no time zone and are hours off.", hint)
 
 
 def _listed(places: Mapping[str, str]) -> str:

@@ -68,6 +68,8 @@ def state(run: Run) -> str:
         return show.badge("cancelling", _("cancelling"))
     if run.status == RunStatus.WAITING and run.poisoned_at:
         return show.badge("poisoned", _("waiting: poisoned"))
+    if run.version_missing_since and not run.terminal:
+        return show.badge(run.status, _("%(status)s: no worker has its agent") % {"status": run.status})
     return show.badge(run.status)
 
 

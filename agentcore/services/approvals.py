@@ -9,7 +9,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 
 from .. import events, jsontext, registry
 from ..access import SYSTEM, get_policy, name_of, require
@@ -38,7 +38,7 @@ from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from ..streams.dialect import DbNow
 from . import runs, threads
-from .twins import twin
+from .twins import listing, twin
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000
@@ -109,7 +109,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     return [rows[key] for key in by_id]
 
 
-def pending(*, user: Any) -> Any:
+def pending(*, user: Any) -> QuerySet[Approval]:
     """Return the approvals `user` sees and somebody still owes, oldest first."""
     return Approval.objects.visible_to(user).pending().select_related("tool_call", "run").order_by("requested_at", "pk")
 
@@ -309,4 +309,4 @@ def _pk(approval: Approval | UUID | str) -> UUID | str:
 aapprove = twin(approve)
 adeny = twin(deny)
 adecide = twin(decide)
-apending = twin(pending)
+apending = listing(pending)

@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from .. import events
+from ..exceptions import Invalid, NotFound
 from ..models import Run
 from ..streams import log
-from . import runs
+from . import runs, threads
 from .twins import twin
 
 MOST = 1000
@@ -32,11 +33,18 @@ def read(run: Run | UUID | str, *, user: Any, after: int = -1, limit: int = 500)
 
 
 def read_batch(cursors: Mapping[UUID | str, int], *, user: Any, limit: int = 500) -> dict[UUID, EventPage]:
-    """Return a page of several runs' logs, each after its own position."""
-    found = {key: runs.get(key, user=user) for key in cursors}
-    streams = {run.stream_id: cursors[key] for key, run in found.items()}
-    pages = log.read_batch(streams, max(1, min(limit, MOST)))
-    return {run.pk: _page(run, pages[run.stream_id], cursors[key]) for key, run in found.items()}
+    """Return a page of several runs' logs, each after its own position, in a constant number of queries.
+
+    Raises `NotFound` where `user` may not see one of them, and `Invalid` where one is named twice.
+    """
+    after = {threads.as_uuid(key): position for key, position in cursors.items()}
+    if len(after) != len(cursors):
+        raise Invalid("A run is named twice. Name each once, with one position.")
+    found = Run.objects.visible_to(user).in_bulk(list(after))
+    if len(found) != len(after):
+        raise NotFound
+    pages = log.read_batch({found[key].stream_id: after[key] for key in after}, max(1, min(limit, MOST)))
+    return {key: _page(found[key], pages[found[key].stream_id], after[key]) for key in after}
 
 
 def _page(run: Run, entries: list[log.Entry], after: int) -> EventPage:

@@ -22,7 +22,7 @@ from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from ..streams.dialect import DbNow
 from . import threads
-from .twins import twin
+from .twins import listing, twin
 
 LONGEST_REASON = 500
 LONGEST_KIND = 64
@@ -154,5 +154,5 @@ def _pk(run: Run | UUID | str) -> UUID | str:
 acancel = twin(cancel)
 aresume = twin(resume)
 aget = twin(get)
-alist = twin(list_)
+alist = listing(list_)
 alink = twin(link)

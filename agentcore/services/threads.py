@@ -16,7 +16,7 @@ from ..ids import uuid7
 from ..models import Thread
 from ..streams import log
 from . import sizes
-from .twins import twin
+from .twins import listing, twin
 
 
 @unit
@@ -59,4 +59,4 @@ def as_uuid(value: UUID | str) -> UUID:
 
 acreate = twin(create)
 aget = twin(get)
-alist = twin(list_)
+alist = listing(list_)

@@ -7,9 +7,11 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.db.models import Model, QuerySet
 
 P = ParamSpec("P")
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 
 
 def twin(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -19,5 +21,15 @@ def twin(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
 
-    call.__name__ = f"a{function.__name__}"
+    call.__name__ = f"a{function.__name__.rstrip('_')}"
     return call
+
+
+def listing(function: Callable[P, QuerySet[M]]) -> Callable[P, Coroutine[Any, Any, list[M]]]:
+    """Return the async function that gives a list of what `function` finds: no event loop may read a queryset."""
+
+    @wraps(function)
+    def found(*args: P.args, **kwargs: P.kwargs) -> list[M]:
+        return list(function(*args, **kwargs))
+
+    return twin(found)

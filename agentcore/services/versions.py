@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
 
+from .. import registry
 from ..conf import get_settings
 from ..engine import ending, write
 from ..engine import hold as holds
@@ -56,7 +58,35 @@ def defer(run_id: UUID) -> str:
     if done == "ended":
         runs.dispatch_next(run_id)
     logger.info("%s: this process has no version %s of it", done, run.agent_version, extra=_about(run))
+    if done == "deferred":
+        _warn(run)
     return done
+
+
+_warned: dict[tuple[str, str], float] = {}
+WARN_SECONDS = 60.0
+
+
+def _warn(run: Run) -> None:
+    """Say that this process lacks an agent that runs wait for: now and then, and not at every look at each of them."""
+    here = registry.get(run.agent) if run.agent in registry.names() else None
+    wanted = (run.agent, run.agent_version if here else "")
+    now = time.monotonic()
+    if now - _warned.get(wanted, -WARN_SECONDS) < WARN_SECONDS:
+        return
+    _warned[wanted] = now
+    extra = {**_about(run), "action": "agent_missing", "agent": run.agent}
+    if here is None:
+        said = "no agent %r is declared in this process; its runs wait for one that has it"
+        logger.warning(said, run.agent, extra=extra)
+    else:
+        logger.warning(
+            "agent %r is strict, and here in version %r; runs of version %r wait for a process that has that",
+            run.agent,
+            here.version,
+            run.agent_version,
+            extra=extra,
+        )
 
 
 def _about(run: Run) -> dict[str, object]:

@@ -128,6 +128,11 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"ASGI_APPLICATION": f"{__name__}.GOOD"},
         {"ASGI_APPLICATION": 5},
     ],
+    "agentcore.E009": [
+        {"AGENTCORE": {"STILL_ALLOWED": "no.such.function"}},
+        {"AGENTCORE": {"STILL_ALLOWED": "agentcore.conf.KEYS"}},
+    ],
+    "agentcore.E010": [{"USE_TZ": False}],
     "agentcore.W001": [{"RQ_QUEUES": {}}, {"RQ_QUEUES": {"default": QUEUE}}, {"AGENTCORE": {"QUEUE": "other"}}],
     "agentcore.W002": [
         {"RQ_QUEUES": {"agentcore": {"URL": "redis://localhost/0"}}},
@@ -250,6 +255,14 @@ def emitted() -> list[str]:
     return sorted(
         {f"agentcore.{letter}{number.value:03}" for letter, number in made if isinstance(number, ast.Constant)}
     )
+
+
+@pytest.mark.covers("fc:C6")
+def test_times_without_a_time_zone_are_an_error_that_says_so(settings: LazySettings) -> None:
+    settings.USE_TZ = False
+    found = [message for message in checks.run_checks(tags=["agentcore"]) if message.id == "agentcore.E010"]
+    assert [message.level for message in found] == [checks.ERROR]
+    assert "USE_TZ is False" in found[0].msg and "USE_TZ = True" in str(found[0].hint)
 
 
 @pytest.mark.covers("dj:SET-4", "dj:DOC-3")
