@@ -169,7 +169,7 @@ for key in (signing.dumps(boss.pk, salt="api"), "rubbish"):
     print(answer.status_code, answer.json()["code"])
 """
     )
-    assert said.split() == ["404", "agent_unknown", "401", "not_signed_in"], said
+    assert 0 <= said.find("404 agent_unknown") < said.find("401 not_signed_in"), said  # Django's own log is there too
 
 
 AFTERWARDS: dict[str, Callable[[Project], None]] = {
