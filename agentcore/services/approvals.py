@@ -100,12 +100,15 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
             if len(held) < len(asked):
                 _check_repeats(asked - held.keys(), by_id, user)
             record_all(_taken(held, by_id, user))
+            # Before the runs are let go: their thread may be deleted at any moment.
+            rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
+            if len(rows) < len(by_id):
+                raise NotFound
     except AlreadyDecided as error:
         # The statement that decides goes by its own clock, which is later than that of any look before it.
         if Approval.objects.expired(DbNow()).filter(pk__in=by_id).exists():
             raise ApprovalExpired from error
         raise
-    rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
     return [rows[key] for key in by_id]
 
 

@@ -63,7 +63,7 @@ def resolve(
             _record_after_the_end(held, call, entry.moves[0], said)
         else:
             raise RunEnded("The run has ended, so its call cannot run again. Say what became of it, then retry it.")
-    return ToolCall.objects.select_related("run").get(pk=call.pk)
+        return ToolCall.objects.select_related("run").get(pk=call.pk)
 
 
 def _record_after_the_end(held: Held, call: ToolCall, answered: Move, said: events.ThreadCall) -> None:
