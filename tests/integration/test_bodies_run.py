@@ -170,7 +170,7 @@ class Rows:
 
 @pytest.mark.covers("fc:A1")
 @pytest.mark.once
-@pytest.mark.parametrize("function", [rows, rows_later, functools.partial(rows), Rows(), Rows().__call__], ids=str)
+@pytest.mark.parametrize("function", [rows, rows_later, functools.partial(rows), Rows(), Rows().__call__])
 @pytest.mark.parametrize("effect", ["unsafe", "atomic"])
 def test_a_generator_function_is_refused_when_it_is_declared(function: Any, effect: str) -> None:
     with pytest.raises(UserError, match=r"generator.*list"):
@@ -179,7 +179,7 @@ def test_a_generator_function_is_refused_when_it_is_declared(function: Any, effe
 
 @pytest.mark.covers("fc:A1")
 @pytest.mark.once
-@pytest.mark.parametrize("function", [look, Callee(), functools.partial(look)], ids=str)
+@pytest.mark.parametrize("function", [look, Callee(), functools.partial(look)])
 def test_a_coroutine_function_cannot_be_atomic(function: Any) -> None:
     with pytest.raises(UserError, match="transactions are sync"):
         tool(name="look", effect="atomic")(function)
