@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Permission
 
-from agentcore import dispatch
+from agentcore import dispatch, registry
 from agentcore.streams import hints
 from supportdemo.servers import start_redis
 from tests.distributions import dist, sdist, wheel  # noqa: F401 - fixtures, of which a run makes each once
@@ -29,6 +29,13 @@ def own_hints() -> Iterator[None]:
     """Hints are sent while the test lasts, not during the next one."""
     yield
     hints.close(10)
+
+
+@pytest.fixture(autouse=True)
+def own_agents() -> Iterator[None]:
+    """Forget the agents that a test declares: names are taken once in a process."""
+    with registry.isolated():
+        yield
 
 
 @pytest.fixture
