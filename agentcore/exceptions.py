@@ -47,6 +47,12 @@ class NotAllowed(RequestError):
     code = "not_allowed"
 
 
+class CsrfFailed(NotAllowed):
+    """The CSRF token is missing or not the session's. Reload the page and send the request again."""
+
+    code = "csrf_failed"
+
+
 class Invalid(RequestError):
     """The input is not valid. Correct it and send it again."""
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
-from ninja.errors import HttpError
 from ninja.utils import check_csrf
 
 from ..conf import get_settings
+from ..exceptions import CsrfFailed
 
 __all__ = ["authenticate", "session"]
 
@@ -18,7 +18,7 @@ def authenticate(request: HttpRequest) -> Any | None:
     """Return the user of a request, and make it `request.user`; None where none of `API_AUTH` knows one.
 
     Each is a function that gets the request and returns a user, or None where the request has no credentials of its
-    kind, or no good ones.
+    kind, or no good ones. One that raises ninja's `HttpError` refuses the request with its status and sentence.
     """
     for path in get_settings().api_auth:
         user = import_string(path)(request)
@@ -37,5 +37,5 @@ def session(request: HttpRequest) -> Any | None:
     if user is None or not user.is_authenticated:
         return None
     if check_csrf(request) is not None:
-        raise HttpError(403, "CSRF check failed")
+        raise CsrfFailed
     return user

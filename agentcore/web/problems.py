@@ -46,15 +46,17 @@ RETRY_AFTER = 2  # seconds; what is away for longer is asked for again
 UNAVAILABLE = (
     "The database does not answer now. Send the same again in a moment: with the same key, nothing happens twice."
 )
-
+SIGN_IN = "Sign in and send the request again."
 
 MOST_ERRORS = 20
 """Faults that one problem names."""
 LONGEST_PLACE = 200
 
-# What the framework itself refuses.
+# What the project's own functions refuse with an HttpError: the code, and the sentence where they say none.
 _HTTP_ERRORS = {
-    403: ("csrf_failed", "The CSRF token is missing or not the session's. Reload the page and send the request again."),
+    401: ("not_signed_in", SIGN_IN),
+    403: (NotAllowed.code, NotAllowed().message),
+    404: (NotFound.code, NotFound().message),
 }
 
 
@@ -89,7 +91,7 @@ def install(api: NinjaAPI) -> None:
 
     @api.exception_handler(AuthenticationError)
     def anonymous(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
-        return problem(401, "not_signed_in", "Sign in and send the request again.")
+        return problem(401, "not_signed_in", SIGN_IN)
 
     @api.exception_handler(ValidationError)
     def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
@@ -110,8 +112,9 @@ def install(api: NinjaAPI) -> None:
     def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
         if isinstance(error.__cause__, Malformed):  # ninja wraps what its parser raises
             return malformed(request, error.__cause__)
-        code, detail = _HTTP_ERRORS.get(error.status_code, ("http_error", f"{error}."))
-        return problem(error.status_code, code, detail)
+        code, sentence = _HTTP_ERRORS.get(error.status_code, ("http_error", "The request was refused."))
+        said = str(error).strip()
+        return problem(error.status_code, code, f"{said.rstrip('.')}." if said else sentence)
 
     @api.exception_handler(RequestDataTooBig)
     def too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:

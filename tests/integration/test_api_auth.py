@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.checks import run_checks
 from django.http import HttpRequest
+from ninja.errors import HttpError
 
 from tests.integration.api_room import BASE, Caller, ok, problem
 
@@ -26,6 +27,14 @@ def token(request: HttpRequest) -> Any:
 def nobody(request: HttpRequest) -> Any:
     """A way that answers with somebody who is not signed in."""
     return AnonymousUser()
+
+
+REFUSAL: dict[str, HttpError] = {}
+
+
+def refuses(request: HttpRequest) -> Any:
+    """A way that refuses by itself, whoever it is."""
+    raise REFUSAL["error"]
 
 
 @pytest.fixture(params=["token", "token and session"])
@@ -86,3 +95,23 @@ def test_check_says_what_cannot_work(settings: LazySettings, value: Any, found: 
     settings.AGENTCORE = {**settings.AGENTCORE, "API_AUTH": value}
     ids = {message.id for message in run_checks(tags=["agentcore"])}
     assert {"agentcore.E009", "agentcore.E002"} & ids == ({found} if found else set())
+
+
+@pytest.mark.covers("fc:E13")
+@pytest.mark.parametrize(
+    ("status", "said", "code", "detail"),
+    [
+        (403, "This address is blocked.", "not_allowed", "This address is blocked."),
+        (403, "", "not_allowed", "You may see this, but not do that. Ask someone with the permission."),
+        (401, "The token has expired", "not_signed_in", "The token has expired."),
+        (429, "Too many requests.", "http_error", "Too many requests."),
+    ],
+)
+def test_a_refusal_by_the_projects_own_way_is_told_as_that_and_not_as_a_csrf_failure(
+    world: Any, settings: LazySettings, monkeypatch: pytest.MonkeyPatch, status: int, said: str, code: str, detail: str
+) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "API_AUTH": [f"{__name__}.refuses"]}
+    monkeypatch.setitem(REFUSAL, "error", HttpError(status, said))
+    answer = cancel(world.callers["owner"], world.waiting)
+    problem(answer, status, code)
+    assert answer.json()["detail"] == detail
