@@ -46,8 +46,8 @@ def defer(run_id: UUID) -> str:
         since = run.version_missing_since or held.now
         waited = (held.now - since).total_seconds()
         if waited > get_settings().version_seconds:
-            code = "agent_version_missing"
-            write.record(held, ending.end(held, run, RunStatus.FAILED, code=code, message=NOBODY_HAS_IT))
+            over = ending.end(held, run, RunStatus.FAILED, code="agent_version_missing", message=NOBODY_HAS_IT)
+            write.record(held, over)
             done = "ended"
         else:
             delay = min(max(waited, FIRST_DELAY), LONGEST_DELAY) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter

@@ -5,14 +5,22 @@ import { time, visible } from "./text.js";
 const SHORTER = "Send a shorter message, or open a new case.";
 const OPERATORS = "The operators have to look at this; trying again may not help before they have.";
 
-/** What can be done about it, where the server’s sentence does not say so and trying again is not all there is. */
+const LESS = "Ask for less at once.";
+const OTHERWISE = "Ask in another way.";
+const LATER = "Wait a moment, then try again.";
+const SAID = ""; // the server’s sentence says what can be done
+
+/** What can be done about it, for every code that a run fails with. */
 const WAYS = {
-  context_overflow: SHORTER, limit_tokens: SHORTER, answer_too_large: "Ask for less at once.",
-  limit_steps: "Ask for less at once.", limit_time: "Ask for less at once.", limit_calls: "Ask for less at once.",
-  rate_limited: "Wait a moment, then try again.", overloaded: "Wait a moment, then try again.",
-  network: "Wait a moment, then try again.", timeout: "Wait a moment, then try again.",
-  credits: OPERATORS, auth: OPERATORS, invalid_request: OPERATORS, internal_error: OPERATORS, agent_unknown: OPERATORS,
-  agent_version_missing: OPERATORS,
+  context_overflow: SHORTER, limit_tokens: SHORTER, context_too_large: SAID,
+  limit_steps: LESS, limit_time: LESS, limit_calls: LESS, limit_cost: LESS,
+  limit_repeats: OTHERWISE, output_invalid: OTHERWISE,
+  answer_too_long: SAID, too_many_calls: SAID, refused: SAID, content_filter: SAID,
+  rate_limited: LATER, overloaded: LATER, network: LATER, timeout: LATER, provider_error: SAID, empty_answer: SAID,
+  credits: OPERATORS, auth: OPERATORS, invalid_request: OPERATORS, internal_error: OPERATORS,
+  model_failed: SAID, context_failed: SAID, needs_approval_failed: SAID, effect_unverified: SAID,
+  user_error: OPERATORS, value_not_kept: OPERATORS, unfinished: OPERATORS, illegal_move: OPERATORS,
+  duplicate_agent: OPERATORS, agent_unknown: OPERATORS, agent_version_missing: OPERATORS,
 };
 
 const WAITS = {
