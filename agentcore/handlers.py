@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
 from .services import deletion
 
 AT_ONCE = 20
-"""How many threads go with their owner in the same breath; the sweep removes the others."""
+"""How many threads go with their owners in the same breath; the sweep removes the others."""
 
 
 @receiver(post_delete, sender=settings.AUTH_USER_MODEL, dispatch_uid="agentcore.remove_threads_of_owner")
-def remove_threads_of_owner(**kwargs: Any) -> None:
-    """Remove the threads of a deleted user as soon as that is committed."""
-    transaction.on_commit(_remove_due, robust=True)
+def remove_threads_of_owner(using: str, **kwargs: Any) -> None:
+    """Remove the threads of deleted users as soon as that is committed: once, however many users that are."""
+    waiting = [hook[1] for hook in connections[using].run_on_commit]
+    if _remove_due not in waiting:
+        transaction.on_commit(_remove_due, using=using, robust=True)
 
 
 def _remove_due() -> None:
-    for thread_id in deletion.due(AT_ONCE):
-        deletion.remove_or_put_off(thread_id)
+    deletion.remove_at_once(AT_ONCE)

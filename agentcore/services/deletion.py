@@ -8,20 +8,23 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Exists, OuterRef, ProtectedError, Q, RestrictedError, Value
 from django.db.models.deletion import Collector
 
 from ..access import SYSTEM, get_policy
 from ..engine import hold as holds
 from ..engine import sql
+from ..engine.hold import Held
 from ..engine.units import unit
 from ..exceptions import Conflict, NotAllowed
 from ..models import Run, Thread
+from ..outage import is_conflict
 from ..states import RunStatus
 from ..streams.dialect import DbNow
 from ..streams.models import Record, Stream
 from . import runs, threads
+from .patience import impatient
 from .twins import twin
 
 logger = logging.getLogger("agentcore.deletion")
@@ -75,17 +78,42 @@ def remove_or_put_off(thread_id: UUID) -> bool:
 def remove(thread_id: UUID) -> bool:
     """Hide a thread, cancel what lives in it, and remove it if nothing lives any more; returns whether it is gone."""
     with transaction.atomic():
-        live = Run.objects.filter(thread=thread_id).live()
-        told = live.filter(status=RunStatus.RUNNING, cancel_requested_at__isnull=False)  # nothing to do but wait
-        held = holds.hold_all(live.exclude(pk__in=told).values_list("pk", flat=True))
+        held = _hold_runs(thread_id)
         # Whoever sends now waits for this row, and finds no thread then.
         Thread.objects.filter(pk=thread_id).update(removal_due_at=DbNow())
         for row in held.values():
-            runs.end_held(row, REASON)
-        if live.exists():
+            if not row.status.terminal:
+                runs.end_held(row, REASON)
+        if Run.objects.filter(thread=thread_id).live().exists():
             return False
         Thread.objects.filter(pk=thread_id).delete()
     return True
+
+
+def _hold_runs(thread_id: UUID) -> dict[UUID, Held]:
+    """Lock the runs that the thread's deletion will change; those that have ended too, before the thread's own row.
+
+    While a worker is still asked to end one, nothing can be removed, and only the other live ones are held.
+    """
+    of_thread = Run.objects.filter(thread=thread_id)
+    told = of_thread.filter(status=RunStatus.RUNNING, cancel_requested_at__isnull=False)
+    changed = of_thread.live().exclude(pk__in=told) if told.exists() else of_thread
+    return holds.hold_all(changed.values_list("pk", flat=True), tuple(RunStatus))
+
+
+def remove_at_once(limit: int) -> None:
+    """Remove up to `limit` threads that are due, as far as nobody holds a row of theirs; the sweep does the rest."""
+    for thread_id in due(limit):
+        try:
+            with impatient():
+                remove_or_put_off(thread_id)
+        except OperationalError as error:
+            if not is_conflict(error):
+                raise
+            logger.info(
+                "somebody holds a row of the thread; the sweep removes it",
+                extra={"thread_id": str(thread_id), "action": "removal_held"},
+            )
 
 
 class LogSweep:

@@ -59,8 +59,8 @@ def as_parts(content: Content, author: str = "user") -> tuple[Part, ...]:
 def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: str = "user", name: str = "") -> Message:
     """Save a message as the thread's next turn, without starting a run.
 
-    `author` says as whom: a person writes as `user`, under their own name. Other authors, and
-    another `name`, are for SYSTEM, or as the access policy's `may_write` says. Raises
+    `author` says as whom: a person writes as `user`, under their own name. The other authors, under
+    any `name`, are for SYSTEM and for whom the access policy's `may_write` lets. Raises
     `NotFound`, `NotAllowed`, or `Invalid` for content that such an author does not write.
     """
     if author not in dict(AUTHORS):

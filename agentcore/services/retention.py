@@ -10,9 +10,10 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import ProtectedError, QuerySet, RestrictedError
 
+from ..engine import hold as holds
 from ..engine.units import unit
 from ..models import Run, Thread, ToolCall
-from ..states import ToolCallStatus
+from ..states import RunStatus, ToolCallStatus
 from ..streams.dialect import DbNow
 from . import places
 
@@ -55,6 +56,7 @@ def _delete(thread_id: UUID, older_than: timedelta) -> int:
         thread = prunable(older_than).filter(pk=thread_id).first()
         if thread is None:
             return 0
+        holds.hold_all(thread.runs.values_list("pk", flat=True), tuple(RunStatus))
         places.lock(thread)  # whoever sends now waits, and finds no thread then
         if Run.objects.filter(thread=thread).live().exists():
             return 0

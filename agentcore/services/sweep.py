@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
 
@@ -27,14 +26,13 @@ from ..outage import is_conflict
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
 from . import approvals, deletion, runs
+from .patience import impatient
 
 M = TypeVar("M", bound=Model)
 
 logger = logging.getLogger("agentcore.sweep")
 
 BATCH = 200
-# A row is held for milliseconds, or by a process that hangs; then it is the next pass's.
-PATIENCE_MS = 200
 NOBODY_ANSWERED = (
     "A call of this run may have taken effect, and nobody said in time whether it did. Find out and answer it; "
     "then the run can be retried."
@@ -109,7 +107,7 @@ def turn() -> float:
 
 def hand_over(holder: str) -> None:
     """Let another sweeper take its turn at once, as a sweeper that ends does."""
-    with _impatient():
+    with impatient():
         SweepLease.objects.give_up(holder[:100])
 
 
@@ -131,7 +129,7 @@ def seconds_until_next() -> float:
 def _is_turn_of(holder: str) -> bool:
     """Take or renew the lease; where somebody holds its row, it is the turn of whoever has the lease by now."""
     try:
-        with _impatient():
+        with impatient():
             return SweepLease.objects.take(holder, turn())
     except OperationalError as error:
         if not is_conflict(error):
@@ -169,21 +167,13 @@ def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
         counts[done] += 1
 
 
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Open a transaction that does not wait long for a row: one that is held must not stop every sweeper."""
-    with transaction.atomic():
-        holds.wait_no_longer_than(PATIENCE_MS)
-        yield
-
-
 def _expire(approval_id: UUID) -> str:
-    with _impatient():
+    with impatient():
         return "expired" if approvals.expire(approval_id) else ""
 
 
 def _remove(thread_id: UUID) -> str:
-    with _impatient():
+    with impatient():
         return "removed" if deletion.remove_or_put_off(thread_id) else ""
 
 
@@ -222,7 +212,7 @@ def _hint(orphans: Iterable[Run]) -> int:
 
 def _park(run_id: UUID) -> int:
     """Let a run that has cost several workers wait for a person."""
-    with _impatient():
+    with impatient():
         held = holds.hold(run_id, (RunStatus.RUNNING,))
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
@@ -244,7 +234,7 @@ def _park(run_id: UUID) -> int:
 
 def _resume_or_end(run_id: UUID) -> str:
     """Let a waiting run that waits for nothing go on; end one that nobody has told in time what its calls did."""
-    with _impatient():
+    with impatient():
         held = holds.hold(run_id, (RunStatus.WAITING,))
         run = Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).first() if held else None
         if held is None or run is None:
@@ -263,6 +253,6 @@ def _resume_or_end(run_id: UUID) -> str:
             runs.hint(run_id)
             done = "resumed"
     if done == "ended":
-        with _impatient():
+        with impatient():
             runs.dispatch_next(run_id)
     return done

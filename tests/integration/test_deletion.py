@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
-from django.db import models
+from django.db import connection, models
 from django.db.models import ProtectedError
 from django.test import Client
 from django.urls import reverse
@@ -214,6 +214,36 @@ def test_a_deleted_account_waits_for_a_few_threads_at_most(user: AbstractUser, m
     assert 0 < Thread.objects.count() < 25 and not Thread.objects.visible_to(SYSTEM).exists()
     sweep.sweep()
     assert left() == {}
+
+
+@pytest.mark.covers("fc:D1")
+def test_many_accounts_deleted_together_remove_as_many_threads_at_once_as_one(
+    make_thread: Callable[..., Any],
+) -> None:
+    people = [get_user_model().objects.create_user(f"user{number}") for number in range(4)]
+    for person in people:
+        for _ in range(10):
+            make_thread(owner=person)
+    get_user_model().objects.filter(pk__in=[person.pk for person in people]).delete()
+    assert Thread.objects.count() == 20 and not Thread.objects.visible_to(SYSTEM).exists()
+
+
+@pytest.mark.covers("fc:D1")
+@pytest.mark.postgres
+def test_a_thread_that_somebody_holds_is_left_to_the_sweep(thread: Thread, caplog: pytest.LogCaptureFixture) -> None:
+    Thread.objects.update(removal_due_at=thread.created_at)
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT 1 FROM agentcore_thread WHERE id = %s FOR UPDATE", [thread.pk])
+            with caplog.at_level("INFO", "agentcore.deletion"):
+                deletion.remove_at_once(1)
+            cursor.execute("ROLLBACK")
+    finally:
+        other.close()
+    assert "the sweep removes it" in caplog.text and Thread.objects.exists()
+    assert sweep.sweep().removed == 1
 
 
 @pytest.mark.covers("fc:D1")

@@ -10,7 +10,7 @@ import pytest
 
 from agentcore import SYSTEM, registry
 from agentcore.models import Approval, Run, Thread
-from agentcore.services import approvals, sending
+from agentcore.services import approvals, deletion, sending
 from agentcore.services.approvals import Decision
 from agentcore.streams import log
 from agentcore.testing import Turn, run_until_idle
@@ -105,3 +105,24 @@ def test_a_send_that_interrupts_locks_the_runs_before_the_thread_and_the_thread_
     first_thread = next(position for position, table in locks if table == Thread._meta.db_table)
     assert locks[0][1] == Run._meta.db_table
     assert stored and all(before > first_thread for _, before in stored)
+
+
+@pytest.mark.covers("fc:D1")
+@pytest.mark.django_db
+def test_a_deletion_locks_all_its_runs_before_the_thread_and_the_ended_ones_too(monkeypatch):
+    with registry.isolated():
+        room = make([Turn(text="one"), Turn(text="two")])
+    ended = run_until_idle(room.agent.runs.send(room.thread, "One", user=SYSTEM))
+    live = room.agent.runs.send(room.thread, "Two", user=SYSTEM)
+    held: list[tuple[set[UUID], int]] = []
+    with statements() as seen:
+        hold_all = deletion.holds.hold_all
+        monkeypatch.setattr(
+            deletion.holds,
+            "hold_all",
+            lambda ids, *rest: held.append((set(ids := [*ids]), len(seen))) or hold_all(ids, *rest),
+        )
+        assert deletion.remove(room.thread.pk)
+    (locked, before) = held[0]
+    assert locked == {ended.pk, live.pk}
+    assert before < next(place for place, text in enumerate(seen) if "removal_due_at" in text and "UPDATE" in text)
