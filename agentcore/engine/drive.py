@@ -195,7 +195,8 @@ class Drive:
     def _is_for_others(self, error: Exception) -> bool:
         """Whether the run has not failed: it was never claimed, the database is away, or this process must let go."""
         outside = isinstance(error, RuntimeError) and "durable" in str(error)  # see `loop`
-        return outside or isinstance(error, (NotClaimed, *self.runtime.gives_up_on)) or is_outage(error)
+        unclaimed = isinstance(error, NotClaimed) or (isinstance(error, Moved) and not self.staged.claimed)
+        return outside or unclaimed or isinstance(error, self.runtime.gives_up_on) or is_outage(error)
 
     async def _fail(self, error: RunError) -> None:
         await self._end(RunStatus.FAILED, MessageStatus.FAILED, error.run_code, error.shown, error.detail)

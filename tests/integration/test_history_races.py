@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from django.db import connections
 
 from agentcore import SYSTEM, Agent, registry, tool
+from agentcore.engine import claim as claims
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed
 from agentcore.models import Run, Step
@@ -118,6 +121,31 @@ def test_what_a_cancel_writes_between_the_look_and_the_claim_is_read() -> None:
     with armed(after_look=once(lambda: agent.runs.cancel(first, user=SYSTEM))):
         execution.drive(second.pk, Runtime("worker", inline=True))
     assert second.messages.get(author_kind="agent").text == "1 results"
+
+
+@pytest.mark.covers("fc:B1")
+def test_a_thread_that_moves_while_the_claim_is_made_is_read_again_and_no_error(monkeypatch: Any, caplog: Any) -> None:
+    agent = Agent(name="test", model=Counts(), on_busy="parallel")
+    thread = agent.threads.create(user=SYSTEM)
+    agent.messages.save(thread, "Hello.", user=SYSTEM)
+    first, second = (agent.runs.send(thread, text, user=SYSTEM) for text in ("one", "two"))
+    real, taken = claims.take, []
+
+    def take(takes: Any) -> Any:
+        """The first time as a statement that began before the other run's end was committed: it does not see that."""
+        taken.append(len(takes))
+        early = [(replace(item, thread_seq=None), want) for item, want in takes]
+        return real(early if len(taken) == 1 else takes)
+
+    def first_ends() -> None:
+        execution.drive(first.pk, Runtime("other"))
+        monkeypatch.setattr(claims, "take", take)
+
+    with armed(after_look=once(first_ends)), caplog.at_level(logging.INFO, "agentcore"):
+        execution.drive(second.pk, Runtime("worker", inline=True))
+    assert len(taken) == 2 and Run.objects.get(pk=second.pk).status == "succeeded"
+    assert answers(thread) == ["0", "1"]
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.covers("fc:B1")
