@@ -109,7 +109,8 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
         f"running_since = CASE WHEN {_RUN}.status = 'running' THEN COALESCE(running_since, {clock}) ELSE {clock} END, "
-        "available_at = NULL, version_missing_since = NULL, dispatched_at = NULL, dispatch_count = 0",
+        "available_at = NULL, version_missing_since = NULL, "
+        "dispatched_at = NULL, dispatch_count = 0, hint_failed_at = NULL",
         f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq "
         f"AND (wanted.thread_seq IS NULL OR wanted.thread_seq = ({thread_ends})) AND ("
         f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "

@@ -53,7 +53,7 @@ def _noting(alias: str, clock: str) -> bulk.Statement:
     lock = dialect.row_lock(sql.connection(), "run")
     return bulk.Statement(
         f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
-        f"UPDATE {_RUN} SET dispatched_at = {clock}, dispatch_count = {_ONE_MORE} "
+        f"UPDATE {_RUN} SET dispatched_at = {clock}, hint_failed_at = NULL, dispatch_count = {_ONE_MORE} "
         f"FROM locked WHERE {_RUN}.id = locked.id RETURNING {_RUN}.id",
         [bulk.column(alias, Run, "id")],
     )
@@ -64,7 +64,7 @@ def _claiming(alias: str, clock: str) -> bulk.Statement:
     lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
     return bulk.Statement(
         f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
-        f"UPDATE {_RUN} SET dispatched_at = {clock}, "
+        f"UPDATE {_RUN} SET dispatched_at = {clock}, hint_failed_at = NULL, "
         f"dispatch_count = CASE WHEN wanted.afresh THEN 1 ELSE {_ONE_MORE} END "
         f"FROM wanted JOIN locked ON locked.id = wanted.id WHERE {_RUN}.id = wanted.id "
         f"AND {_RUN}.attempt = wanted.seen_attempt AND {_RUN}.dispatch_count = wanted.seen_count RETURNING {_RUN}.id",

@@ -203,7 +203,7 @@ class Run(models.Model):
     version_missing_since = models.DateTimeField(_("version missing since"), null=True, blank=True)
     dispatched_at = models.DateTimeField(_("dispatched at"), null=True, blank=True)
     dispatch_count = models.PositiveSmallIntegerField(default=0)
-    # When the sweep last could not send a hint: the run goes to the back, so that the others have their turn.
+    # When the sweep could not send a hint: until one goes out or the run is claimed, the others have their turn first.
     hint_failed_at = models.DateTimeField(_("hint failed at"), null=True, blank=True)
     cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True, blank=True)
     cancel_reason = models.CharField(_("cancel reason"), max_length=500, blank=True)

@@ -79,6 +79,24 @@ def test_hints_that_failed_go_to_the_back_and_all_of_a_pass_are_one_round_trip(q
     assert set(Run.objects.values_list("dispatch_count", flat=True)) == {1}
 
 
+def test_a_failed_hint_keeps_a_run_behind_others_only_until_one_goes_out_or_it_is_claimed(queue: Queue) -> None:
+    room = make([])
+    hinted, claimed = unhinted(room, 2)
+    queue.down = True
+    assert sweep().hinted == 0
+    assert fresh(hinted).hint_failed_at is not None is not fresh(claimed).hint_failed_at
+    queue.down = False
+    claim(claimed.pk)
+    assert fresh(claimed).hint_failed_at is None
+    assert sweep().hinted == 1 and fresh(hinted).hint_failed_at is None
+    lapse(claimed)
+    Run.objects.filter(pk=hinted.pk).update(dispatched_at=None, dispatch_count=0)
+    newer = unhinted(room, BATCH)
+    ids = sorted([hinted.pk, claimed.pk, *(run.pk for run in newer)])
+    assert sweep().hinted == BATCH and queue.asked[-1] == ids[:BATCH]
+    assert sweep().hinted == 2 and queue.asked[-1] == ids[BATCH:]
+
+
 def test_a_pass_sends_any_number_of_hints_with_as_many_statements(queue: Queue) -> None:
     def count(hints: int) -> int:
         Run.objects.all().update(status="canceled", finished_at=timezone.now())
