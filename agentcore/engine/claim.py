@@ -108,7 +108,8 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
         ],
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
-        f"running_since = CASE WHEN {_RUN}.status = 'running' THEN COALESCE(running_since, {clock}) ELSE {clock} END, "
+        # In the time after the lease that ran out nobody was at it, which does not count.
+        f"running_seconds = running_seconds + {sql.seconds_until_lapse()}, running_since = {clock}, "
         "available_at = NULL, version_missing_since = NULL, "
         "dispatched_at = NULL, dispatch_count = 0, hint_failed_at = NULL",
         f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq "

@@ -132,7 +132,7 @@ def _allocating(
 ) -> bulk.Statement:
     assignments = [f"{name} = {sql.later() if name in later else '%s'}" for name in columns]
     if stops:
-        assignments += [f"running_seconds = running_seconds + {sql.seconds_since('running_since')}"]
+        assignments += [f"running_seconds = running_seconds + {sql.seconds_until_lapse()}"]
         assignments += ["running_since = NULL"]
     more = "".join(f", {assignment}" for assignment in assignments)
     return bulk.Statement(

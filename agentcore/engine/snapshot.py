@@ -97,8 +97,9 @@ class Snapshot:
     @property
     def seconds_running(self) -> float:
         """How long it has been running, in all its attempts; what it waited for between them does not count."""
-        since = self.run.running_since
-        before = self.run.running_seconds + ((self.now - since).total_seconds() if since else 0.0)
+        since, lease = self.run.running_since, self.run.lease_expires_at
+        until = min(self.now, lease) if lease else self.now  # after a lease that ran out nobody was at it
+        before = self.run.running_seconds + (max((until - since).total_seconds(), 0.0) if since else 0.0)
         return before + time.monotonic() - self.read_at
 
     def after_model_step(

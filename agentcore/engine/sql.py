@@ -38,6 +38,11 @@ def seconds_since(moment: str) -> str:
     return dialect.seconds_since(connection(), moment)
 
 
+def seconds_until_lapse() -> str:
+    """Return the expression for the seconds a run has been running, to now or to where its lease ran out before."""
+    return dialect.seconds_since(connection(), "running_since", "lease_expires_at")
+
+
 def uuid(value: UUID) -> Any:
     """Return an id as this database's driver takes it."""
     return dialect.id_in(connection(), value)

@@ -34,11 +34,17 @@ def later(connection: BaseDatabaseWrapper, seconds: str = "%s") -> str:
     return f"{clock(connection)} + {seconds} * interval '1 second'"
 
 
-def seconds_since(connection: BaseDatabaseWrapper, moment: str) -> str:
-    """Return how many seconds (never less than none) a time lies back by the database's clock; 0 where it is null."""
+def seconds_since(connection: BaseDatabaseWrapper, moment: str, until: str = "") -> str:
+    """Return how many seconds (never less than none) a time lies back by the database's clock; 0 where it is null.
+
+    With `until`, another time, they are counted to that one where it has passed.
+    """
+    now = clock(connection)
     if connection.vendor == "sqlite":
-        return f"MAX(COALESCE((julianday({clock(connection)}) - julianday({moment})) * 86400.0, 0.0), 0.0)"
-    return f"GREATEST(COALESCE(EXTRACT(EPOCH FROM {clock(connection)} - {moment})::float8, 0.0), 0.0)"
+        end = f"MIN(julianday({now}), COALESCE(julianday({until}), julianday({now})))" if until else f"julianday({now})"
+        return f"MAX(COALESCE(({end} - julianday({moment})) * 86400.0, 0.0), 0.0)"
+    end = f"LEAST({now}, {until})" if until else now  # LEAST leaves out what is null
+    return f"GREATEST(COALESCE(EXTRACT(EPOCH FROM {end} - {moment})::float8, 0.0), 0.0)"
 
 
 class DbNow(Func):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -230,13 +231,53 @@ def test_a_run_whose_time_is_up_ends_before_a_decided_call_runs(told: str) -> No
     assert_ended_once(run, "failed")
 
 
+def was_running(run: Run, seconds: float) -> None:
+    """Let a run have been running for some time when its lease ran out."""
+    Run.objects.filter(pk=run.pk).update(running_since=F("lease_expires_at") - timedelta(seconds=seconds))
+
+
+@pytest.mark.covers("fc:C1")
+def test_time_in_which_no_worker_lives_does_not_count() -> None:
+    @tool(effect="pure")
+    def dies_once() -> str:
+        """Take the first worker along."""
+        RAN.append("dies_once")
+        if len(RAN) == 1:
+            raise Died
+        return "nothing"
+
+    room = make([Turn(calls=[("dies_once", {})]), Turn(text="Done.")], [dies_once], limits=Limits(max_seconds=60))
+    run = room.send()
+    die_driving(run)
+    was_running(run, 10)
+    with fake_clock(8 * HOUR):
+        run = drive_to_the_end(run)
+    assert (run.status, RAN) == ("succeeded", ["dies_once"] * 2)
+    assert 10 <= run.running_seconds < 60
+
+
+@pytest.mark.covers("fc:C1")
+def test_a_lease_that_ran_out_before_the_run_was_parked_ends_what_counts(settings: Any) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "POISON_AFTER": 1}
+    room = make([Turn(text="Done.")], limits=Limits(max_seconds=60))
+    run = room.send()
+    Run.objects.filter(pk=run.pk).update(status="running", attempt=1, alone=True, lease_expires_at=timezone.now())
+    was_running(run, 10)
+    with fake_clock(8 * HOUR):
+        assert sweep().poisoned == 1
+        assert 9.9 <= fresh(run).running_seconds <= 10.1
+        runs.resume(run, user=SYSTEM)
+        assert drive_to_the_end(run).status == "succeeded"
+
+
 @pytest.mark.covers("fc:C1")
 def test_time_that_workers_were_on_it_counts_over_all_of_them_whether_they_lived_or_not() -> None:
     room = make([Turn(calls=[("dies", {"text": "a"})]), Turn(text="Done.")], [dies], limits=Limits(max_seconds=60))
     run = room.send()
     with fake_clock() as clock:
         die_driving(run)
-        clock.advance(61)  # it is the dead worker's until somebody takes it over
+        was_running(run, 61)
+        clock.advance(1)
         run = drive_to_the_end(run)
     assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "limit_time", 1)
     assert ToolCall.objects.get(run=run).status == "effect_unverified"
