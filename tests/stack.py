@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,7 @@ from django.db import connection
 
 from supportdemo.servers import RedisServer, die_with_parent, free_port, start_redis
 from tests import warm
+from tests.servers import DIRECTORY_VARIABLE
 from tests.testapp import world
 from tests.warm import MARK
 
@@ -161,7 +164,9 @@ class Stack:
         self.processes: list[Process] = []
         self.redis = redis
         self._mark = uuid.uuid4().hex
-        (directory / "tmp").mkdir(exist_ok=True)
+        # What a killed process has left there goes with the test. Not below the test's own directory: the path of a
+        # socket has room for about a hundred characters.
+        self._temporary = Path(tempfile.mkdtemp(dir=os.environ[DIRECTORY_VARIABLE]))
         self.env: dict[str, str] = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -171,8 +176,7 @@ class Stack:
             "REDIS_URL": redis.url if redis else os.environ["REDIS_URL"],
             world.LOG_VARIABLE: str(self.world_log),
             world.HOLD_VARIABLE: str(self.hold),
-            # What a killed process has left there goes with the test.
-            "TMPDIR": str(directory / "tmp"),
+            "TMPDIR": str(self._temporary),
             MARK: self._mark,
         }
 
@@ -255,6 +259,7 @@ class Stack:
         if self.redis is not None:
             self.redis.stop()
         warm.cool_down()
+        shutil.rmtree(self._temporary, ignore_errors=True)  # a killed process may still be writing there
 
 
 def _signal(pid: int, sign: signal.Signals) -> None:
