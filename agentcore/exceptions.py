@@ -165,9 +165,15 @@ class UnknownAgent(UserError):
 
 
 class Unfinished(UserError):
-    """A tool gave back what has not run yet."""
+    """A tool has run, and gave back what is yet to be awaited or to be read."""
 
     code = "unfinished"
+
+
+class NotRun(UserError):
+    """A tool gave back its own body, which has not run yet."""
+
+    code = "not_run"
 
 
 class IllegalMove(UserError):

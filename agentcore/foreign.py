@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import hashlib
 import inspect
 from collections import deque
@@ -18,17 +19,20 @@ from collections.abc import (
 )
 from concurrent.futures import Future
 from enum import Enum
+from types import CodeType, FrameType
 from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db.models import Model, QuerySet
 from django.db.models.query import RawQuerySet
+from django.utils.asyncio import async_unsafe
 from django.utils.functional import Promise
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from . import jsontext
-from .exceptions import Unfinished
+from .exceptions import NotRun, Unfinished
+from .functions import code_of
 
 SLICE = 1_000_000
 ROWS_AT_A_TIME = 200
@@ -41,11 +45,22 @@ def bounded(value: Any, limit: int) -> Any:
     Models and dataclasses are written by alias; a QuerySet as the list of its rows, and a row that is an
     object of Django's as its model, key and text: what else of it a reader may know, `values()` says.
     A longer text is cut, and says how long it was and its SHA-256, so that it can be told from others;
-    bytes that are no text are told by length and digest alone. What is left out of a list, rows or an
-    object is counted, and what has no JSON form says so. An object within itself is cut, too.
-    Raises `Unfinished` for what has not run yet.
+    bytes that are no text are told by length and digest alone. An iterator is listed until the limit.
+    What is left out of a list, rows or an object is counted, and what has no JSON form says so. An object
+    within itself is cut, too. Raises `Unfinished` for what is yet to be awaited, and for a generator.
+    Raises `SynchronousOnlyOperation` on an event loop for what may block it: rows and iterators.
     """
     return _Room(limit).take(value)
+
+
+def result(value: Any, limit: int, *, function: Callable[..., Any]) -> Any:
+    """Return what `function` gave back, as `bounded` does; raises `NotRun` where that is its own body, not begun."""
+    if _is_yet_to_begin(value) and code_of(function) is _code_of(value):
+        _discard(value)
+        raise NotRun(
+            f"The tool gave back an object of type {type(value).__name__}, which has not run yet. {_advice(value)}."
+        )
+    return bounded(value, limit)
 
 
 class _Room:
@@ -89,7 +104,9 @@ class _Room:
             return self.take({"model": value._meta.label_lower, "pk": value.pk, "text": _str(value)})
         if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
             return self._inside(value, lambda item: self.take(_fields(item)))
-        _check_that_it_has_run(value)
+        _check_that_it_is_there(value)
+        if isinstance(value, Iterator):
+            return self._inside(value, self._iterated)
         return self._text(_form(value))
 
     def _text(self, text: str) -> str:
@@ -110,11 +127,19 @@ class _Room:
         finally:
             self._path.discard(id(value))
 
-    def _list(self, items: Iterable[Any], count: Callable[[], int]) -> list[Any]:
+    @async_unsafe("An iterator is read in a thread: what it does may block, and cannot be read twice.")
+    def _iterated(self, items: Iterator[Any]) -> list[Any]:
+        return self._list(items, lambda: None)
+
+    def _list(self, items: Iterable[Any], count: Callable[[], int | None]) -> list[Any]:
         kept: list[Any] = []
         for item in items:
             if self._left <= 0:
-                return [*kept, f"{jsontext.TRUNCATED} {count() - len(kept)} more"]
+                total = count()
+                return [
+                    *kept,
+                    f"{jsontext.TRUNCATED} more" if total is None else f"{jsontext.TRUNCATED} {total - len(kept)} more",
+                ]
             self._left -= 1
             kept.append(self.take(item))
         return kept
@@ -191,15 +216,47 @@ def _key(key: Any) -> str:
             return _form(key)
 
 
-def _check_that_it_has_run(value: Any) -> None:
-    """Raise `Unfinished` for what somebody has yet to await or to read: what it does has not been done."""
-    waits = inspect.isawaitable(value) or isinstance(value, AsyncIterator | Future)
-    if not waits and not isinstance(value, Iterator):
+def _check_that_it_is_there(value: Any) -> None:
+    """Raise `Unfinished` for what somebody has yet to await, and for a generator: what it does has not been done."""
+    if not (_waits(value) or inspect.isgenerator(value)):
         return
+    _discard(value)
+    name = type(value).__name__
+    raise Unfinished(f"What the tool gave back cannot be kept: it has an object of type {name}. {_advice(value)}.")
+
+
+def _waits(value: Any) -> bool:
+    return inspect.isawaitable(value) or isinstance(value, AsyncIterator | Future)
+
+
+def _advice(value: Any) -> str:
+    return "Await it, and return what it gives" if _waits(value) else "Return a list of what it yields"
+
+
+def _discard(value: Any) -> None:
     if inspect.iscoroutine(value):
         value.close()  # or Python complains that nobody awaited it
-    advice = "Await it, and return what it gives" if waits else "Return a list of what it yields"
-    raise Unfinished(f"The tool gave back an object of type {type(value).__name__}, which has not run yet. {advice}.")
+
+
+def _is_yet_to_begin(value: Any) -> bool:
+    if inspect.isgenerator(value):
+        return inspect.getgeneratorstate(value) == inspect.GEN_CREATED
+    if inspect.iscoroutine(value):
+        return inspect.getcoroutinestate(value) == inspect.CORO_CREATED
+    return inspect.isasyncgen(value) and not (
+        value.ag_frame is None or value.ag_running or _has_stepped(value.ag_frame)
+    )
+
+
+def _has_stepped(frame: FrameType) -> bool:
+    """Whether a frame is beyond where it was made (`inspect.getasyncgenstate` is of Python 3.12)."""
+    made = (step.offset for step in dis.get_instructions(frame.f_code) if step.opname == "RETURN_GENERATOR")
+    return frame.f_lasti > next(made, 0)
+
+
+def _code_of(value: Any) -> CodeType | None:
+    kinds = ("gi_code", "cr_code", "ag_code")
+    return next((getattr(value, kind) for kind in kinds if hasattr(value, kind)), None)
 
 
 def _str(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any
 
 
@@ -43,6 +44,14 @@ def is_coroutine_function(function: Callable[..., Any]) -> bool:
 def is_generator_function(function: Callable[..., Any]) -> bool:
     """Whether calling it runs nothing and gives back a generator, or an asynchronous one."""
     return bool(_flags(function) & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
+
+
+def code_of(function: Callable[..., Any]) -> CodeType | None:
+    """Return the code of what runs in the end, below partials and wrappers; None where there is none."""
+    called: Any = underlying(function)
+    while (inner := getattr(called, "__wrapped__", None)) is not None:
+        called = underlying(inner)
+    return getattr(getattr(called, "__func__", called), "__code__", None)
 
 
 def _without_partials(function: Any) -> Any:

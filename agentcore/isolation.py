@@ -24,7 +24,7 @@ from pydantic_core import to_jsonable_python
 
 from . import foreign
 from .conf import get_settings
-from .exceptions import EffectUnknown, ModelRetry, ToolFailed, Unfinished, UserError
+from .exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
 from .functions import is_coroutine_function, is_generator_function, name_of
 from .outage import is_refusal
 from .signature import read
@@ -110,6 +110,8 @@ def _read(answer: Mapping[str, Any]) -> Any:
         raise ModelRetry(answer["retry"])
     if "unknown" in answer:
         raise EffectUnknown(answer["unknown"])
+    if "not_run" in answer:
+        raise NotRun(answer["not_run"])
     if "unfinished" in answer:
         raise Unfinished(answer["unfinished"])
     if "raised" in answer:
@@ -170,13 +172,15 @@ def _answer(job: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
         if told is not None:
             ctx = _Context(UUID(told.pop("run_id")), UUID(told.pop("thread_id")), **told, answers=answers)
         bound = found.bind(job["arguments"], ctx, function=inspect.unwrap(found.function))  # type: ignore[arg-type]
-        return {"result": foreign.bounded(bound(), get_settings().result_limit)}
+        return {"result": foreign.result(bound(), get_settings().result_limit, function=found.function)}
     except ToolFailed as error:
         return {"failed": error.message}
     except ModelRetry as error:
         return {"retry": error.message}
     except EffectUnknown as error:
         return {"unknown": error.message}
+    except NotRun as error:
+        return {"not_run": error.message}
     except Unfinished as error:
         return {"unfinished": error.message}
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the body's answer

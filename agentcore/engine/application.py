@@ -36,8 +36,8 @@ async def run(runtime: Runtime, function: Callable[[], Any], read: Callable[[Any
     if on_loop:
         value = contained(function)
     else:
-        value = await runtime.app(lambda: contained(lambda: _first(function, read)))
-        if isinstance(value, _Read):
+        value = await runtime.app(lambda: contained(lambda: at_once(function, read)))
+        if isinstance(value, Read):
             return value.value  # type: ignore[no-any-return]
     value = await _awaited(value)
     try:
@@ -46,16 +46,17 @@ async def run(runtime: Runtime, function: Callable[[], Any], read: Callable[[Any
         return await runtime.app(lambda: contained(lambda: read(value)))
 
 
-class _Read:
+class Read:
     """What was made of a value that is not to be awaited."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
 
 
-def _first(function: Callable[[], Any], read: Callable[[Any], Any]) -> Any:
+def at_once(function: Callable[[], Any], read: Callable[[Any], Any]) -> Any:
+    """Call a function in this thread, and read what it gives back there; what is to be awaited is returned as it is."""
     value = function()
-    return value if inspect.isawaitable(value) else _Read(read(value))
+    return value if isinstance(value, Read) or inspect.isawaitable(value) else Read(read(value))
 
 
 async def _awaited(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import events, foreign, jsontext
 from ..conf import get_settings
-from ..exceptions import EffectUnknown, ModelRetry, NotKept, ToolFailed, Unfinished
+from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
 from ..failpoints import afailpoint
 from ..functions import is_coroutine_function
 from ..ids import uuid7
@@ -63,12 +63,13 @@ class Work:
         """How long one attempt may take."""
         return self.tool.timeout if self.tool.timeout is not None else get_settings().tool_timeout
 
+    def read(self, value: Any) -> Any:
+        """Make what the body gave back JSON of a bounded size: it may be anything."""
+        return foreign.result(value, get_settings().result_limit, function=self.tool.function)
+
     async def invoke(self, function: Callable[[], Any], *, on_loop: bool) -> Any:
-        """Call the application's code, and make what it gives back JSON of a bounded size: it may be anything."""
-        limit = get_settings().result_limit
-        return await application.run(
-            self.runtime, function, lambda value: foreign.bounded(value, limit), on_loop=on_loop
-        )
+        """Call the application's code, and read what it gives back."""
+        return await application.run(self.runtime, function, self.read, on_loop=on_loop)
 
 
 NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
@@ -195,8 +196,8 @@ class RunningCall:
         except (ToolFailed, ModelRetry) as error:
             said = jsontext.shorten(error.message, 2000)
             return CallOutcome(ToolCallStatus.FAILED, error=said, final=isinstance(error, ModelRetry))
-        except Unfinished as error:
-            return self._unfinished(error)
+        except NotRun as error:
+            return self._not_run(error)
         except (Exception, asyncio.CancelledError) as error:
             lost = isinstance(self._threaded, AtomicBody) and self._threaded.is_unknown(error)
             if lost or application.is_being_ended(error):
@@ -217,14 +218,15 @@ class RunningCall:
 
     def _in_thread(self, body: Callable[[], Any]) -> ThreadedBody | None:
         """Return a sync body as its thread gets it; an atomic one binds anew at each try: only rows are rolled back."""
-        work, limit = self._work, get_settings().result_limit
+        work = self._work
         if work.tool.effect is not EffectKind.ATOMIC:
-            return None if work.tool.is_async else ThreadedBody(body)
+            # What is lazy acts when it is read: until then its thread is busy with the body.
+            return None if work.tool.is_async else ThreadedBody(lambda: application.at_once(body, work.read))
 
         def bind() -> Callable[[], Any]:
             self.user, self._shown = copy.copy(work.run.user), []
             again = work.tool.bind(work.call.arguments_json, self)
-            return lambda: foreign.bounded(again(), limit)
+            return lambda: work.read(again())
 
         return AtomicBody(bind, lambda value: work.record(value, self._shown))
 
@@ -251,6 +253,8 @@ class RunningCall:
         said = f"The tool broke off with {type(error).__name__} (reference {reference})."
         if isinstance(error, EffectUnknown):
             said = jsontext.shorten(error.message, 2000)
+        elif isinstance(error, Unfinished):
+            said = f"{error.message}{self._on_awaiting()}"
         refused = is_refusal(error)
         if refused:
             said += " The database refused it."
@@ -258,15 +262,17 @@ class RunningCall:
         if isinstance(error, EffectUnknown) or work.tool.on_error == "ask" or promised:
             return _unknown(work, said)
         in_part = "" if work.tool.effect in LEAVES_NOTHING else f" {IN_PART}"
-        return CallOutcome(ToolCallStatus.FAILED, error=f"{said}{in_part}", broke_off=True)
+        final = isinstance(error, Unfinished)  # the developer's mistake: it would be the same again
+        return CallOutcome(ToolCallStatus.FAILED, error=f"{said}{in_part}", broke_off=True, final=final)
 
-    def _unfinished(self, error: Unfinished) -> CallOutcome:
-        """Fail a call whose body gave back what has not run: that is its developer's mistake."""
-        logger.error("tool %s: %s", self._work.call.name, error.message, extra=_about(self._work, "tool_unfinished"))
-        sync = (
-            " An atomic tool awaits nothing: its transaction is sync." if isinstance(self._threaded, AtomicBody) else ""
-        )
-        return CallOutcome(ToolCallStatus.FAILED, error=f"{error.message}{sync}", final=True)
+    def _not_run(self, error: NotRun) -> CallOutcome:
+        """Fail a call whose body gave back itself, not begun: that is its developer's mistake."""
+        logger.error("tool %s: %s", self._work.call.name, error.message, extra=_about(self._work, "tool_not_run"))
+        return CallOutcome(ToolCallStatus.FAILED, error=f"{error.message}{self._on_awaiting()}", final=True)
+
+    def _on_awaiting(self) -> str:
+        is_atomic = isinstance(self._threaded, AtomicBody)
+        return " An atomic tool awaits nothing: its transaction is sync." if is_atomic else ""
 
     def _show(self, value: Any) -> None:
         if self.cancelled:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -183,40 +182,6 @@ def test_a_generator_function_is_refused_when_it_is_declared(function: Any, effe
 def test_a_coroutine_function_cannot_be_atomic(function: Any) -> None:
     with pytest.raises(UserError, match="transactions are sync"):
         tool(name="look", effect="atomic")(function)
-
-
-UNFINISHED: dict[str, Callable[[], Any]] = {
-    "generator": rows,
-    "async generator": rows_later,
-    "map": lambda: map(RAN.append, ["began"]),
-    "nested": lambda: {"rows": [rows()]},
-    "a coroutine in a list": lambda: [look("a")],
-    "future of another pool": concurrent.futures.Future,
-}
-
-
-@pytest.mark.covers("fc:A1")
-@pytest.mark.parametrize("effect", ["unsafe", "atomic", "async"])
-def test_what_has_not_run_yet_is_no_result(effect: str) -> None:
-    for give in UNFINISHED.values():
-        kind = "unsafe" if effect == "async" else effect
-        with registry.isolated():
-            run, call = played(tool(name="act", effect=kind)(_giving(give, asynchronous=effect == "async")))
-        assert (run.status, call.status, RAN) == ("succeeded", "failed", [])
-        assert "has not run" in call.error
-
-
-def _giving(give: Callable[[], Any], *, asynchronous: bool) -> Callable[[], Any]:
-    @logged
-    def act() -> Any:
-        """Act."""
-        return give()
-
-    async def act_later() -> Any:
-        """Act."""
-        return give()
-
-    return act_later if asynchronous else act
 
 
 @pytest.mark.covers("fc:A1")
