@@ -40,7 +40,7 @@ _LISTS = (list, tuple, set, frozenset, deque, range, KeysView, ValuesView, Items
 
 
 def bounded(value: Any, limit: int) -> Any:
-    """Return `value` as plain JSON data of about `limit` characters at most, in the forms of pydantic.
+    """Return `value` as plain JSON data of about `limit` bytes at most, in the forms of pydantic.
 
     Models and dataclasses are written by alias; a QuerySet as the list of its rows, and a row that is an
     object of Django's as its model, key and text: what else of it a reader may know, `values()` says.
@@ -64,7 +64,7 @@ def result(value: Any, limit: int, *, function: Callable[..., Any]) -> Any:
 
 
 class _Room:
-    """How many characters are left, and which containers one is in."""
+    """How many bytes are left, and which containers one is in."""
 
     def __init__(self, limit: int) -> None:
         self._left = limit
@@ -110,16 +110,19 @@ class _Room:
         return self._text(_form(value))
 
     def _text(self, text: str) -> str:
-        room = max(self._left, 0)
-        self._left -= min(len(text), room) + 2
-        if len(text) <= room:
-            return jsontext.clean_text(text)
-        note = f"{jsontext.TRUNCATED} {len(text)} characters, sha256 {_digest(text)}"
-        return jsontext.clean_text(text[:room]) + note
+        room = max(self._left - jsontext.QUOTES, 0)
+        kept = jsontext.clean_text(text) if (short := len(text) <= room) else ""
+        whole = short and jsontext.size(kept) - jsontext.QUOTES <= room
+        if not whole:
+            kept = jsontext.beginning(text, room)
+        self._left -= jsontext.size(kept)
+        if whole:
+            return kept
+        return f"{kept}{jsontext.TRUNCATED} {len(text)} characters, sha256 {_digest(text)}"
 
     def _inside(self, value: Any, take: Callable[[Any], Any]) -> Any:
         if id(value) in self._path or len(self._path) > jsontext.MAX_DEPTH:
-            self._left -= len(jsontext.TRUNCATED)
+            self._left -= jsontext.size(jsontext.TRUNCATED)
             return jsontext.TRUNCATED
         self._path.add(id(value))
         try:

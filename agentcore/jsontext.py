@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from bisect import bisect_right
 from typing import Any
 
 MAX_DEPTH = 64
 MAX_SAFE_INTEGER = 2**53 - 1  # beyond it a float is no longer every integer
 MOST_BITS = 14_000  # some 4,200 digits: Python reads no more of them, and PostgreSQL's jsonb stores them
 TRUNCATED = "…[truncated]"
+QUOTES = 2
 
 _NUL = "\\u0000"
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -113,6 +115,19 @@ def encode(value: Any) -> bytes:
     except (TypeError, ValueError, RecursionError):
         pass  # what is no JSON, not finite, a lone surrogate or nested without end
     return _COMPACT.encode(clean(value)).encode()
+
+
+def beginning(text: str, room: int) -> str:
+    """Return as much of a text's beginning, cleaned, as takes at most `room` bytes within its quotes in JSON."""
+    start = clean_text(text[:room])  # no character takes less than a byte
+    if size(start) - QUOTES <= room:
+        return start
+    return start[: bisect_right(range(1, len(start) + 1), room, key=lambda end: size(start[:end]) - QUOTES)]
+
+
+def size(value: Any) -> int:
+    """Return how many bytes a JSON value takes where it is stored: what every limit of size counts."""
+    return len(encode(value))
 
 
 def digest(*texts: str) -> str:

@@ -20,7 +20,7 @@ from ..models.approval import approval_digest
 from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
-from . import application
+from . import application, arguments
 from .ending import close_call
 from .entry import Commit, Insert, combined
 from .runtime import Runtime
@@ -29,8 +29,6 @@ from .threaded import BrokeOff, contained
 logger = logging.getLogger("agentcore.engine")
 
 NOT_TOLD = "Whether a person must agree could not be found out. Try again; if it lasts, tell whoever runs this site."
-TOO_LONG = "The arguments have {size} characters, of at most {limit}. The call was not run: send it again, shorter."
-SHOWN_OF_TOO_LONG = 2000
 ALLOWED = ("approve", "deny", "edit")
 DAY = 86_400.0
 
@@ -77,10 +75,10 @@ async def plan(
     planned = []
     for position, request in enumerate(requested):
         tool = definition.tools.get(request.name)
-        arguments, fault = _check(tool, request, run)
+        checked, fault = _check(tool, request, run)
         fault = refusal or fault
-        call = _new_call(run, step, position, request.name, arguments, tool)
-        gated = tool is not None and not fault and await _needs_approval(tool, arguments, run, call, runtime)
+        call = _new_call(run, step, position, request.name, checked, tool)
+        gated = tool is not None and not fault and await _needs_approval(tool, checked, run, call, runtime)
         call.status = ToolCallStatus.WAITING if gated else ToolCallStatus.PENDING
         planned.append(Planned(run, call, gated, fault))
     return planned
@@ -132,12 +130,12 @@ def _announce(item: Planned, step: int) -> Commit:
 
 
 def _new_call(
-    run: Run, step: Step, position: int, name: str, arguments: Mapping[str, Any], tool: Tool | None
+    run: Run, step: Step, position: int, name: str, checked: Mapping[str, Any], tool: Tool | None
 ) -> ToolCall:
     """Return the row to record; ids are ours, for providers repeat theirs within a thread."""
     key = uuid7()
     name = jsontext.clean_text(name)[:64]
-    text = jsontext.canonical(arguments)
+    text = jsontext.canonical(checked)
     schema = tool.schema_digest if tool else ""
     call_id = f"call_{key.hex}"
     return ToolCall(
@@ -157,19 +155,9 @@ def _new_call(
 
 def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[str, Any], str]:
     """Return the arguments to record, and what is wrong with them, for the model."""
-    raw, limit = request.arguments, get_settings().arguments_limit
-    text = raw if isinstance(raw, str) else jsontext.encode(raw).decode()
-    if len(text) > limit:
-        beginning = {"text": jsontext.shorten(jsontext.clean_text(text[: SHOWN_OF_TOO_LONG + 1]), SHOWN_OF_TOO_LONG)}
-        return beginning, TOO_LONG.format(size=len(text), limit=limit)
-    if isinstance(raw, str):
-        try:
-            raw = jsontext.parse(raw or "{}")
-        except ValueError:
-            return {"text": jsontext.shorten(str(raw), 2000)}, "The arguments are not valid JSON. Send them again."
-    if not isinstance(raw, Mapping):
-        return {"value": raw}, "The arguments must be a JSON object."
-    raw = jsontext.clean(dict(raw))
+    raw, fault = arguments.kept(request.arguments, get_settings().arguments_limit)
+    if fault:
+        return raw, fault
     if tool is None:
         return raw, f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
     try:
@@ -179,8 +167,8 @@ def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[st
     except NotKept as error:
         return raw, not_kept(error, tool.name, run)
     except BrokeOff as error:
-        fault = NotKept(f"Tool {tool.name}: its validators failed with {type(application.cause_of(error)).__name__}.")
-        return raw, not_kept(fault, tool.name, run)
+        mistake = NotKept(f"Tool {tool.name}: its validators failed with {type(application.cause_of(error)).__name__}.")
+        return raw, not_kept(mistake, tool.name, run)
 
 
 def not_kept(error: NotKept, name: str, run: Run) -> str:
@@ -196,7 +184,7 @@ def not_kept(error: NotKept, name: str, run: Run) -> str:
     )
 
 
-async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call: ToolCall, runtime: Runtime) -> bool:
+async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: ToolCall, runtime: Runtime) -> bool:
     """Ask the tool whether this call needs a person."""
     ask = tool.needs_approval
     if isinstance(ask, bool):
@@ -204,7 +192,7 @@ async def _needs_approval(tool: Tool, arguments: dict[str, Any], run: Run, call:
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
     try:
         async with asyncio.timeout(get_settings().tool_timeout):
-            return await application.call(runtime, ask, arguments, ctx, read=bool)
+            return await application.call(runtime, ask, checked, ctx, read=bool)
     except Exception as error:
         about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "needs_approval_failed"}
         logger.exception("needs_approval of tool %s failed", tool.name, extra=about)

@@ -27,7 +27,7 @@ from ..providers.base import (
     UsageReported,
 )
 from ..usage import Usage
-from . import estimate
+from . import arguments, estimate
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -143,13 +143,15 @@ class Draft:
         if len(self.calls) >= settings.calls_limit:
             detail = f"The answer asks for more than the {settings.calls_limit} calls of CALLS_LIMIT."
             raise RunError(TOO_MANY_CALLS, code="too_many_calls", detail=detail)
-        size = _bytes_of(call.arguments)
-        self._grow(call.name, more=size if size <= settings.arguments_limit else 0)  # a longer one is not kept
+        self._grow([call.name, arguments.kept(call.arguments, settings.arguments_limit)[0]])
         self.calls.append(call)
 
-    def _grow(self, value: object, *, more: int = 0) -> None:
+    def _grow(self, value: object) -> None:
         """Count what the answer takes; raises `RunError` where that is too much."""
-        size, limit = self._size + _bytes_of(value) + more, get_settings().answer_limit
+        self._grow_by(jsontext.size(value))
+
+    def _grow_by(self, more: int) -> None:
+        size, limit = self._size + more, get_settings().answer_limit
         if size > limit:
             detail = f"The answer takes more than the {limit} bytes of ANSWER_LIMIT."
             raise RunError(TOO_LONG, code="answer_too_long", detail=detail)
@@ -184,11 +186,12 @@ class Draft:
             self._due = time.monotonic()
         elif self._due is None:
             self._due = self._last_flush + get_settings().flush_interval
+        quotes = 0 if self._texts else jsontext.QUOTES  # the deltas of a part are one text
         try:
-            self._grow(text)
+            self._grow_by(quotes + jsontext.size(text) - jsontext.QUOTES)
         except RunError:
-            room = max(get_settings().answer_limit - self._size, 0)
-            fits = text[:room] if _bytes_of(text[:room]) <= room else text[: room // WIDEST]
+            room = max(get_settings().answer_limit - self._size - quotes, 0)
+            fits = jsontext.beginning(text, room)
             self._texts += [fits] if fits else []
             raise
         self._texts.append(text)
@@ -211,7 +214,3 @@ class Draft:
     def _now(self, event: Event) -> None:
         self._waiting.append(event)
         self._due = time.monotonic()
-
-
-def _bytes_of(value: object) -> int:
-    return len(jsontext.encode(value))

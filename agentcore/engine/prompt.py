@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from .. import jsontext
 from ..conf import get_settings
 from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
@@ -50,9 +51,9 @@ async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) 
     about = loader_context(run)
     for loader in definition.context:
         blocks.extend(await _ask(loader, "context loader", run, about, runtime, read=partial(_blocks, loader)))
-    size, limit = sum(len(block.text) for block in blocks), get_settings().context_limit
+    size, limit = jsontext.size([block.to_json() for block in blocks]), get_settings().context_limit
     if size > limit:
-        detail = f"The context blocks have {size} characters; CONTEXT_LIMIT is {limit}."
+        detail = f"The context blocks take {size} bytes; CONTEXT_LIMIT is {limit}."
         raise RunError(CONTEXT_TOO_LARGE, code="context_too_large", detail=detail)
     # As they are stored: every later step reads them back, and must be asked the same.
     return tuple(ContextBlock.from_json(block.to_json()) for block in blocks)

@@ -250,7 +250,7 @@ def _edited(row: Approval, decision: Decision) -> str:
     if not isinstance(decision.edited_arguments, Mapping):
         raise Invalid("The edited arguments must be an object, with a value for each argument.")
     given = dict(decision.edited_arguments)
-    if len(jsontext.encode(given)) > get_settings().arguments_limit:
+    if jsontext.size(given) > get_settings().arguments_limit:
         raise TooLarge(f"The edited arguments take more than {get_settings().arguments_limit} bytes. Shorten them.")
     if jsontext.clean(given) != given:
         raise Invalid(

@@ -17,7 +17,7 @@ LONGEST_REASON = 500
 
 def message(content: Sequence[Part]) -> None:
     """Raise `TooLarge` for the content of a message that takes more than it may."""
-    size, limit = len(jsontext.encode(parts.to_json(content)["parts"])), get_settings().message_limit
+    size, limit = jsontext.size(parts.to_json(content)["parts"]), get_settings().message_limit
     if size > limit:
         raise TooLarge(f"The message takes {size} bytes; the limit is {limit}. Shorten it, or attach a file.")
 
@@ -25,7 +25,7 @@ def message(content: Sequence[Part]) -> None:
 def metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return metadata as it is stored; raises `TooLarge`."""
     cleaned: dict[str, Any] = jsontext.clean(dict(given or {}))
-    size, limit = len(jsontext.encode(cleaned)), get_settings().metadata_limit
+    size, limit = jsontext.size(cleaned), get_settings().metadata_limit
     if size > limit:
         raise TooLarge(f"The metadata takes {size} bytes; the limit is {limit}. Keep large values elsewhere.")
     return cleaned
@@ -33,7 +33,7 @@ def metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def result(given: Any) -> None:
     """Raise `TooLarge` for a call's result, given by a person, that is longer than one of a tool would be."""
-    size, limit = len(jsontext.encode(given)), get_settings().result_limit
+    size, limit = jsontext.size(given), get_settings().result_limit
     if size > limit:
         raise TooLarge(f"The result takes {size} bytes; the limit is {limit}. Say what matters of it.")
 

@@ -130,7 +130,8 @@ def test_a_text_that_is_too_long_says_how_long_it_was_and_which() -> None:
     text = "ab" * 3_000_000
     kept = bounded(text, LIMIT)
     assert (
-        kept == text[:LIMIT] + f"{TRUNCATED} {len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+        kept
+        == text[: LIMIT - 2] + f"{TRUNCATED} {len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
     )
 
 
