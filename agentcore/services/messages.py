@@ -8,19 +8,16 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, QuerySet, TextField
-from django.db.models.functions import Cast, Length
 
 from .. import events, parts
 from ..access import SYSTEM, get_policy, require
-from ..conf import get_settings
 from ..engine.units import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
 from ..parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from ..streams import log
-from . import places, sizes, threads
+from . import pages, places, sizes, threads
 from .twins import twin
 
 WRITES: Mapping[str, tuple[type[Part], ...]] = {
@@ -86,58 +83,8 @@ def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, 
     there are several.
     """
     found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
-    rows = before_place(Message.objects.filter(thread=found), before)
-    limit = max(1, min(limit, 200))
-    # Their sizes first: what the page does not show is not read.
-    sized = rows.order_by("-order", "-step_order").values_list(
-        "order", "step_order", Length(Cast("content", TextField()))
-    )
-    places_of = _fitting(list(sized[: limit + 1]), limit)
-    if not places_of.shown:
-        return MessagePage([], None)
-    order, step_order = places_of.shown[-1]
-    from_there = Q(order__gt=order) | Q(order=order, step_order__gte=step_order)
-    page = list(rows.filter(from_there).order_by("order", "step_order"))
-    return MessagePage(page, f"{order}.{step_order}" if places_of.more else None)
-
-
-@dataclass(frozen=True)
-class _Fitting:
-    """The places of the messages that one page has, newest first, and whether there are older ones."""
-
-    shown: list[tuple[int, int]]
-    more: bool
-
-
-def _fitting(sized: Sequence[tuple[int, int, int]], limit: int) -> _Fitting:
-    room, shown = get_settings().page_limit, list[tuple[int, int]]()
-    for order, step_order, size in sized[:limit]:
-        room -= size
-        if room < 0 and shown:
-            break
-        shown.append((order, step_order))
-    return _Fitting(shown, len(sized) > len(shown))
-
-
-def before_place(rows: QuerySet[Message], before: str | None) -> QuerySet[Message]:
-    """Return those of the rows that stand before a place (`"order.step_order"`); all of them where it is None."""
-    if before is None:
-        return rows
-    order, step_order = read_place(before)
-    return rows.filter(Q(order__lt=order) | Q(order=order, step_order__lt=step_order))
-
-
-def place_of(message: Message) -> str:
-    """Return a message's place, for the page that ends before it."""
-    return f"{message.order}.{message.step_order}"
-
-
-def read_place(before: str) -> tuple[int, int]:
-    """Return the turn and the step of a place; raises `Invalid` for what is none."""
-    order, _, step_order = before.partition(".")
-    if not (order.isdecimal() and step_order.isdecimal() and len(before) < 20):
-        raise Invalid("`before` must be a place from an earlier page, such as 12.0.")
-    return int(order), int(step_order)
+    page = pages.window(found, before, limit, with_runs=False)
+    return MessagePage(list(Message.objects.filter(pk__in=page.messages).in_order()), page.before)
 
 
 def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:

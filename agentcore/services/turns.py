@@ -1,24 +1,20 @@
-"""A page of a conversation: its newest turns, what was said in them and every run they had."""
+"""A page of a conversation: what was said, and the runs that said it or said nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
-
 from ..models import Message, Run, Thread
-from . import messages, threads
+from . import pages, threads
 from .twins import twin
-
-MOST_MESSAGES = 200
-MOST_RUNS = 200
 
 
 @dataclass(frozen=True)
 class TurnPage:
-    """Messages, oldest first, and the runs of their turns, newest first; `before` asks for the next older page."""
+    """Messages, oldest first, and their runs, newest first; `before` asks for the next older page."""
 
     messages: list[Message]
     runs: list[Run]
@@ -26,36 +22,21 @@ class TurnPage:
 
 
 def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, limit: int = 50) -> TurnPage:
-    """Return the newest messages before a place, and the runs of their turns, those that said nothing too.
+    """Return the newest messages before a place, and their runs, with those of their turns that said nothing.
 
-    A run that is shown as ended has all its messages here, or in an older page: the
-    runs are read before them. Of turns with very many runs only the newest
-    `MOST_RUNS` are returned.
+    There are `limit` messages at most, and no more than `PAGE_LIMIT` bytes of them and of
+    the runs where there are several. A run that is shown as ended has all its messages
+    here, or in an older page: the runs are read before them. Of turns with very many
+    runs that said nothing only the newest `MOST_RUNS` are returned.
     """
     found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
-    limit = max(1, min(limit, MOST_MESSAGES))
-    older = messages.before_place(Message.objects.filter(thread=found), before)
-    places = list(older.order_by("-order", "-step_order").values_list("order", "step_order")[: limit + 1])
-    start = places[-1] if len(places) > limit else (0, 0)
-    # Turns without a message have runs too; those before the first message shown belong to the page that ends there.
-    first_turn = places[limit - 1][0] if len(places) > limit else 0
-    runs = list(_runs(found, first_turn, before))
-    said = list(older.filter(_from(start)).order_by("order", "step_order"))
-    page = said[-limit:]
-    return TurnPage(page, runs, messages.place_of(page[0]) if len(said) > limit else None)
+    runs = _runs(pages.window(found, before, limit, with_runs=True).runs)
+    page = pages.window(found, before, limit, with_runs=True)
+    return TurnPage(list(Message.objects.filter(pk__in=page.messages).in_order()), runs, page.before)
 
 
-def _runs(thread: Thread, first_turn: int, before: str | None) -> QuerySet[Run]:
-    runs = Run.objects.filter(thread=thread, order__gte=first_turn).select_related("thread")
-    if before is not None:
-        turn, step = messages.read_place(before)
-        runs = runs.filter(order__lt=turn if step == 0 else turn + 1)
-    return runs.order_by("-number")[:MOST_RUNS]
-
-
-def _from(place: tuple[int, int]) -> Q:
-    order, step_order = place
-    return Q(order__gt=order) | Q(order=order, step_order__gte=step_order)
+def _runs(of: Iterable[UUID]) -> list[Run]:
+    return list(Run.objects.filter(pk__in=of).select_related("thread").order_by("-number"))
 
 
 alist = twin(list_)

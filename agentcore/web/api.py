@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any
 from uuid import UUID
 
 from django.http import HttpRequest
 from ninja import NinjaAPI, Status
+from ninja.renderers import JSONRenderer
 from pydantic import Field
 
 from .. import registry
@@ -34,11 +37,19 @@ PageSize = Annotated[int, Field(ge=1, le=200)]
 LogPageSize = Annotated[int, Field(ge=1, le=1000)]
 Position = Annotated[int, Field(ge=-1, lt=2**63)]
 
+
+class Renderer(JSONRenderer):
+    """Write answers in UTF-8, as events are: an escaped character takes up to six times as many bytes."""
+
+    json_dumps_params: Mapping[str, Any] = MappingProxyType({"ensure_ascii": False})
+
+
 api = NinjaAPI(
     title="agentcore",
     version="1",
     auth=authenticate,
     parser=StrictParser(),
+    renderer=Renderer(),
     urls_namespace="agentcore",
     docs_url=None,  # ninja's page would load its assets from elsewhere; the document itself is at openapi.json
     description="Threads, runs, approvals and events. What is not yours answers as if it did not exist.",
@@ -56,7 +67,7 @@ def get_thread(request: HttpRequest, thread_id: UUID) -> ThreadOut:
 def list_messages(
     request: HttpRequest, thread_id: UUID, before: str | None = None, limit: PageSize = 50
 ) -> MessagesOut:
-    """Return the newest messages, oldest first, and the runs of their turns; `before` pages back."""
+    """Return the newest messages, oldest first, and their runs; `before` pages back."""
     page = turns.list_(thread_id, user=request.user, before=before, limit=limit)
     said = [MessageOut.of(item) for item in page.messages]
     return MessagesOut(messages=said, runs=RunOut.all(page.runs), before=page.before)

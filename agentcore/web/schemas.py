@@ -252,7 +252,7 @@ def _error(run: Run) -> ErrorOut | None:
 
 
 class MessagesOut(Schema):
-    """A page of messages, oldest first, with the runs of their turns; `before` asks for the next older page."""
+    """A page of messages, oldest first, with their runs; `before` asks for the next older page."""
 
     messages: list[MessageOut]
     runs: list[RunOut]

@@ -8,9 +8,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from agentcore import SYSTEM, events, registry
+from agentcore import SYSTEM, events, registry, tool
 from agentcore.exceptions import ModelError
-from agentcore.models import Run
+from agentcore.models import Message, Run
 from agentcore.services import runs, sending, turns
 from agentcore.streams import log as streams
 from agentcore.testing import Turn, run_until_idle
@@ -87,6 +87,58 @@ def test_every_run_is_on_one_page_however_the_thread_is_paged(user, caller):
             assert mentioned <= {run["id"] for run in page["runs"]}
             before = page["before"]
         assert sorted(seen) == [1, 2, 3, 4, 5, 6], size
+
+
+@tool(needs_approval=True)
+def write(text: str) -> str:
+    """Write."""
+    return text
+
+
+def everything(caller: Caller, room: Room, most: int) -> tuple[list[str], set[str], int]:
+    """The ids of all messages and runs of a thread as its pages give them, and how many pages there were."""
+    said: list[str] = []
+    found: set[str] = set()
+    pages, before = 0, ""
+    while True:
+        answer = caller.get(f"threads/{room.thread.pk}/messages", limit=200, **({"before": before} if before else {}))
+        page = ok(answer)
+        assert page["messages"] and (len(answer.content) <= most or len(page["messages"]) == 1)
+        assert {item["run"] for item in page["messages"] if item["run"]} <= {run["id"] for run in page["runs"]}
+        said = [item["id"] for item in page["messages"]] + said
+        found |= {run["id"] for run in page["runs"]}
+        pages, before = pages + 1, page["before"]
+        if before is None:
+            return said, found, pages
+
+
+@pytest.mark.covers("fc:B9")
+@pytest.mark.parametrize("char", ["x", "é", "\U0001f600", '"'], ids=["ascii", "two bytes", "four bytes", "escaped"])
+def test_a_page_with_its_runs_is_bounded_by_bytes_and_goes_on_without_a_gap(user, caller, settings, char):
+    settings.AGENTCORE = {**settings.AGENTCORE, "PAGE_LIMIT": 30_000}
+    room = make(
+        [Turn(text=char * 2000, calls=[("write", {"text": char * 1000})]) for _ in range(6)], [write], user=user
+    )
+    for number in range(6):
+        runs.cancel(room.play(str(number)), user=SYSTEM)
+    said, found, pages = everything(caller, room, 30_000)
+    assert said == [
+        str(pk) for pk in Message.objects.filter(thread=room.thread).in_order().values_list("pk", flat=True)
+    ]
+    assert found == {str(pk) for pk in Run.objects.filter(thread=room.thread).values_list("pk", flat=True)}
+    assert 1 < pages < len(said)
+
+
+@pytest.mark.covers("fc:B9")
+def test_a_turn_that_was_tried_often_is_paged_with_its_runs(user, caller, settings):
+    settings.AGENTCORE = {**settings.AGENTCORE, "PAGE_LIMIT": 30_000}
+    room = make([Turn(text="x" * 4000) for _ in range(8)], user=user)
+    run = room.play()
+    for _ in range(7):
+        Run.objects.filter(pk=run.pk).update(status="failed", error_code="refused", output={"text": "y" * 5000})
+        run = run_until_idle(sending.retry(Run.objects.get(pk=run.pk), user=SYSTEM))
+    said, found, pages = everything(caller, room, 30_000)
+    assert (len(said), len(set(said)), len(found)) == (9, 9, 8) and pages > 1
 
 
 @pytest.mark.covers("fc:B10")
