@@ -213,6 +213,24 @@ const TESTS = {
     assert.equal(Object.keys(thread.state.runs).length, 41);
     assert.deepEqual(timeline(thread.state).map((entry) => entry.uid).filter((uid) => !uid.startsWith("run:o")), ["m0", "run:r1", "m50"]);
   },
+  "a message that was cut leaves the step the words that were streamed"() {
+    const cut = { ...LOG[8], cut: true, message: { ...messages[1], parts: ["cut"], text: undefined } };
+    const run = reduceAll([...LOG.slice(0, 8), cut, ...LOG.slice(9)]);
+    assert.deepEqual([run.steps[0].text, run.steps[0].status, run.steps[0].message], ["I as", "complete", "m1"]);
+  },
+  async "a message that was cut in the thread's log is read from the API"() {
+    const whole = { ...messages[0], id: "m7", run: null, order: 7, text: "All of it.", parts: [{ type: "text", text: "All of it." }] };
+    const { thread, socket } = await started({
+      "/messages": (_, url) => (url.includes("before=7.1") ? { messages: [whole], runs: [], before: "7.0" } : { messages: [], runs: [], before: "3.0" }),
+    });
+    socket.event("thread:t1", { seq: 0, type: "thread.message", cut: true, message: { ...whole, parts: ["cut"], text: undefined } });
+    await new Promise((resolve) => setTimeout(resolve));
+    assert.equal(requests.at(-1).url, "/agent/threads/t1/messages?before=7.1&limit=1");
+    assert.deepEqual(thread.state.messages.map(({ id, text, parts }) => [id, text, parts]), [["m7", "All of it.", whole.parts]]);
+    requests.length = 0;
+    await thread.loadOlder(); // the page it pages back from is still the same
+    assert.deepEqual(requests.map(({ url }) => url), ["/agent/threads/t1/messages?before=3.0"]);
+  },
   async "a decision is bound to the digest that was shown"() {
     const { thread, socket } = await started({ "/approvals/decide": { approvals: [] } });
     LOG.slice(0, 14).forEach((event) => socket.event("run:r1", event));

@@ -145,6 +145,13 @@ export class AgentThread extends EventTarget {
     this.#changed();
   }
 
+  /** Read a message of which the log has only the beginning. */
+  async #readWhole({ order, step_order }) {
+    const query = new URLSearchParams({ before: `${order}.${step_order + 1}`, limit: 1 });
+    this.#store.addMessage(await this.#request("GET", `${this.#thread}/messages?${query}`));
+    this.#changed();
+  }
+
   async #readLog(runId, after, take) {
     for (;;) {
       const page = await this.#request("GET", `${this.#options.api}runs/${runId}/events?after=${after}&limit=500`);
@@ -202,6 +209,7 @@ export class AgentThread extends EventTarget {
     if (!event) return;
     try {
       this.#store.take(frame.stream, { ...event, seq: frame.seq });
+      if (event.cut && event.type === "thread.message") this.#readWhole(event.message).catch(() => this.#socket?.close());
     } catch (error) {
       if (!(error instanceof GapError)) throw error;
       if (frame.stream.startsWith("run:")) this.#catchUp(frame.stream.slice(4)).catch(() => this.#socket?.close());

@@ -96,7 +96,10 @@ const RUN_EVENTS = {
   message: (run, e) => {
     if (e.message.author?.kind !== "agent") return run;
     const number = e.step ?? run.steps.findLast((step) => step.kind === "model")?.step ?? 0;
-    return withStep(run, number, { text: e.message.text ?? "", status: e.message.status, message: e.message.id });
+    // Of an event that was cut the words are not whole; those that were streamed are.
+    return withStep(run, number, (step) => ({
+      text: e.cut ? step.text : e.message.text ?? "", status: e.message.status ?? "complete", message: e.message.id,
+    }));
   },
   "tool.call": (run, e) => withStep(
     withCall(run, e.call_id, {

@@ -47,6 +47,12 @@ export class ThreadStore {
     this.#older = before ?? null;
   }
 
+  /** One message, read by itself, with its run. */
+  addMessage({ messages, runs = [] }) {
+    this.#addMessages(messages);
+    runs.forEach((run) => this.addRecord(run));
+  }
+
   addRecord(record) {
     const known = this.#records.get(record.id);
     if (known && known.seq > record.seq) return;
