@@ -13,6 +13,8 @@ from django.core.exceptions import SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponseBase
 
 MAX_BODY = 4 * 1024 * 1024
+MAX_READ = 64 * 1024 * 1024
+"""What a server may read, and drop, of a body that is too large: most clients hear no answer while they send."""
 CHARSET = re.compile(rb";\s*charset(\*?)\s*=\s*[\"']?([^\s;\"']*)", re.IGNORECASE)
 UTF_8 = {b"utf-8", b"utf8", b"us-ascii"}
 

@@ -32,8 +32,8 @@ def worker_command() -> list[str]:
 
 def web_command(host: str, port: int) -> list[str]:
     """The web server for pages, API and websockets."""
-    where = ["--bind", host, "--port", str(port)]
-    return [sys.executable, "-m", "daphne", "--verbosity", "0", *where, "supportdemo.asgi:application"]
+    where = ["--verbosity", "0", "--bind", host, "--port", str(port)]
+    return [sys.executable, "-m", "supportdemo.bounded_daphne", *where, "supportdemo.asgi:application"]
 
 
 def _manage(*words: str) -> list[str]:

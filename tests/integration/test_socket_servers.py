@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from agentcore.realtime.database import query
 from supportdemo.servers import free_port
+from supportdemo.stack import web_command
 from tests.integration.sockets import NOT_FOUND, finish, log_in, make_run, make_thread, say
 from tests.stack import Stack, Web, _answers, wait_for
 
@@ -21,14 +22,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def serve(stack: Stack, server: str, **env: str) -> Web:
-    """A web process of the kind, once it answers."""
+    """A web process of the kind, once it answers; `demo` is the one that the demo starts."""
     if server == "daphne":
         return stack.web(**env)
     port = free_port()
-    command = ["uvicorn", "--host", "127.0.0.1", "--port", str(port), "--lifespan", "off", "tests.asgi:application"]
-    process: Web = stack.start("uvicorn", [sys.executable, "-m", *command], kind=Web, **env)
+    uvicorn = ["uvicorn", "--host", "127.0.0.1", "--port", str(port), "--lifespan", "off", "tests.asgi:application"]
+    command = web_command("127.0.0.1", port) if server == "demo" else [sys.executable, "-m", *uvicorn]
+    process: Web = stack.start(server, command, kind=Web, **env)
     process.url = f"http://127.0.0.1:{port}"
-    wait_for(lambda: _answers(process.url), 30, "uvicorn's first answer")
+    wait_for(lambda: _answers(process.url), 30, f"{server}'s first answer")
     return process
 
 
@@ -46,7 +48,7 @@ async def receive(socket: ClientConnection) -> dict[str, Any]:
 
 
 @pytest.mark.covers("dj:WS-3", "dj:WS-4", "dj:WS-5", "dj:WS-7", "dj:ASY-8", "fault:S9")
-@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
+@pytest.mark.parametrize("server", ["daphne", "demo", "uvicorn"])
 async def test_a_browser_follows_a_run_over_a_real_server(
     server: str, stack: Stack, user: Any, settings: LazySettings
 ) -> None:
