@@ -75,6 +75,7 @@ class Draft:
     _texts: list[str] = field(default_factory=list)
     _taken: int = 0
     _size: int = 0
+    _ignores: bool = False
 
     @property
     def parts(self) -> list[Part]:
@@ -89,7 +90,7 @@ class Draft:
 
     @property
     def ended(self) -> bool:
-        """Whether the model has said why it stops: what comes after that is no part of its answer."""
+        """Whether the model has said why it stops: of what comes after that, only usage counts."""
         return self.finish_reason is not None
 
     @property
@@ -113,6 +114,9 @@ class Draft:
         become too long; what fits of it is kept.
         """
         kind = type(event)
+        if self.ended and kind is not UsageReported:
+            self._ignore(kind.__name__)
+            return
         if kind in _DELTAS:
             self._delta(event.text, kind)  # type: ignore[union-attr]
             return
@@ -137,6 +141,13 @@ class Draft:
                 self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
+
+    def _ignore(self, name: str) -> None:
+        """Leave out what comes after the end, and say so once."""
+        if not self._ignores:
+            extra = {**self.about, "action": "after_the_end"}
+            logger.warning("the model sent %s after its answer was complete; it is left out", name, extra=extra)
+        self._ignores = True
 
     def _call(self, call: CallRequested) -> None:
         settings = get_settings()
