@@ -22,6 +22,9 @@ from .exceptions import ModelRetry, NotKept, UserError
 from .roundtrip import difference, in_order, unkept_fields
 
 MOST = 5
+LONGEST_PLACE = 100
+LONGEST_FAULT = 300
+LONGEST_ADVICE = 2000
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ class Conversion:
             return self.adapter.validate_json(text)
         except ValidationError as error:
             raise ModelRetry(_faults(error)) from error
-        except ModelRetry:
-            raise  # a validator of the application's that speaks to the model
+        except ModelRetry as error:  # of a validator of the application's, which speaks to the model
+            raise ModelRetry(jsontext.shorten(error.message, LONGEST_ADVICE)) from error
         except Exception as error:
             raise NotKept(f"{self.what}: its validators failed with {type(error).__name__}. {VALIDATORS}") from error
 
@@ -173,9 +176,10 @@ def _faults(error: ValidationError) -> str:
 
 
 def _fault(error: ErrorDetails) -> str:
-    where = ".".join(map(str, error["loc"]))
+    # Both may hold what the model sent: a key, or a value in the words of a validator.
+    where = jsontext.shorten(".".join(map(str, error["loc"])), LONGEST_PLACE)
     extra = error["type"] == "unexpected_keyword_argument"  # pydantic's words are for somebody who calls a function
-    message = "Extra inputs are not permitted" if extra else error["msg"]
+    message = "Extra inputs are not permitted" if extra else jsontext.shorten(error["msg"], LONGEST_FAULT)
     return f"{where}: {message}" if where else message
 
 
