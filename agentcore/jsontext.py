@@ -61,6 +61,30 @@ def clean(value: Any, depth: int = 0) -> Any:
             return clean_text(str(value))
 
 
+def unkept(value: Any, depth: int = 0) -> str:
+    """Say what of a value `clean` would make another one, as the object of a sentence; "" where it would nothing."""
+    if isinstance(value, str):
+        return "" if clean_text(value) == value else "a text with a zero byte or half a character"
+    if depth > MAX_DEPTH:
+        return f"what is nested deeper than {MAX_DEPTH} levels"
+    match value:
+        case None | bool():
+            return ""
+        case int():
+            return "" if value.bit_length() <= MOST_BITS else "a number of too many digits"
+        case float():
+            return "" if math.isfinite(value) else "a number that is not finite"
+        case dict():
+            if not all(isinstance(key, str) for key in value):
+                return "a key that is no text"
+            items: list[Any] = [*value, *value.values()]
+        case list() | tuple():
+            items = [*value]
+        case _:
+            return f"an object of type {type(value).__name__}, which JSON does not have"
+    return next((found for item in items if (found := unkept(item, depth + 1))), "")
+
+
 def _digits(number: int) -> str:
     """Return an integer as text: decimal, but hexadecimal where Python refuses so many digits."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -42,6 +43,12 @@ from .twins import listing, twin
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000
+NOT_TAKEN = (
+    "The tool cannot take these arguments: the application has a mistake in it, which its log names. "
+    "Change them, approve the call as it was asked, or deny it."
+)
+
+logger = logging.getLogger("agentcore.approvals")
 
 
 @dataclass(frozen=True)
@@ -252,18 +259,19 @@ def _edited(row: Approval, decision: Decision) -> str:
     given = dict(decision.edited_arguments)
     if jsontext.size(given) > get_settings().arguments_limit:
         raise TooLarge(f"The edited arguments take more than {get_settings().arguments_limit} bytes. Shorten them.")
-    if jsontext.clean(given) != given:
-        raise Invalid(
-            "The edited arguments would not be stored as they are: a number is beyond 2**53 or not finite, a text has "
-            "a zero byte or half a character, or they are nested too deeply. Correct them, or write numbers as text."
-        )
+    if unkept := jsontext.unkept(given):
+        raise Invalid(f"The edited arguments would not be stored as they are: they have {unkept}. Correct that.")
     tool = registry.get(row.run.agent).tools.get(row.tool_call.name)
     if tool is None:
         raise Invalid("The tool is not there any more, so its arguments cannot be edited. Deny the call.")
     try:
         text = jsontext.canonical(tool.validate(decision.edited_arguments))
-    except (ModelRetry, NotKept) as error:
+    except ModelRetry as error:
         raise Invalid(error.message) from error
+    except NotKept as error:
+        about = {"run_id": str(row.run_id), "attempt": row.tool_call.attempt, "action": "arguments_not_kept"}
+        logger.error("tool %s cannot take edited arguments: %s", tool.name, error.message, exc_info=error, extra=about)
+        raise Invalid(NOT_TAKEN) from error
     return "" if text == row.arguments else text
 
 

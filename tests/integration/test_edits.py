@@ -9,11 +9,12 @@ import pytest
 
 from agentcore import SYSTEM, registry, tool
 from agentcore.engine.runtime import Runtime
-from agentcore.exceptions import Invalid
+from agentcore.exceptions import Invalid, NotKept
 from agentcore.models import Message, ToolCall
 from agentcore.parts import ToolCallPart, ToolResultPart
 from agentcore.services import approvals, execution
 from agentcore.testing import Turn
+from agentcore.tools import Tool
 from agentcore.web.schemas import MessageOut, RunOut
 from tests.integration.room import Room, drive_to_the_end, fresh, log, make, only_approval
 
@@ -167,3 +168,67 @@ def test_an_edit_stays_known_when_a_deploy_has_the_call_asked_again(operator):
     drive_to_the_end(run)
     edited = said(room, ToolResultPart).edited
     assert edited["arguments"] == json.loads(again.arguments) and edited["by"] == operator.username
+
+
+UNKEPT: dict[str, tuple[Any, str]] = {
+    "not finite": (float("nan"), "a number that is not finite"),
+    "endless digits": (1 << 20_000, "a number of too many digits"),
+    "zero byte": ("a\x00", "a text with a zero byte or half a character"),
+    "half a character": (["\ud83d"], "a text with a zero byte or half a character"),
+    "a key with a zero byte": ({"\x00": 1}, "a text with a zero byte or half a character"),
+    "no JSON": ({"a": {1, 2}}, "an object of type set"),
+    "a key that is no text": ({1: 2}, "a key that is no text"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), UNKEPT.values(), ids=UNKEPT)
+def test_an_edit_that_would_not_be_stored_as_it_is_says_why(operator, given, said):
+    _, run = asking()
+    approval = only_approval(run)
+    with pytest.raises(Invalid) as refused:
+        approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments={"to": given})
+    assert said in refused.value.message and "2**53" not in refused.value.message
+    assert only_approval(run).status == "pending"
+
+
+def test_an_edit_that_is_nested_too_deeply_says_so(operator):
+    deep: Any = "bottom"
+    for _ in range(100):
+        deep = [deep]
+    _, run = asking()
+    approval = only_approval(run)
+    with pytest.raises(Invalid, match="deeper than 64"):
+        approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments={"to": deep})
+
+
+def test_a_tuple_is_a_list_and_an_integer_of_any_size_is_kept(operator):
+    @tool(name="mail", needs_approval=True)
+    def adds(to: str, numbers: list[int] = []) -> str:  # noqa: B006 - a default of a tool
+        """Add."""
+        return str(sum(numbers))
+
+    room = make([Turn(calls=[("mail", {"to": "bob"})]), Turn(text="Done.")], [adds])
+    run = room.play()
+    approval = only_approval(run)
+    edit = {"to": "alice", "numbers": (2**70, 1)}
+    approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments=edit)
+    drive_to_the_end(run)
+    assert ToolCall.objects.get().result_json == str(2**70 + 1)
+
+
+def test_an_approver_reads_no_advice_for_developers(operator, monkeypatch, caplog):
+    _, run = asking()
+    approval = only_approval(run)
+
+    def unkept(self: Any, raw: Any) -> Any:
+        raise NotKept(
+            "Tool mail: a value is another one when it is read again. Declare a type that reads what it writes."
+        )
+
+    monkeypatch.setattr(Tool, "validate", unkept)
+    with pytest.raises(Invalid) as refused:
+        approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments={"to": "alice"})
+    assert "cannot take these arguments" in refused.value.message and "Declare" not in refused.value.message
+    (noted,) = [item for item in caplog.records if getattr(item, "action", "") == "arguments_not_kept"]
+    assert "Declare a type" in noted.getMessage() and noted.run_id == str(run.pk)
+    assert only_approval(run).status == "pending"
