@@ -50,6 +50,7 @@ class CallRow:
     result: str
     error: str
     answerable: bool
+    question: str
 
 
 @dataclass(frozen=True)
@@ -148,4 +149,5 @@ def _call(call: ToolCall, answerable: bool) -> CallRow:
         result=show.brief_json(call.result) if call.result else "",
         error=show.brief(call.error),
         answerable=answerable,
+        question=show.visible(call.question) if answerable else "",
     )

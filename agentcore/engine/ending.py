@@ -14,7 +14,7 @@ from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
 from .entry import Change, Commit, Move, Saved, combined
 from .row import RunRow
-from .takeover import in_doubt
+from .takeover import INTERRUPTED
 
 LONGEST_DETAIL = 10_000
 NOT_RUN = "The run ended before this call was run."
@@ -112,7 +112,7 @@ def _close_call(run: Run, call: ToolCall) -> Commit:
     happened = begun and call.effect not in LEAVES_NOTHING
     if not happened and call.status != ToolCallStatus.EFFECT_UNVERIFIED:
         return close_call(run, call, ToolCallStatus.CANCELED, error=NOT_RUN)
-    return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=call.error or in_doubt(call))
+    return close_call(run, call, ToolCallStatus.EFFECT_UNVERIFIED, error=call.error or INTERRUPTED)
 
 
 def _close_approvals(run_id: UUID) -> list[Commit]:

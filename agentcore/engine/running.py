@@ -283,10 +283,13 @@ class RunningCall:
 
 def _not_begun(work: Work) -> CallOutcome:
     """A body that no thread was free for has done nothing; an earlier try, of an attempt that was interrupted, may."""
-    error = (
-        f"The tool did not start within {work.seconds:g} seconds: none of its worker's {APP_THREADS} threads was free. "
-        "Look in the worker's log for tools that do not end, or start another worker."
+    logger.error(
+        "tool %s did not start: none of the %s threads was free. Look for tools that do not end, or start more workers",
+        work.call.name,
+        APP_THREADS,
+        extra=_about(work, "tool_not_begun"),
     )
+    error = f"The tool did not start within {work.seconds:g} seconds."
     return (
         _unknown(work, error) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=error, began=False)
     )

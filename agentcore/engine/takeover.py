@@ -13,16 +13,9 @@ from ..states import StepKind, StepStatus, ToolCallStatus
 from ..tools import EffectKind
 from .entry import Commit, Move, combined
 
-DOUBT = "Nobody knows yet whether it took effect. Do not repeat it."
-STILL_ALIVE = (
-    "The call was interrupted on worker {worker}. That worker may still be alive, and go on with it: make sure "
-    "that it is gone before you say what became of the call."
-)
-
-
-def in_doubt(call: ToolCall) -> str:
-    """Return what is said to whoever is asked about a call whose end nobody saw."""
-    return f"{STILL_ALIVE.format(worker=call.worker or 'unknown')} {DOUBT}"
+DOUBT = "It is not known whether it took effect; a person will say. Do not repeat it."
+INTERRUPTED = f"The call was interrupted. {DOUBT}"
+"""What everybody reads of a call whose end nobody saw; whoever may answer reads the call's `question` as well."""
 
 
 def left_open(
@@ -73,7 +66,7 @@ def interrupted(call: ToolCall, *, still_runs: bool = False) -> Commit:
     So does one for a checkable call that `still_runs`: its check cannot see yet what it is about to do.
     """
     if call.effect == EffectKind.UNSAFE or (call.effect == EffectKind.CHECKABLE and still_runs):
-        return unverified(call, in_doubt(call))
+        return unverified(call, INTERRUPTED)
     return Commit(moves=[Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})])
 
 

@@ -97,7 +97,7 @@ async def _start(this: Round) -> Commit:
 
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     if ruling.fault and call.tries and call.effect not in LEAVES_NOTHING:
-        doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.in_doubt(call)}")
+        doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.INTERRUPTED}")
         call.status = ToolCallStatus.EFFECT_UNVERIFIED
         this.open.append(call)
         return doubtful

@@ -37,6 +37,7 @@ AGENT_MISSING = (
     "No worker that has looked at this run has its agent, {agent!r} in version {version!r}. Start workers of a release "
     "that declares it, in an app's agents.py."
 )
+SHOWN_NOTES = {"agent_missing": "This is taking longer than usual."}
 MAX_BACKOFF = 6  # hints go out after 1, 2, 4 … up to 2**6 graces
 
 
@@ -291,6 +292,10 @@ class Run(models.Model):
         if self.version_missing_since is not None and not self.terminal:
             found["agent_missing"] = AGENT_MISSING.format(agent=self.agent, version=self.agent_version or "-")
         return found
+
+    def shown_notes(self) -> dict[str, str]:
+        """Return what of its notes concerns whoever asked for the run, in words for them; the rest is an operator's."""
+        return {code: SHOWN_NOTES[code] for code in self.all_notes() if code in SHOWN_NOTES}
 
     def waiting_reasons(self) -> list[str]:
         """Return why the run waits, derived from its open rows (one query)."""

@@ -16,6 +16,11 @@ from ..states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ToolCallStatus
 from ..tools import EffectKind
 from .fields import choices, only
 
+STILL_ALIVE = (
+    "Worker {worker} had this call last. That worker may still be alive, and go on with it: make sure that it does not "
+    "before you say what became of the call."
+)
+
 
 class ToolCallQuerySet(models.QuerySet["ToolCall"]):
     """Scopes of tool calls."""
@@ -77,6 +82,13 @@ class ToolCall(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.call_id}"
+
+    @property
+    def question(self) -> str:
+        """What whoever may answer should know of a call whose effect is not known; for nobody else's eyes."""
+        if self.status != ToolCallStatus.EFFECT_UNVERIFIED:
+            return ""
+        return STILL_ALIVE.format(worker=self.worker or "unknown")
 
     @property
     def arguments_json(self) -> dict[str, Any]:

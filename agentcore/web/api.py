@@ -70,26 +70,26 @@ def list_messages(
     """Return the newest messages, oldest first, and their runs; `before` pages back."""
     page = turns.list_(thread_id, user=request.user, before=before, limit=limit)
     said = [MessageOut.of(item) for item in page.messages]
-    return MessagesOut(messages=said, runs=RunOut.all(page.runs), before=page.before)
+    return MessagesOut(messages=said, runs=RunOut.all(page.runs, request.user), before=page.before)
 
 
 @api.get("threads/{thread_id}/runs", response=RunsOut)
 def list_runs(request: HttpRequest, thread_id: UUID, limit: PageSize = 50) -> RunsOut:
     """Return the newest runs of a thread."""
-    return RunsOut(runs=RunOut.all(runs.list_(thread_id, user=request.user)[:limit]))
+    return RunsOut(runs=RunOut.all(runs.list_(thread_id, user=request.user)[:limit], request.user))
 
 
 @api.post("threads/{thread_id}/runs", response={200: RunOut, 201: RunOut})
 def send(request: HttpRequest, thread_id: UUID, body: SendIn) -> Any:
     """Save a message and start a run: 201, or 200 where the same key made it before."""
     started = sending.start_once(registry.get(body.agent), thread_id, body.text, user=request.user, key=body.key)
-    return Status(201 if started.created else 200, RunOut.of(started.run))
+    return Status(201 if started.created else 200, RunOut.of(started.run, request.user))
 
 
 @api.get("runs/{run_id}", response=RunOut)
 def get_run(request: HttpRequest, run_id: UUID) -> RunOut:
     """Return a run."""
-    return RunOut.of(runs.get(run_id, user=request.user))
+    return RunOut.of(runs.get(run_id, user=request.user), request.user)
 
 
 @api.get("runs/{run_id}/events", response=EventsOut)
@@ -102,13 +102,13 @@ def read_events(request: HttpRequest, run_id: UUID, after: Position = -1, limit:
 @api.post("runs/{run_id}/cancel", response=RunOut)
 def cancel(request: HttpRequest, run_id: UUID, body: CancelIn) -> RunOut:
     """Cancel a run; a driven one ends as soon as its worker sees it."""
-    return RunOut.of(runs.cancel(run_id, user=request.user, reason=body.reason))
+    return RunOut.of(runs.cancel(run_id, user=request.user, reason=body.reason), request.user)
 
 
 @api.post("runs/{run_id}/retry", response={201: RunOut})
 def retry(request: HttpRequest, run_id: UUID, body: RetryIn | None = None) -> Any:
     """Start a new run for the prompt of one that failed or was canceled."""
-    return Status(201, RunOut.of(sending.retry(run_id, user=request.user)))
+    return Status(201, RunOut.of(sending.retry(run_id, user=request.user), request.user))
 
 
 @api.get("approvals", response=ApprovalsOut)

@@ -10,6 +10,7 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import ConfigDict, Field
 
+from ..access import get_policy
 from ..models import Approval, Message, Run, Thread, ToolCall
 
 
@@ -145,24 +146,31 @@ class ApprovalOut(Schema):
 
 
 class NoteOut(Schema):
-    """What an operator should know of a run that is no error."""
+    """What whoever asked for a run should know of it that is no error."""
 
     code: str
     message: str
 
 
 class CallOut(Schema):
-    """Where a tool call stands; what it was given and what it returned stand in the messages."""
+    """Where a tool call stands; what it was given and what it returned stand in the messages.
+
+    `question` is for whoever may say whether it took effect, and empty for everybody else.
+    """
 
     call_id: str
     name: str
     status: str
     error: str
+    question: str
 
     @classmethod
-    def of(cls, call: ToolCall) -> Self:
-        """Return what the API shows of a call beside its messages."""
-        return cls(call_id=call.call_id, name=call.name, status=call.status, error=call.error)
+    def of(cls, call: ToolCall, user: Any) -> Self:
+        """Return what the API shows `user` of a call beside its messages; its run must be loaded."""
+        question = call.question
+        if question and not get_policy().may_resolve(user, call):
+            question = ""
+        return cls(call_id=call.call_id, name=call.name, status=call.status, error=call.error, question=question)
 
 
 class RunOut(Schema):
@@ -194,22 +202,26 @@ class RunOut(Schema):
     approvals: list[ApprovalOut]
 
     @classmethod
-    def of(cls, run: Run) -> Self:
-        """Return what the API shows of a run."""
-        return cls.all([run])[0]
+    def of(cls, run: Run, user: Any) -> Self:
+        """Return what the API shows `user` of a run."""
+        return cls.all([run], user)[0]
 
     @classmethod
-    def all(cls, runs: Iterable[Run]) -> list[Self]:
-        """Return what the API shows of runs, in a constant number of queries."""
+    def all(cls, runs: Iterable[Run], user: Any) -> list[Self]:
+        """Return what the API shows `user` of runs, in a constant number of queries."""
         listed = list(runs)
+        by_id = {run.pk: run for run in listed}
         waiting = Run.objects.waiting_reasons_of(listed)
         said: dict[UUID, list[UUID]] = {run.pk: [] for run in listed}
         for run_id, message_id in Message.objects.filter(run__in=listed).in_order().values_list("run_id", "pk"):
             said[run_id].append(message_id)
         calls: dict[UUID, list[CallOut]] = {run.pk: [] for run in listed}
-        shown = ToolCall.objects.filter(run__in=listed).only("run", "call_id", "name", "status", "error")
+        shown = ToolCall.objects.filter(run__in=listed).only(
+            "run", "call_id", "name", "status", "error", "effect", "worker"
+        )
         for call in shown.order_by("created_at", "position"):
-            calls[call.run_id].append(CallOut.of(call))
+            call.run = by_id[call.run_id]  # the policy may ask for it
+            calls[call.run_id].append(CallOut.of(call, user))
         approvals: dict[UUID, list[ApprovalOut]] = {run.pk: [] for run in listed}
         rows = Approval.objects.filter(run__in=listed).select_related("tool_call", "run")
         for row in rows.order_by("requested_at", "pk"):
@@ -235,7 +247,7 @@ class RunOut(Schema):
             error=_error(run),
             output=run.output,
             usage=run.used.to_json(),
-            notes=[NoteOut(code=code, message=message) for code, message in run.all_notes().items()],
+            notes=[NoteOut(code=code, message=message) for code, message in run.shown_notes().items()],
             attempt=run.attempt,
             created_at=run.created_at,
             started_at=run.started_at,

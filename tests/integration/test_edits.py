@@ -80,7 +80,7 @@ def test_both_are_shown_wherever_the_call_is(operator, client):
     by_type = {event["type"]: event for event in log(run)}
     assert by_type["tool.call"]["arguments"]["to"] == "bob"
     assert by_type["tool.result"]["edited"] == call.edited and call.edited["arguments"]["to"] == "alice"
-    (approval,) = RunOut.of(run).approvals
+    (approval,) = RunOut.of(run, SYSTEM).approvals
     assert (approval.arguments["to"], approval.edited_arguments["to"]) == ("bob", "alice")
     parts = [part for item in Message.objects.filter(run=run) for part in MessageOut.of(item).parts]
     assert [part["arguments"]["to"] for part in parts if part["type"] == "tool-call"] == ["bob"]

@@ -38,7 +38,11 @@ def test_what_a_person_approved_is_what_the_body_was_given(db: None, signature: 
         call = approval.tool_call
         text = call.arguments
         shown = [event["arguments"] for event in log(run) if event["type"] in ("tool.call", "approval.request")]
-        shown += [ApprovalOut.of(approval).arguments, RunOut.of(run).approvals[0].arguments, call.arguments_json]
+        shown += [
+            ApprovalOut.of(approval).arguments,
+            RunOut.of(run, SYSTEM).approvals[0].arguments,
+            call.arguments_json,
+        ]
         assert {jsontext.canonical(arguments) for arguments in shown} == {text} == {approval.arguments}
         bound = {"run_id": run.pk, "call_id": call.call_id, "tool": "take", "schema_digest": take.schema_digest}
         assert approval.digest == call.digest == approval_digest(**bound, arguments=text)
@@ -61,4 +65,4 @@ def test_an_output_is_what_its_class_reads(db: None, model: Declared, data: st.D
     value = model.type.model_validate_json(text)
     assert jsontext.canonical(value.model_dump(mode="json", by_alias=True, round_trip=True)) == text
     (event,) = [event for event in log(run) if event["type"] == "output"]
-    assert event["value"] == run.output == RunOut.of(run).output
+    assert event["value"] == run.output == RunOut.of(run, SYSTEM).output

@@ -19,7 +19,6 @@ from agentcore.services.sweep import sweep
 from agentcore.streams import log as streams
 from agentcore.streams.models import Record
 from agentcore.testing import run_until_idle
-from agentcore.web.schemas import CallOut
 from tests.integration.doomed import WORLD, interrupted, make_waiting_for_gated
 from tests.integration.room import assert_ended_once, die_driving, drive_to_the_end, fresh, log, only_approval, race
 
@@ -161,13 +160,37 @@ def test_the_question_names_the_worker_that_may_still_be_alive(name, client, adm
     else:
         _, run = interrupted(name)
     assert drive_to_the_end(run).status == "waiting"
-    call = ToolCall.objects.get(run=run)
-    question = "interrupted on worker doomed. That worker may still be alive"
-    assert question in call.error
-    (asked,) = [event for event in log(run) if event["type"] == "tool.result"]
-    assert asked["error"] == call.error == CallOut.of(call).error
-    client.force_login(admin_user)
-    page = client.get(reverse("admin:agentcore_run_change", args=[run.pk])).content.decode()
-    assert question in page
+    question = "Worker doomed had this call last. That worker may still be alive"
+
+    def admin_page():
+        client.force_login(admin_user)
+        return client.get(reverse("admin:agentcore_run_change", args=[run.pk])).content.decode()
+
+    assert question in admin_page()
+    assert question in shown_to(admin_user, run, client)["question"]
     runs.cancel(run, user=SYSTEM)
-    assert question in fresh(call).error
+    assert question in admin_page() and question in shown_to(admin_user, run, client)["question"]
+
+
+def shown_to(person, run, client):
+    """What the API shows a person of the run's only call."""
+    client.force_login(person)
+    (call,) = client.get(f"/agent/runs/{run.pk}").json()["calls"]
+    return call
+
+
+@pytest.mark.covers("fc:C9")
+@pytest.mark.parametrize("ended", [False, True])
+def test_only_who_may_answer_reads_of_the_worker_and_others_a_plain_sentence(ended, client, user, operator):
+    room, run, call = canceled() if ended else doubtful()
+    (told,) = [event for event in log(run) if event["type"] == "tool.result"][:1]
+    plain = "The call was interrupted. It is not known whether it took effect; a person will say. Do not repeat it."
+    assert told["error"] == fresh(call).error == plain
+    type(room.thread).objects.filter(pk=room.thread.pk).update(owner=user)
+    seen = shown_to(user, run, client)
+    assert (seen["error"], seen["question"]) == (plain, "")
+    assert "doomed" not in json.dumps([log(run), client.get(f"/agent/runs/{run.pk}").json()])
+    type(room.thread).objects.filter(pk=room.thread.pk).update(owner=operator)
+    assert "Worker doomed" in shown_to(operator, run, client)["question"]
+    unverified.resolve(run, call.call_id, "give_up", user=operator)
+    assert shown_to(operator, run, client)["question"] == ""

@@ -141,8 +141,7 @@ def test_a_model_without_usage_is_noted_where_a_limit_goes_by_it(
     assert (record.levelname, record.run_id) == ("WARNING", str(run.pk))  # type: ignore[attr-defined]
     name = "max_tokens" if limits.max_tokens else "max_cost"
     client.force_login(user)
-    (note,) = client.get(f"/agent/runs/{run.pk}").json()["notes"]
-    assert note["code"] == "usage_missing" and f"{name} cannot end the run" in note["message"]
+    assert client.get(f"/agent/runs/{run.pk}").json()["notes"] == []  # whoever asked can do nothing about it
     page = admin_client.get(reverse("admin:agentcore_run_change", args=[run.pk])).content.decode()
     assert f"{name} cannot end the run" in page
 
