@@ -209,8 +209,9 @@ class ModelError(RunError):
 
     `code` is one of network, rate_limited, overloaded, context_overflow,
     credits, auth, invalid_request, timeout, provider_error; `retry_after` is in
-    seconds, where the provider named a time. The message may quote the provider: it
-    is for operators, and whoever sees the run reads the sentence of its code.
+    seconds, also as text, where the provider named a time; what is no number is ignored.
+    The message may quote the provider: it is for operators, and whoever sees the run reads
+    the sentence of its code.
     """
 
     code = "provider_error"
@@ -231,11 +232,15 @@ class ModelError(RunError):
     }
 
     def __init__(
-        self, message: str, *, code: str = "", retry_after: float | None = None, retryable: bool | None = None
+        self,
+        message: str,
+        *,
+        code: str = "",
+        retry_after: float | str | None = None,
+        retryable: bool | None = None,
     ) -> None:
-        super().__init__(message, code=code, detail=message)
-        named = retry_after is not None and math.isfinite(retry_after)
-        self.retry_after = max(float(retry_after), 0.0) if retry_after is not None and named else None
+        super().__init__(message, code=code, detail=str(message))
+        self.retry_after = _seconds(retry_after)
         self.retryable = self.run_code in self.RETRYABLE if retryable is None else retryable
 
     @property
@@ -245,6 +250,15 @@ class ModelError(RunError):
         if not self.retry_after:
             return sentence
         return f"{sentence} Its provider asks to wait {_span(self.retry_after)}."
+
+
+def _seconds(said: object) -> float | None:
+    """Return a time that a provider named, at least 0; None where it is no finite number."""
+    try:
+        seconds = float(said)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
 def _span(seconds: float) -> str:

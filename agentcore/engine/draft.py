@@ -27,7 +27,7 @@ from ..providers.base import (
     UsageReported,
 )
 from ..usage import Usage
-from . import arguments, estimate
+from . import arguments, estimate, intake
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -66,6 +66,8 @@ class Draft:
     outputs: list[object] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     finish_detail: str = ""
+    # Whether the model has said that it stops: of what comes after that, only usage counts.
+    ended: bool = False
     _parts: list[Part] = field(default_factory=list)
     _waiting: list[Event] = field(default_factory=list)
     _due: float | None = None
@@ -89,11 +91,6 @@ class Draft:
         return ENDS[self.finish_reason or FinishReason.OTHER]
 
     @property
-    def ended(self) -> bool:
-        """Whether the model has said why it stops: of what comes after that, only usage counts."""
-        return self.finish_reason is not None
-
-    @property
     def says_something(self) -> bool:
         """Whether there is a text that somebody could read."""
         texts = (part.text for part in self.parts if isinstance(part, TextPart))
@@ -105,7 +102,7 @@ class Draft:
         if self.usage != Usage() or self.asked_with is None:
             return self.usage
         written = estimate.answer(self.parts, self.calls, self.outputs)
-        return estimate.usage(self.asked_with, written) if written or self.finish_reason else self.usage
+        return estimate.usage(self.asked_with, written) if written or self.ended else self.usage
 
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model.
@@ -113,16 +110,18 @@ class Draft:
         Raises `ModelError` for one it must not send, and `RunError` for an answer that has
         become too long; what fits of it is kept.
         """
-        kind = type(event)
-        if self.ended and kind is not UsageReported:
-            self._ignore(kind.__name__)
+        if self.ended and not isinstance(event, UsageReported):
+            self._ignore(type(event).__name__)
             return
+        event = intake.checked(event)
+        kind = type(event)
         if kind in _DELTAS:
             self._delta(event.text, kind)  # type: ignore[union-attr]
             return
         self._end_part()
         match event:
             case SourceFound(title, url, document):
+                title = title or url or document or ""
                 self._grow([title, url, document])
                 self._parts.append(SourcePart(title, url, document))
                 self._now(events.Source(self.step, title, url, document))
@@ -138,7 +137,9 @@ class Draft:
                 self._grow(value)
                 self.outputs.append(value)
             case StepFinished(reason):
-                self.finish_reason, self.finish_detail = reason_of(reason)
+                self.ended = True
+                if reason is not None:
+                    self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
                 raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
 
@@ -187,8 +188,6 @@ class Draft:
         return taken
 
     def _delta(self, text: str, kind: type[ModelEvent]) -> None:
-        if not isinstance(text, str):
-            raise TypeError(f"a delta's text is a str, and not {type(text).__name__}")
         if not text:
             return
         if kind is not self._kind:

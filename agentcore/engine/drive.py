@@ -235,7 +235,12 @@ class Drive:
         """Return what the open step has said; a step that was committed meanwhile has said it itself."""
         if self.draft is None or state.open_step is None or state.open_step.number != self.draft.step:
             return Commit()
-        return turn.keep_draft(state, self.draft, kept_as)
+        try:
+            return turn.keep_draft(state, self.draft, kept_as)
+        except Exception:
+            about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "draft_not_kept"}
+            logger.exception("what the broken-off step has said could not be kept", extra=about)
+            return Commit()  # a run that could not end would be driven, and paid for, again
 
     def _internal(self, reason: Exception) -> RunError:
         """Log a defect with a reference, and say no more than that to whoever sees the run."""

@@ -67,9 +67,9 @@ class ReasoningDelta:
 
 @dataclass(frozen=True)
 class SourceFound:
-    """Something the answer rests on."""
+    """Something the answer rests on; without a title it goes by its address."""
 
-    title: str
+    title: str | None
     url: str | None = None
     document: str | None = None
 
@@ -121,10 +121,11 @@ class OutputProduced:
 class StepFinished:
     """Why the model stopped: stop, tool_calls, length, content_filter or refusal; see `agentcore.finish`.
 
-    It is a model's last word. What a provider says and nobody knows is kept as `other`.
+    It is a model's last word. What a provider says and nobody knows is kept as `other`; None is an end
+    without a reason.
     """
 
-    reason: str
+    reason: str | None
 
 
 ModelEvent = (

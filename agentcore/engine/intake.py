@@ -1,0 +1,50 @@
+"""An event of a model as a draft takes it in: adapters are written by others, so each field's type is checked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..exceptions import ModelError
+from ..providers.base import (
+    CallRequested,
+    DataFound,
+    ModelEvent,
+    OutputDelta,
+    ReasoningDelta,
+    SourceFound,
+    StepFinished,
+    TextDelta,
+)
+
+_TEXTS: dict[type[Any], tuple[str, ...]] = {
+    TextDelta: ("text",),
+    ReasoningDelta: ("text",),
+    OutputDelta: ("text",),
+    DataFound: ("name",),
+    CallRequested: ("name",),
+}
+_TEXTS_OR_NONE: dict[type[Any], tuple[str, ...]] = {SourceFound: ("title", "url", "document")}
+
+
+def checked(event: ModelEvent) -> ModelEvent:
+    """Return the event with fields of their types; raises `ModelError` for one that is of another type.
+
+    An end of which the reason is no text is one without a reason. Usage, arguments and values may
+    be anything here: whoever reads them checks them.
+    """
+    if isinstance(event, StepFinished) and not isinstance(event.reason, str):
+        event = replace(event, reason=None)
+    kind = type(event)
+    for field in _TEXTS.get(kind, ()):
+        _check(event, field, getattr(event, field))
+    for field in _TEXTS_OR_NONE.get(kind, ()):
+        if getattr(event, field) is not None:
+            _check(event, field, getattr(event, field))
+    return event
+
+
+def _check(event: ModelEvent, field: str, value: object) -> None:
+    if not isinstance(value, str):
+        said = f"The model sent {type(event).__name__} with a {field} of type {type(value).__name__}, which is no text."
+        raise ModelError(said, retryable=False)

@@ -1,0 +1,96 @@
+"""What a model's adapter sends may be of any type: its run ends, and what it said is kept where it can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentcore import registry
+from agentcore.engine import turn
+from agentcore.exceptions import ModelError
+from agentcore.models import Message
+from agentcore.providers.base import (
+    CallRequested,
+    DataFound,
+    OutputDelta,
+    ReasoningDelta,
+    SourceFound,
+    StepFinished,
+    TextDelta,
+)
+from tests.integration.room import make
+from tests.integration.test_model_answers import Says
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _registry() -> Any:
+    with registry.isolated():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("source", "title"),
+    [
+        (SourceFound(None, "http://x"), "http://x"),
+        (SourceFound(None, None, "a.pdf"), "a.pdf"),
+        (SourceFound(None), ""),
+    ],
+)
+def test_a_source_without_a_title_goes_by_its_address(source: SourceFound, title: str) -> None:
+    run = make(Says([TextDelta("a"), source, StepFinished("stop")])).play()
+    assert run.status == "succeeded"
+    assert run.messages.get(author_kind="agent").parts[1].title == title
+
+
+ILL_TYPED: list[Any] = [
+    SourceFound(5, "http://x"),  # type: ignore[arg-type]
+    SourceFound("x", 5),  # type: ignore[arg-type]
+    SourceFound("x", "http://x", b"a.pdf"),  # type: ignore[arg-type]
+    CallRequested("1", None, {}),  # type: ignore[arg-type]
+    CallRequested("1", 5, {}),  # type: ignore[arg-type]
+    DataFound(None, 1),  # type: ignore[arg-type]
+    DataFound({"a": 1}, 1),  # type: ignore[arg-type]
+    TextDelta(5),  # type: ignore[arg-type]
+    ReasoningDelta(None),  # type: ignore[arg-type]
+    OutputDelta(b"{}"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("event", ILL_TYPED, ids=repr)
+def test_an_ill_typed_event_fails_its_run_at_once_and_keeps_what_was_said(event: Any) -> None:
+    room = make(Says([TextDelta("a"), event, StepFinished("stop")]))
+    run = room.play()
+    assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "provider_error", 1)
+    assert type(event).__name__ in run.error_detail
+    assert run.messages.get(author_kind="agent").text == "a"
+
+
+@pytest.mark.parametrize("reason", [None, 5, ["stop"]])
+def test_an_end_whose_reason_is_no_text_leaves_the_answer_as_one_without_a_reason(reason: Any) -> None:
+    broken = ModelError("the connection broke", code="network")
+    room = make(Says([TextDelta("Hello."), StepFinished(reason), broken]))
+    run = room.play()
+    assert (run.status, run.finish_reason, len(room.model.requests)) == ("succeeded", "", 1)
+    assert run.messages.get(author_kind="agent").text == "Hello."
+
+
+def test_what_cannot_be_kept_does_not_keep_a_run_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **more: Any) -> Message:
+        raise ValueError("no message can be made of this")
+
+    monkeypatch.setattr(turn, "compose", refuse)
+    run = make(Says([TextDelta("a"), StepFinished("stop")])).play()
+    assert (run.status, run.error_code) == ("failed", "internal_error")
+    assert not run.messages.filter(author_kind="agent").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("30", 30.0), (" 1.5 ", 1.5), (-1, 0.0), ("soon", None), ("nan", None), (10**400, None), ([], None), (None, None)],
+    ids=lambda value: str(value)[:10],
+)
+def test_a_time_to_wait_is_a_number_or_its_text(said: Any, seconds: float | None) -> None:
+    assert ModelError("wait", code="rate_limited", retry_after=said).retry_after == seconds
