@@ -83,8 +83,8 @@ def test_edited_arguments_that_two_readers_may_read_in_two_ways_decide_nothing(w
     operator, before = world.callers["operator"], state()
     decision = json.dumps(world.decision(edited_arguments="HERE"))
     for edit in (
-        *('{"cents": 1e400}', '{"cents": NaN}', '{"cents": 1, "cents": 2}', f'{{"cents": {10**30}}}'),
-        *(f'{{"cents": {2**53}}}', '{"cents": 3, "note": "\\u0000"}', '{"cents": 3, "note": "\\ud800"}'),
+        *('{"cents": 1e400}', '{"cents": NaN}', '{"cents": 1, "cents": 2}'),
+        *('{"cents": 3, "note": "\\u0000"}', '{"cents": 3, "note": "\\ud800"}'),
         '{"cents": 3, "note": ' + "[" * 70 + "]" * 70 + "}",
     ):
         body = f'{{"decisions": [{decision}]}}'.replace('"HERE"', edit).encode()
