@@ -144,13 +144,19 @@ def serve(connection: socket.socket) -> None:
             if "poll" in request:
                 answer = _status(request["poll"])
             else:
+                read, ready = os.pipe()
                 answer = os.fork()
                 if answer == 0:
+                    os.close(read)
                     break
+                os.close(ready)
+                os.read(read, 1)  # as after `Popen`, its session and its log are there when it is answered for
+                os.close(read)
             connection.sendall(json.dumps(answer).encode() + b"\n")
         else:
             sys.exit(0)
     _become(request, arrange)
+    os.close(ready)
 
 
 def _status(pid: int) -> int | None:
