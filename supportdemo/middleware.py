@@ -6,9 +6,12 @@ import inspect
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.template.response import SimpleTemplateResponse
 from django.utils.decorators import sync_and_async_middleware
 
 from .problems import Problem
+
+REFUSALS = frozenset({400, 403, 404, 405, 413})
 
 POLICY = "; ".join(
     [
@@ -52,7 +55,9 @@ def problems_for_scripts(get_response: Any) -> Any:
 
     def readable(request: HttpRequest, response: HttpResponse) -> HttpResponse:
         is_page = response.headers.get("Content-Type", "").startswith("text/html")
-        if not (400 <= response.status_code < 500 and is_page) or "text/html" in request.headers.get("Accept", ""):
+        # A page that a view has made, as the admin's form with its errors, is an answer and no refusal of Django's.
+        is_refusal = response.status_code in REFUSALS and is_page and not isinstance(response, SimpleTemplateResponse)
+        if not is_refusal or "text/html" in request.headers.get("Accept", ""):
             return response
         detail = f"The request was refused: {response.reason_phrase.lower()}. Correct it and send it again."
         problem = Problem(response.status_code, "refused", detail).response()

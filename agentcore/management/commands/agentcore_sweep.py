@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import Any
 
@@ -33,8 +34,9 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, sweeper.stop)
         if options["verbosity"]:
-            self.stdout.write(
-                f"{name} sweeps every {interval():g} s, while nobody else does. SIGTERM or Ctrl-C ends it."
-            )
-            self.stdout.flush()
+            with contextlib.suppress(OSError):  # a full disk costs a line and no pass
+                self.stdout.write(
+                    f"{name} sweeps every {interval():g} s, while nobody else does. SIGTERM or Ctrl-C ends it."
+                )
+                self.stdout.flush()
         sweeper.loop()

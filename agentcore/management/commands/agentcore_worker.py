@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
@@ -50,8 +51,9 @@ class Command(BaseCommand):
             self.stderr.write(f"This worker listens to {queue!r}, but runs are announced on {announced!r}.")
         worker = concurrent.build(queue, concurrency=options["concurrency"], name=options["name"])
         if options["verbosity"]:
-            self.stdout.write(greeting(worker.name, queue, options["concurrency"]))
-            self.stdout.flush()
+            with contextlib.suppress(OSError):  # a full disk costs lines and no run
+                self.stdout.write(greeting(worker.name, queue, options["concurrency"]))
+                self.stdout.flush()
         try:
             worker.work(burst=options["burst"])
         except BaseException:
