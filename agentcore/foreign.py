@@ -82,8 +82,6 @@ class _Room:
                 return self._text(value)
             case int() | float():
                 number = jsontext.clean(value)
-                if isinstance(number, int) and abs(number) > jsontext.MAX_SAFE_INTEGER:
-                    number = str(number)  # a reader in JavaScript would show another one
                 self._left -= len(str(number))
                 return self._text(number) if isinstance(number, str) else number
             case bytes() | bytearray() | memoryview():

@@ -217,8 +217,8 @@ def test_a_model_that_says_what_is_no_text_fails_at_once_and_is_named_as_the_one
                 await asyncio.sleep(0)
 
     run = make(Stammers()).play()
-    assert (run.status, run.error_code, said) == ("failed", "model_failed", ["Half", b"a word"])
-    assert "TypeError" in run.error_detail and "TypeError" not in run.error_message
+    assert (run.status, run.error_code, said) == ("failed", "provider_error", ["Half", b"a word"])
+    assert "bytes" in run.error_detail and "bytes" not in run.error_message
 
 
 # --- the stale worker ---------------------------------------------------------------------------------------------
