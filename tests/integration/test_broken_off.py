@@ -15,7 +15,7 @@ from agentcore.engine import claim as claims
 from agentcore.engine import ending, write
 from agentcore.engine.entry import Moved
 from agentcore.engine.runtime import Runtime
-from agentcore.exceptions import UserError
+from agentcore.exceptions import ModelError, UserError
 from agentcore.models import Approval, Message
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.services import approvals, execution, runs
@@ -300,7 +300,7 @@ def test_only_a_transaction_around_the_drive_is_called_one(monkeypatch):
 
 
 def test_an_end_that_never_fits_its_rows_is_left_to_the_next_worker(monkeypatch):
-    run = make([Turn(text="ok")], limits=Limits(max_steps=0)).send()
+    run = make([Turn(error=ModelError("no", code="auth"))]).send()
     tries, real = [], write.write
 
     def commit(orders):

@@ -24,7 +24,7 @@ class Sender:
 
     def __init__(self) -> None:
         self.batches: list[list[Hint]] = []
-        self.threads: set[int] = set()
+        self.threads: set[threading.Thread] = set()
         self.open = threading.Event()
         self.open.set()
         self.error: Exception | None = None
@@ -35,7 +35,7 @@ class Sender:
         return [hint for batch in self.batches for hint in batch]
 
     async def __call__(self, batch: Sequence[Hint]) -> None:
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
         await asyncio.get_running_loop().run_in_executor(None, self.open.wait, 10)
         if self.error is not None:
             raise self.error
@@ -71,7 +71,7 @@ def test_hints_are_sent_from_one_background_thread(sender: Sender) -> None:
         publish(stream)
     assert hints.flush(10)
     assert {hint.stream_id for hint in sender.sent} == set(streams)
-    assert len(sender.threads) == 1 and threading.get_ident() not in sender.threads
+    assert len(sender.threads) == 1 and threading.current_thread() not in sender.threads
 
 
 def test_publishing_does_not_wait_and_what_waits_is_merged(sender: Sender) -> None:
