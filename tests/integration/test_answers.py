@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import DataError, IntegrityError, OperationalError, connection, models
+from django.db import DataError, IntegrityError, OperationalError, models
 
 from agentcore import SYSTEM, Checkable, EffectUnknown, ModelRetry, ToolContext, ToolFailed, registry, tool
 from agentcore.exceptions import UserError
@@ -250,7 +250,7 @@ def refused(sqlstate: str) -> OperationalError:
 
 
 @pytest.mark.covers("fc:A12")
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite takes any length")
+@pytest.mark.postgres  # SQLite takes any length
 def test_a_value_that_the_database_refuses_is_a_failure_also_of_an_approved_unsafe_call() -> None:
     @tool(needs_approval=True)
     def act() -> None:
