@@ -27,10 +27,11 @@ class Watchdog:
     it prints where every thread is and ends the process with `BLOCKED_STATUS`. It counts
     ticks, not time, for a process that was frozen has not blocked its loop.
 
-    That thread needs the interpreter's lock, which code written in C may keep. So after twice
-    the time a timer of the interpreter's, which does not need it, does the same. It
-    is not the first, for it reads the threads' stacks while they run, and may crash of that:
-    the process would end in another way. Where one thread keeps the lock, none runs.
+    That thread needs the interpreter's lock, which code written in C may keep. So each tick
+    also winds up a timer of the interpreter's that does not need the lock: it does the same
+    when there has been no tick for twice the time. It reads the threads' stacks while they
+    run and may crash of that, so it must not fire while they do: where one thread keeps the
+    lock for so long, none runs.
 
     A thread that has outlived its tool's timeout for as long cannot be ended alone
     either: `give_up` is called, for a clean end.
@@ -48,27 +49,31 @@ class Watchdog:
     async def watch(self) -> None:
         """Watch until cancelled."""
         counter = threading.Thread(target=self._count, name="agentcore-watchdog", daemon=True)
+        self._wind_up()
         counter.start()
         try:
             while True:
                 self._moved.set()
-                faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=self._output)
                 if self._thread_is_stuck():
                     logger.error("a tool's thread does not end; leaving", extra={"action": "stuck_thread"})
                     self._give_up()
                 await asyncio.sleep(min(1.0, self._seconds / 4))
         finally:
-            faulthandler.cancel_dump_traceback_later()
             self._ended.set()
             counter.join()
+            faulthandler.cancel_dump_traceback_later()
 
     def _count(self) -> None:
         missed = 0
         while not self._ended.wait(self._seconds / TICKS):
+            self._wind_up()
             missed = 0 if self._moved.is_set() else missed + 1
             self._moved.clear()
             if missed >= TICKS:
                 self._end()
+
+    def _wind_up(self) -> None:
+        faulthandler.dump_traceback_later(2 * self._seconds, exit=True, file=self._output)
 
     def _end(self) -> None:
         """End this process; this thread holds the interpreter's lock, so no other moves while it is looked at."""

@@ -151,6 +151,7 @@ def test_a_redis_that_is_full_is_like_one_that_is_away(
     assert all(process.alive for process in processes)
 
 
+@pytest.mark.longer
 @pytest.mark.covers("fault:R10")
 def test_a_queue_full_of_stale_ids_is_worked_off_and_gets_no_hint_more_than_its_due(
     outage_stack: Stack, make_thread: Callable[..., Any], redis: Redis
@@ -164,12 +165,13 @@ def test_a_queue_full_of_stale_ids_is_worked_off_and_gets_no_hint_more_than_its_
     wait_for(lambda: time.monotonic() > looked_until, 10, "some sweeps")
     assert 2 <= len(hints_of(run, redis)) <= 5
     outage_stack.worker()
-    wait_for(lambda: status(run) == "succeeded", 100, "the run behind a hundred thousand stale ids")
+    wait_for(lambda: status(run) == "succeeded", 400, "the run behind a hundred thousand stale ids")
     assert_log_is_whole(run)
     assert Run.objects.get(pk=run.pk).attempt == 1
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.longer
 @pytest.mark.covers("fault:R10")
 def test_the_end_of_a_run_announces_the_run_behind_it_and_no_other(
     make_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch

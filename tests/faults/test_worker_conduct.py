@@ -14,11 +14,11 @@ import pytest
 from django.db import connection
 
 from agentcore import SYSTEM
-from agentcore.models import Run, Thread, ToolCall
+from agentcore.models import Run, ToolCall
 from agentcore.services import runs
 from tests.faults import postgres
 from tests.faults.openings import inside_its_tool, listening, wait_for_text
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, status, wait_for_success
+from tests.faults.runs import LONG, assert_log_is_whole, events, send, settings_of_process, status, wait_for_success
 from tests.servers import DIRECTORY_VARIABLE
 from tests.stack import Process, Stack, wait_for
 from tests.testapp import agents
@@ -55,13 +55,14 @@ def test_a_cancelled_run_stops_at_once_and_says_so_and_its_worker_is_free(
 
 
 @pytest.mark.covers("dj:RQ-7")
-def test_deleting_a_run_that_is_driven_stops_its_worker(stack: Stack, make_thread: Callable[..., Any]) -> None:
-    run = send(agents.endless, make_thread("endless"))
+def test_deleting_a_thread_whose_run_is_driven_stops_its_worker(stack: Stack, make_thread: Callable[..., Any]) -> None:
+    thread = make_thread("endless")
+    run = send(agents.endless, thread)
+    stack.sweeper(**settings_of_process(SWEEP_SECONDS=0.25))
     worker = stack.worker()
     wait_for_text(run)
-    Thread.objects.get(pk=run.thread_id).delete()
-    wait_for(lambda: "let go: lost" in worker.text, 10, "the worker to let go, two minutes early")
-    assert not Run.objects.exists()
+    agents.endless.threads.delete(thread, user=SYSTEM)
+    wait_for(lambda: not Run.objects.filter(pk=run.pk).exists(), 10, "the run to be gone, two minutes early")
     assert_free(worker, make_thread)
 
 
