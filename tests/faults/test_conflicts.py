@@ -27,7 +27,7 @@ from tests.stack import Stack, wait_for
 from tests.testapp import agents
 
 PROCESSES = 16
-CLAIMS = 60
+CLAIMS = 20
 SENDERS = 8
 SENDS = 50
 

@@ -61,8 +61,8 @@ def test_an_output_is_what_its_class_reads(db: None, model: Declared, data: st.D
     with registry.isolated():
         run = Run.objects.get(pk=make([Turn(output=said)], output=model.type).play().pk)
     assert run.status == "succeeded", run.error_message
-    text = jsontext.canonical(run.output)
-    value = model.type.model_validate_json(text)
-    assert jsontext.canonical(value.model_dump(mode="json", by_alias=True, round_trip=True)) == text
+    value = model.type.model_validate_json(jsontext.canonical(run.output))
+    # Compared as data: a column of PostgreSQL's gives 1e16 back as the whole number it is.
+    assert value.model_dump(mode="json", by_alias=True, round_trip=True) == run.output
     (event,) = [event for event in log(run) if event["type"] == "output"]
     assert event["value"] == run.output == RunOut.of(run, SYSTEM).output

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -32,17 +31,17 @@ def test_web_serves_pages_and_static_files(stack: Stack) -> None:
 
 
 def test_work_horses_end_with_the_stack_even_when_their_parent_is_gone(
-    transactional_db: None, tmp_path: Path, make_thread: Callable[..., Any]
+    stack: Stack, make_thread: Callable[..., Any]
 ) -> None:
-    with Stack(tmp_path) as stack:
-        stack.hold_tools()
-        send(agents.worker_bee, make_thread("worker_bee"))
-        worker = stack.worker("stock")
-        wait_for(stack.effects, LONG, "the tool's effect")
-        horses = worker.children()
-        assert horses
-        worker.kill9_alone()
-        assert [pid for pid in horses if _runs(pid)] == horses
+    stack.hold_tools()
+    send(agents.worker_bee, make_thread("worker_bee"))
+    worker = stack.worker("stock")
+    wait_for(stack.effects, LONG, "the tool's effect")
+    horses = worker.children()
+    assert horses
+    worker.kill9_alone()
+    assert [pid for pid in horses if _runs(pid)] == horses
+    stack.close()
     wait_for(lambda: not [pid for pid in horses if _runs(pid)], 5, "the horses to end")
 
 
