@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import dis
 import hashlib
 import inspect
@@ -27,10 +26,8 @@ from django.db.models import Model, QuerySet
 from django.db.models.query import RawQuerySet
 from django.utils.asyncio import async_unsafe
 from django.utils.functional import Promise
-from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
-from . import jsontext
+from . import forms, jsontext
 from .exceptions import NotRun, Unfinished
 from .functions import code_of
 
@@ -92,6 +89,8 @@ class _Room:
                 return self._object_of_others(value)
 
     def _object_of_others(self, value: Any) -> Any:
+        if forms.has_fields(value):
+            return self._inside(value, lambda item: self.take(self._fields(item)))
         if isinstance(value, Mapping):
             return self._inside(value, self._object)
         if isinstance(value, _LISTS):
@@ -100,12 +99,17 @@ class _Room:
             return self._inside(value, self._rows)
         if isinstance(value, Model):
             return self.take({"model": value._meta.label_lower, "pk": value.pk, "text": _str(value)})
-        if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
-            return self._inside(value, lambda item: self.take(_fields(item)))
         _check_that_it_is_there(value)
         if isinstance(value, Iterator):
             return self._inside(value, self._iterated)
-        return self._text(_form(value))
+        return self._text(forms.form(value))
+
+    def _fields(self, value: Any) -> Any:
+        left = self._left
+        try:
+            return forms.fields(value, self.take)
+        finally:
+            self._left = left  # all of it is counted when it is taken
 
     def _text(self, text: str) -> str:
         room = max(self._left - jsontext.QUOTES, 0)
@@ -167,31 +171,6 @@ class _Room:
         return kept
 
 
-def _fields(value: Any) -> Any:
-    """Return a pydantic model or a dataclass as pydantic writes it; where a field has no JSON, field by field."""
-    try:
-        return to_jsonable_python(value, by_alias=True)
-    except SynchronousOnlyOperation:
-        raise
-    except Exception:
-        if isinstance(value, BaseModel):
-            names = {name: field.serialization_alias or name for name, field in type(value).model_fields.items()}
-        else:
-            names = {field.name: field.name for field in dataclasses.fields(value)}
-        return {alias: getattr(value, name) for name, alias in names.items()}
-
-
-def _form(value: Any) -> str:
-    """Return the text that pydantic writes for a date, a number, a path and the like; or that there is none."""
-    try:
-        written = to_jsonable_python(value)
-        if isinstance(written, str):
-            return written
-    except Exception:  # noqa: S110 - it has no form, whatever the reason
-        pass
-    return f"[an object of type {type(value).__name__}, which has no JSON form]"
-
-
 def _bytes(data: bytes) -> str:
     """Return bytes as the text they are; of others, how many there are and which."""
     try:
@@ -214,7 +193,7 @@ def _key(key: Any) -> str:
         case Promise():
             return str(key)
         case _:
-            return _form(key)
+            return forms.form(key)
 
 
 def _check_that_it_is_there(value: Any) -> None:
