@@ -88,6 +88,7 @@ class ConcurrentWorker(BaseWorker):
         self._books = Books(self, self._queue, self._client)
         self._inbox = Inbox(self._queue, self.job_class, self._client)
         self._suspects = Suspects()
+        self._suspects.prepare()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._runtime = Runtime(this_worker(), alone=False)
@@ -96,7 +97,6 @@ class ConcurrentWorker(BaseWorker):
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]
         for helper in helpers:
             helper.add_done_callback(_report)
-        self._suspects.prepare()
         sweeper.start()
         try:
             await self._admit(burst)
@@ -107,6 +107,7 @@ class ConcurrentWorker(BaseWorker):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
             await self._leave()
+            self._suspects.close()
             await asyncio.to_thread(sweeper.join, LAST_SECONDS)
             await asyncio.to_thread(hints.flush, PAUSE_SECONDS)
 

@@ -11,12 +11,16 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from contextlib import suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.context import ForkServerProcess
 from uuid import UUID
+
+from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import get_settings
 from .lone import drive_alone
@@ -38,18 +42,31 @@ class Suspects:
         self._draining = False
 
     def prepare(self) -> None:
-        """Start the server, which loads the project meanwhile."""
+        """Start the server, which loads the project meanwhile.
+
+        Raises `ImproperlyConfigured` where the directory of temporary files cannot hold its socket.
+        """
         self._context.set_forkserver_preload([SERVER])
         before = os.environ.get("PYTHONPATH")
         # The server imports from where this process does; Python 3.11 tells it only by the environment.
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         try:
             forkserver.ensure_running()
+        except OSError as error:
+            place = tempfile.gettempdir()
+            raise ImproperlyConfigured(
+                f"A worker needs a socket below {place!r}, and cannot make it: {error}. "
+                "Set the environment variable TMPDIR to a short path that this user may write to, such as /tmp."
+            ) from error
         finally:
             if before is None:
                 del os.environ["PYTHONPATH"]
             else:
                 os.environ["PYTHONPATH"] = before
+
+    def close(self) -> None:
+        """Remove the server's socket: multiprocessing would do it as the interpreter exits, and no worker ends so."""
+        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
 
     async def drive(self, run_id: UUID) -> None:
         """Drive a run in a process of its own, until it lets go; cancelled, the process gets time to hand over."""
@@ -105,6 +122,7 @@ class Suspects:
                     self._tell(process)  # Python forgets a signal that comes while the process is forked
         finally:
             loop.remove_reader(process.sentinel)
+        process.join(0)  # else multiprocessing keeps it, and its pipes, until the next one begins
 
     def kill(self) -> None:
         """End every process, and what it has started, at once."""

@@ -10,6 +10,7 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 from urllib.parse import parse_qs, urlsplit
 
 import psycopg
@@ -113,12 +114,16 @@ def _database_of_the_shop(kind: str) -> Iterator[None]:
     if kind == "SQLite":
         yield
         return
+    _tell_the_server("CREATE DATABASE shop")
+    try:
+        yield
+    finally:
+        _tell_the_server("DROP DATABASE shop WITH (FORCE)")
+
+
+def _tell_the_server(statement: LiteralString) -> None:
     with psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", autocommit=True) as server:
-        server.execute("CREATE DATABASE shop")
-        try:
-            yield
-        finally:
-            server.execute("DROP DATABASE shop WITH (FORCE)")
+        server.execute(statement)
 
 
 @pytest.fixture

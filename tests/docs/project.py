@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +57,9 @@ class Project:
     def __init__(self, directory: Path, env: Mapping[str, str], database: str = "SQLite") -> None:
         self.directory = directory
         self.database = database
-        self.env = dict(env)
+        # For what a killed worker leaves. Short: the path of a socket has room for some hundred characters.
+        self._temporary = Path(tempfile.mkdtemp())
+        self.env = {**env, "TMPDIR": str(self._temporary)}
         self.port = free_port()
         self.processes: list[tuple[Server, Process]] = []
         self._shell: subprocess.Popen[str] | None = None
@@ -246,6 +250,7 @@ class Project:
         for _, process in self.processes:
             process.kill9()
         self.processes = []
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def tails(self) -> str:
         """The end of what the processes wrote."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -21,6 +24,23 @@ def test_worker_and_sweeper_finish_what_they_do_on_sigterm(stack: Stack, make_th
     wait_for(lambda: status(run) == "succeeded", LONG, "the run to succeed")
     assert worker.sigterm() == 0
     assert sweeper.sigterm() == 0
+
+
+def test_a_worker_that_was_told_to_stop_leaves_nothing_among_the_temporary_files(stack: Stack, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        worker = stack.worker("concurrent", TMPDIR=place)
+        wait_for(lambda: os.listdir(place), LONG, "the socket of its server")
+        wait_for(lambda: "Listening" in worker.text, LONG, "it to listen")
+        assert worker.sigterm() == 0
+        assert os.listdir(place) == []
+
+
+def test_a_worker_says_so_where_its_temporary_files_have_too_long_a_path(stack: Stack, tmp_path: Path) -> None:
+    place = tmp_path / ("long" * 30)
+    place.mkdir()
+    worker = stack.worker("concurrent", TMPDIR=str(place))
+    wait_for(lambda: not worker.alive, LONG, "it to end")
+    assert "Set the environment variable TMPDIR to a short path" in worker.text and "Traceback" not in worker.text
 
 
 def test_web_serves_pages_and_static_files(stack: Stack) -> None:

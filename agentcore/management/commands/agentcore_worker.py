@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import registry
@@ -56,6 +57,8 @@ class Command(BaseCommand):
                 self.stdout.flush()
         try:
             worker.work(burst=options["burst"])
+        except ImproperlyConfigured as error:
+            raise CommandError(str(error)) from error
         except BaseException:
             # Its runs are not handed over: whatever broke the loop may be in one of them. See `suspects`.
             logger.exception("the worker has fallen", extra={"action": "fallen"})
