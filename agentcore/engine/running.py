@@ -23,6 +23,7 @@ from ..tools import LEAVES_NOTHING, EffectKind, Tool
 from . import application, takeover
 from .atomic import AtomicBody
 from .entry import Commit
+from .progress import Progress
 from .runtime import APP_THREADS, Runtime
 from .threaded import BrokeOff, ThreadedBody, contained
 
@@ -132,6 +133,8 @@ async def _look_up(work: Work, check: Callable[..., Any]) -> CallOutcome | None:
         logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
         kind = type(application.cause_of(error)).__name__
         raise _Unchecked(f"Whether it took effect could not be checked ({kind}).") from error
+    finally:
+        await ctx.end_progress()
 
 
 class RunningCall:
@@ -145,10 +148,8 @@ class RunningCall:
         self.idempotency_key = str(work.call.pk)
         self.attempt = work.call.attempt
         self._work = work
-        self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
-        self._progress: list[asyncio.Task[None]] = []
-        self._shown: list[events.Event] = []
+        self._progress = self._new_progress()
         self._threaded: ThreadedBody | None = None
 
     @property
@@ -162,12 +163,21 @@ class RunningCall:
         return self._threaded is not None and self._threaded.runs
 
     def progress(self, value: Any) -> None:
-        """Show `value` (JSON data) to whoever watches the run; may be called from any thread."""
-        shown = foreign.bounded(value, get_settings().result_limit)
-        if self._work.tool.effect is EffectKind.ATOMIC:
-            self._shown.append(events.ToolProgress(self.call_id, shown))  # committed with the rest, or not at all
-        else:
-            self._loop.call_soon_threadsafe(self._show, shown)
+        """Show `value` (JSON data) to whoever watches the run; may be called from any thread.
+
+        Once the attempt has its outcome, a thread that could not be stopped shows no more.
+        """
+        if not self.cancelled:
+            self._progress.show(foreign.bounded(value, get_settings().result_limit))
+
+    async def end_progress(self) -> None:
+        """Write what was shown until now."""
+        await self._progress.end()
+
+    def _new_progress(self) -> Progress:
+        """Return where a body's progress goes; that of an atomic one is committed with the rest, or not at all."""
+        atomic = self._work.tool.effect is EffectKind.ATOMIC
+        return Progress(self.call_id, None if atomic else self._work.commit)
 
     async def run_body(self) -> CallOutcome:
         """Run the body once and say how it ended.
@@ -213,8 +223,7 @@ class RunningCall:
             self._stopped.set()
             if self.still_runs:
                 work.runtime.leave_running(work.call.pk, lambda: self.still_runs)
-            if self._progress:
-                await asyncio.gather(*self._progress, return_exceptions=True)
+            await self.end_progress()
 
     def _in_thread(self, body: Callable[[], Any]) -> ThreadedBody | None:
         """Return a sync body as its thread gets it; an atomic one binds anew at each try: only rows are rolled back."""
@@ -224,11 +233,11 @@ class RunningCall:
             return None if work.tool.is_async else ThreadedBody(lambda: application.at_once(body, work.read))
 
         def bind() -> Callable[[], Any]:
-            self.user, self._shown = copy.copy(work.run.user), []
+            self.user, self._progress = copy.copy(work.run.user), self._new_progress()
             again = work.tool.bind(work.call.arguments_json, self)
             return lambda: work.read(again())
 
-        return AtomicBody(bind, lambda value: work.record(value, self._shown))
+        return AtomicBody(bind, lambda value: work.record(value, self._progress.take()))
 
     def _never_began(self) -> bool:
         if self._threaded is None:
@@ -273,12 +282,6 @@ class RunningCall:
     def _on_awaiting(self) -> str:
         is_atomic = isinstance(self._threaded, AtomicBody)
         return " An atomic tool awaits nothing: its transaction is sync." if is_atomic else ""
-
-    def _show(self, value: Any) -> None:
-        if self.cancelled:
-            return  # the attempt has its outcome; a thread that could not be stopped says no more
-        entry = Commit(events=[events.ToolProgress(self.call_id, value)])
-        self._progress.append(self._loop.create_task(self._work.commit(entry)))  # type: ignore[arg-type]
 
 
 def _not_begun(work: Work) -> CallOutcome:

@@ -1,0 +1,199 @@
+"""What a tool shows while it runs: however much it is, it delays neither the run's lease nor its result."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.conf import LazySettings
+
+from agentcore import SYSTEM, ToolContext, registry, tool
+from agentcore.engine import journal, progress
+from agentcore.engine.outcome import Outcome
+from agentcore.engine.progress import MOST_AT_ONCE, Progress
+from agentcore.engine.runtime import Runtime
+from agentcore.models import Run, ToolCall
+from agentcore.services import events, execution
+from agentcore.testing import Turn, check_invariants
+from agentcore.tools import Checkable, Tool
+from tests.integration.room import drive_as_worker, make
+
+real = pytest.mark.django_db(transaction=True)
+MANY = 3000
+
+
+@pytest.fixture(autouse=True)
+def _a_short_lease(settings: LazySettings) -> Iterator[None]:
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 2}
+    with registry.isolated():
+        yield
+
+
+def shown(run: Run) -> list[Any]:
+    found: list[dict[str, Any]] = []
+    while page := events.read(run.pk, user=SYSTEM, after=len(found) - 1, limit=1000).events:
+        found += page
+    return [event["value"] for event in found if event["type"] == "tool.progress"]
+
+
+def in_one_go(effect: str) -> Tool:
+    @tool(name="act", effect=effect)
+    def act(ctx: ToolContext) -> str:
+        """Show a lot."""
+        for number in range(MANY):
+            ctx.progress(number)
+        return "done"
+
+    return act
+
+
+def with_pauses() -> Tool:
+    @tool(name="act")
+    async def act(ctx: ToolContext) -> str:
+        """Show a lot."""
+        for number in range(MANY):
+            ctx.progress(number)
+            if number % 100 == 0:
+                await asyncio.sleep(0.001)
+        return "done"
+
+    return act
+
+
+def on_the_loop() -> Tool:
+    @tool(name="act")
+    async def act(ctx: ToolContext) -> str:
+        """Show a lot, without a pause."""
+        for number in range(MANY):
+            ctx.progress(number)
+        return "done"
+
+    return act
+
+
+def from_many_threads() -> Tool:
+    @tool(name="act")
+    def act(ctx: ToolContext) -> str:
+        """Show a lot from several threads at once."""
+        threads = [
+            threading.Thread(target=lambda: [ctx.progress(number) for number in range(MANY // 4)]) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        ctx.progress(MANY - 1)
+        return "done"
+
+    return act
+
+
+@real
+@pytest.mark.covers("fc:A16")
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(
+    "make_tool",
+    [lambda: in_one_go("unsafe"), with_pauses, on_the_loop, from_many_threads, lambda: in_one_go("atomic")],
+    ids=["sync", "async", "on-the-loop", "threads", "atomic"],
+)
+def test_thousands_of_values_cost_neither_the_lease_nor_the_result(make_tool: Callable[[], Tool], alone: bool) -> None:
+    room = make([Turn(calls=[("act", {})]), Turn(text="Done.")], [make_tool()])
+    run = room.send()
+    batches = 0
+
+    def slow(*args: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        time.sleep(0.01)  # a database that is a network away
+        return commit_batch(*args)
+
+    commit_batch = journal.commit_batch
+    began = time.monotonic()
+    with mock.patch.object(journal, "commit_batch", slow):
+        assert drive_as_worker(run, alone=alone) is Outcome.ENDED
+    assert time.monotonic() - began < 20
+    call = ToolCall.objects.get()
+    assert (call.status, call.result_json, call.tries) == ("succeeded", "done", 1)
+    values = shown(run)
+    assert values[-1] == MANY - 1, "the last one is what counts"
+    assert len(values) >= MOST_AT_ONCE and batches < MANY / 2
+    check_invariants()
+
+
+@real
+def test_a_few_values_are_all_shown_and_in_order() -> None:
+    @tool
+    def act(ctx: ToolContext) -> str:
+        """Show a few."""
+        for number in range(MOST_AT_ONCE):
+            ctx.progress(number)
+        return "done"
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="Done.")], [act]).send()
+    execution.drive(run.pk, Runtime("worker"))
+    assert shown(run) == list(range(MOST_AT_ONCE))
+
+
+@real
+def test_large_values_are_bounded_together(settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "RESULT_LIMIT": 1000}
+
+    @tool
+    async def act(ctx: ToolContext) -> str:
+        """Show much at once."""
+        for number in range(50):
+            ctx.progress(f"{number:03}" * 100)
+        return "done"
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="Done.")], [act]).send()
+    execution.drive(run.pk, Runtime("worker"))
+    assert [value[:3] for value in shown(run)] == ["047", "048", "049"]
+
+
+@real
+def test_what_a_check_shows_is_written() -> None:
+    def check(arguments: Any, ctx: Any) -> str:
+        ctx.progress("looking")
+        return "it happened"
+
+    @tool(effect=Checkable(check))
+    def act() -> str:
+        """Act, and say nothing."""
+        raise ConnectionError
+
+    run = make([Turn(calls=[("act", {})]), Turn(text="Done.")], [act]).send()
+    execution.drive(run.pk, Runtime("worker"))
+    assert ToolCall.objects.get().result_json == "it happened" and shown(run) == ["looking"]
+
+
+async def test_one_that_cannot_be_written_does_not_keep_back_the_next() -> None:
+    written: list[int] = []
+
+    async def commit(entry: Any) -> None:
+        await asyncio.sleep(0)
+        if not written:
+            written.append(-1)
+            raise ValueError("no")
+        written.extend(event.value for event in entry.events)
+
+    found = Progress("call_1", commit)
+    found.show(1)
+    await asyncio.sleep(0.01)
+    found.show(2)
+    await asyncio.sleep(0.01)
+    assert written == [-1, 2]
+    await found.end()
+    found.show(3)
+    await asyncio.sleep(0.01)
+    assert written == [-1, 2]
+
+
+async def test_nothing_is_written_while_nothing_is_shown() -> None:
+    found = progress.Progress("call_1", mock.AsyncMock(side_effect=AssertionError))
+    await found.end()
+    assert len(asyncio.all_tasks()) == 1
