@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from django.contrib.auth.models import AbstractUser, Permission
 from agentcore import dispatch, registry
 from agentcore.streams import hints
 from supportdemo.servers import start_redis
+from tests import emptied
 from tests.distributions import dist, sdist, wheel  # noqa: F401 - fixtures, of which a run makes each once
 from tests.servers import settings_module
 from tests.stack import WORKERS, Stack
@@ -22,6 +25,9 @@ from tests.taking import Row, is_taken
 
 FAULTS = Path(__file__).parent / "faults"
 PROCESSES = {"stack", "outage_stack"}
+
+
+emptied.install()
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +109,7 @@ def outage_stack(transactional_db: None, tmp_path: Path, settings: LazySettings)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what is about PostgreSQL to its pass, and what the make target does not take to another."""
     on_postgres, target = "postgres" in settings_module(config), config.getoption("take")
-    rows = {item: _row(item, on_postgres) for item in items}
+    rows = _rows(items, on_postgres)
     kept = [
         item
         for item, row in rows.items()
@@ -113,6 +119,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     # What starts processes first: its seconds must not be all that is left to one worker at the end.
     items[:] = sorted(kept, key=lambda item: not rows[item].sampled) if target else kept
+
+
+def _rows(items: list[pytest.Item], on_postgres: bool) -> dict[pytest.Item, Row]:
+    rows, numbers = {}, Counter[tuple[str, int]]()
+    for item in sorted(items, key=lambda item: item.nodeid):  # the order of the run is random
+        row = _row(item, on_postgres)
+        test = (row.name.partition("[")[0], row.kind)
+        rows[item] = replace(row, number=numbers[test])
+        numbers[test] += 1
+    return rows
 
 
 def _row(item: pytest.Item, on_postgres: bool) -> Row:

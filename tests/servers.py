@@ -84,9 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--workers", choices=("concurrent", "stock"), help="the workers that fault tests start")
     parser.addoption("--take", choices=TARGETS, help="the tests of this make target")
     parser.addoption("--require-chromium", action="store_true", help="browser tests fail where there is none")
-    parser.addoption(
-        "--leftovers", choices=("fail", "report"), default="report", help="what a test is that leaves some"
-    )
+    parser.addoption("--leftovers", choices=("fail", "report"), default="fail", help="what a test is that leaves some")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -33,6 +33,13 @@ def test_a_fault_test_is_in_one_of_test_and_faults_whatever_its_name(longer: boo
             assert of_a_test[1:] == [[], [], []], "each once"
 
 
+@pytest.mark.parametrize("parameters", [1, 2, 3, 7])
+def test_of_a_fault_tests_parameters_make_test_takes_some_and_make_faults_all_others(parameters: int) -> None:
+    found = [takers(Row("name", True, sampled=True, number=number)) for number in range(parameters)]
+    assert found[0] == ["test"] and all(len(takers) == 1 for takers in found)
+    assert found.count(["faults"]) >= parameters // 2
+
+
 def test_the_other_combinations_are_sampled_by_both_and_differently() -> None:
     others = [row for name in NAMES for row in list(rows(name))[1:]]
     for target, combination in product(("test", "faults"), ((True, 1), (False, 0), (False, 1))):
