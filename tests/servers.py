@@ -9,6 +9,7 @@ import argparse
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable, Generator
@@ -20,6 +21,15 @@ from supportdemo.servers import start_redis
 from tests.taking import TARGETS
 
 DIRECTORY_VARIABLE = "AGENTCORE_TEST_DIR"
+# Reads until this process has ended, in whatever way: pytest-xdist kills its workers when it is interrupted.
+GUARD = """
+cat > /dev/null
+if postmaster=$(head -n 1 "$1/pg/postmaster.pid" 2> /dev/null); then
+    kill -QUIT "$postmaster"
+    while kill -0 "$postmaster" 2> /dev/null; do sleep 0.05; done
+fi
+rm -rf "$1"
+"""
 # Nothing of a test database must survive the machine's loss of power, and many processes connect to it.
 POSTGRES_OPTIONS = "fsync = off\nsynchronous_commit = on\nfull_page_writes = off\nmax_connections = 200\n"
 
@@ -30,7 +40,12 @@ class Servers:
     def __init__(self) -> None:
         # Short, and not below a private parent: PostgreSQL runs as another user here and its socket path is limited.
         self.directory = Path(tempfile.mkdtemp(prefix="agentcore-"))
-        self._stops: list[Callable[[], None]] = [lambda: shutil.rmtree(self.directory, ignore_errors=True)]
+        guard = ["sh", "-c", GUARD, "guard", str(self.directory)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)
+        self._stops: list[Callable[[], None]] = [
+            self._dismiss_guard,
+            lambda: shutil.rmtree(self.directory, ignore_errors=True),
+        ]
         os.environ[DIRECTORY_VARIABLE] = str(self.directory)
         # Else every process compiles the project again.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -66,6 +81,9 @@ class Servers:
     def stop(self) -> None:
         while self._stops:
             self._stops.pop()()
+
+    def _dismiss_guard(self) -> None:
+        self._guard.communicate()
 
 
 def settings_module(config: pytest.Config) -> str:
