@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from . import jsontext
 from .exceptions import ModelRetry, NotKept, UserError
-from .roundtrip import difference, in_order, unkept_fields
+from .roundtrip import difference, in_order, merged, unkept_fields
 
 MOST = 5
 LONGEST_PLACE = 100
@@ -71,8 +71,12 @@ class Conversion:
         Raises `ModelRetry` where the model has to send something else, `NotKept` where the
         values would not be the same when they are read back.
         """
+        if unkept := jsontext.unkept(raw):
+            raise ModelRetry(f"It cannot be kept as it is: it has {unkept}. Send it without")
         first = self._read(jsontext.canonical(raw))
         stored = self._dump(first)
+        if place := merged(raw, first, stored):
+            raise ModelRetry(f"{jsontext.shorten(place, LONGEST_PLACE)}: two of its keys are read as one. Send it once")
         text = jsontext.canonical(stored)
         try:
             second = self._read(text)

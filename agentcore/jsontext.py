@@ -15,6 +15,7 @@ from bisect import bisect_right
 from typing import Any
 
 MAX_DEPTH = 64
+KEPT_DEPTH = 60  # of what must stay as it is, which is stored within other data
 MAX_SAFE_INTEGER = 2**53 - 1  # beyond it a float is no longer every integer
 MOST_BITS = 14_000  # some 4,200 digits: Python reads no more of them, and PostgreSQL's jsonb stores them
 TRUNCATED = "…[truncated]"
@@ -62,11 +63,11 @@ def clean(value: Any, depth: int = 0) -> Any:
 
 
 def unkept(value: Any, depth: int = 0) -> str:
-    """Say what of a value `clean` would make another one, as the object of a sentence; "" where it would nothing."""
+    """Say what of a value would not be stored as it is, as the object of a sentence; "" where all of it would be."""
     if isinstance(value, str):
-        return "" if clean_text(value) == value else "a text with a zero byte or half a character"
-    if depth > MAX_DEPTH:
-        return f"what is nested deeper than {MAX_DEPTH} levels"
+        return "" if clean_text(str(value)) == value else "a text with a zero byte or half a character"
+    if depth > KEPT_DEPTH and isinstance(value, dict | list | tuple):
+        return f"something nested deeper than {KEPT_DEPTH} levels"
     match value:
         case None | bool():
             return ""

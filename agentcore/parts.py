@@ -105,7 +105,8 @@ _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Annotated[Part, Field(
 
 def to_json(parts: Iterable[Part]) -> dict[str, Any]:
     """Return the stored form of `parts`, cleaned for every store."""
-    return {"v": VERSION, "parts": [jsontext.clean(vars(part)) for part in parts]}
+    # Field by field: what is nested too deeply is cut where it is cut in the row of its call.
+    return {"v": VERSION, "parts": [{name: jsontext.clean(v) for name, v in vars(part).items()} for part in parts]}
 
 
 def from_json(content: Mapping[str, Any]) -> tuple[Part, ...]:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, RootModel, TypeAdapter
 
 from . import jsontext
 
@@ -58,6 +58,36 @@ def difference(first: Any, second: Any, path: str = "") -> str:
         return where
     found = (difference(part, others[key], f"{path}.{key}" if path else str(key)) for key, part in parts.items())
     return next(filter(None, found), "")
+
+
+def merged(raw: Any, value: Any, dumped: Any, path: str = "") -> str:
+    """Return where two keys that were sent have become one, as "1" and "01" do as numbers; empty where none have."""
+    if isinstance(value, RootModel):
+        return merged(raw, value.root, dumped, path)
+    parts = _parts(value)
+    if isinstance(raw, list | tuple) and isinstance(dumped, list) and parts is not None:
+        found = (merged(*items, path) for items in zip(raw, parts.values(), dumped, strict=False))
+        return next(filter(None, found), "")
+    if not isinstance(raw, Mapping) or not isinstance(dumped, Mapping) or parts is None or len(parts) != len(dumped):
+        return ""
+    if isinstance(value, Mapping) and len(raw) > len(value):
+        dropped = [key for key in raw if key not in dumped]
+        if any(_is_another_of(key, value) for key in dropped):
+            return path or "an object"
+    inner = zip(parts.values(), dumped.items(), strict=True)
+    below = (merged(raw.get(key), part, item, f"{path}.{key}" if path else str(key)) for part, (key, item) in inner)
+    return next(filter(None, below), "")
+
+
+def _is_another_of(key: str, value: Mapping[Any, Any]) -> bool:
+    """Whether a key of JSON is another spelling of one that a dict has, and not one that a validator has dropped."""
+    known = next(iter(value), None)
+    if isinstance(known, str):
+        return key.strip().casefold() in {str(other).strip().casefold() for other in value}
+    try:
+        return TypeAdapter(type(known)).validate_strings(key) in value
+    except Exception:  # no such key at all
+        return False
 
 
 def in_order(value: Any, dumped: Any) -> Any:

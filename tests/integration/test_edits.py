@@ -197,7 +197,7 @@ def test_an_edit_that_is_nested_too_deeply_says_so(operator):
         deep = [deep]
     _, run = asking()
     approval = only_approval(run)
-    with pytest.raises(Invalid, match="deeper than 64"):
+    with pytest.raises(Invalid, match="deeper than 60"):
         approvals.approve(approval, user=operator, digest=approval.digest, edited_arguments={"to": deep})
 
 

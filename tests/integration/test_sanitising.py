@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, registry, tool
 from agentcore.exceptions import Invalid, ModelError
-from agentcore.jsontext import MAX_DEPTH, TRUNCATED
+from agentcore.jsontext import KEPT_DEPTH, MAX_DEPTH
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.states import RunStatus, ToolCallStatus
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
@@ -22,8 +22,7 @@ from agentcore.testing import ScriptedModel, Turn, run_until_idle
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:D14")]
 
 
-def nested(depth: int) -> Any:
-    value: Any = "bottom"
+def nested(depth: int, value: Any = "bottom") -> Any:
     for _ in range(depth):
         value = [value]
     return value
@@ -163,40 +162,95 @@ def test_what_a_provider_says_when_it_fails(text: tuple[str, str]) -> None:
     assert run.steps.get().error_detail == kept
 
 
-def test_the_arguments_a_model_gives(value: tuple[Any, Any]) -> None:
-    raw, kept = value
-    seen = []
+@pytest.fixture
+def kept_arguments() -> list[Any]:
+    """What the body of the tool `keep` was given."""
+    return []
 
+
+@pytest.fixture
+def keep(kept_arguments: list[Any]) -> Any:
     @tool
     def keep(value: Any) -> str:
         """Keep a value."""
-        seen.append(value)
+        kept_arguments.append(value)
         return "kept"
 
+    return keep
+
+
+@pytest.mark.covers("fc:A2")
+def test_what_a_model_gives_is_given_as_it_is_or_not_at_all(
+    value: tuple[Any, Any], keep: Any, kept_arguments: list[Any]
+) -> None:
+    raw, kept = value
     agent, thread = make([Turn(calls=[("keep", {"value": raw})]), Turn(text="ok")], keep)
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     call = ToolCall.objects.get()
-    assert (call.status, call.arguments_json) == (ToolCallStatus.SUCCEEDED, {"value": kept})
-    assert seen == [kept]  # what is recorded is what runs
+    assert call.arguments_json == {"value": kept}
     assert one(agent, run, "tool.call")["arguments"] == {"value": kept}
+    if raw == kept:
+        assert (call.status, kept_arguments) == (ToolCallStatus.SUCCEEDED, [kept])
+    else:
+        assert (call.status, kept_arguments) == (ToolCallStatus.FAILED, [])
+        assert "cannot be kept as they are" in call.error and "send it again" in call.error
 
 
-def test_arguments_nested_too_deep_are_cut_and_recorded_as_they_run() -> None:
-    seen = []
+@pytest.mark.covers("fc:A2")
+@pytest.mark.parametrize("bottom", ["text", 1, {}])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_arguments_nested_too_deep_are_not_run(
+    keep: Any, kept_arguments: list[Any], bottom: Any, as_text: bool
+) -> None:
+    for depth, runs in ((KEPT_DEPTH - 1, True), (KEPT_DEPTH + 1, False), (64, False), (900, False)):
+        kept_arguments.clear()
+        sent: Any = {"value": nested(depth, bottom)}
+        turns = [Turn(calls=[("keep", json.dumps(sent) if as_text else sent)]), Turn(text="ok")]
+        with registry.isolated():
+            agent, thread = make(turns, keep)
+            run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+        assert run.status == RunStatus.SUCCEEDED, run.error_message
+        call = ToolCall.objects.get(run=run)
+        (part,) = [part for message in Message.objects.filter(run=run) for part in message.content["parts"]
+                   if part["type"] == "tool-call"]  # fmt: skip
+        assert part["arguments"] == call.arguments_json == one(agent, run, "tool.call")["arguments"]
+        assert kept_arguments == ([sent["value"]] if runs else [])
+        assert (call.status == ToolCallStatus.SUCCEEDED) is runs
+        assert runs or "nested deeper than" in call.error
 
-    @tool
+
+@pytest.mark.covers("fc:A8")
+def test_an_edit_as_deep_as_may_be_is_shown_as_it_ran(kept_arguments: list[Any]) -> None:
+    @tool(needs_approval=True)
     def keep(value: Any) -> str:
         """Keep a value."""
-        seen.append(value)
+        kept_arguments.append(value)
         return "kept"
 
-    agent, thread = make([Turn(calls=[("keep", {"value": nested(20_000)})]), Turn(text="ok")], keep)
+    agent, thread = make([Turn(calls=[("keep", {"value": 1})]), Turn(text="ok")], keep)
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
-    assert run.status == RunStatus.SUCCEEDED, run.error_message
+    (approval,) = agent.tools.pending(user=SYSTEM)
+    edit = {"value": nested(KEPT_DEPTH, 1)}
+    agent.tools.approve(approval, user=SYSTEM, digest=approval.digest, edited_arguments=edit)
+    run = run_until_idle(run)
+    assert kept_arguments == [edit["value"]]
+    (part,) = [part for message in Message.objects.filter(run=run) for part in message.content["parts"]
+               if part["type"] == "tool-result"]  # fmt: skip
+    assert part["edited"]["arguments"] == edit
+
+
+@pytest.mark.parametrize("sent", ["", " \n", "null", " null ", None, "{}", {}], ids=repr)
+def test_nothing_is_an_object_without_arguments(sent: Any) -> None:
+    @tool
+    def act() -> str:
+        """Act."""
+        return "acted"
+
+    agent, thread = make([Turn(calls=[("act", sent)]), Turn(text="ok")], act)
+    run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
     call = ToolCall.objects.get()
-    assert call.status == ToolCallStatus.SUCCEEDED and TRUNCATED in call.arguments
-    assert seen == [call.arguments_json["value"]]
+    assert (call.status, call.arguments_json, call.result_json) == (ToolCallStatus.SUCCEEDED, {}, "acted")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +294,7 @@ def test_an_argument_and_a_tool_that_nobody_knows(text: tuple[str, str]) -> None
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     first, second, third = ToolCall.objects.order_by("position")
-    assert first.arguments_json == {f"x{kept}": 1} and f"x{kept}" in first.error
+    assert first.arguments_json == {f"x{kept}": 1} and "half a character" in first.error
     assert (second.name, second.arguments_json) == (kept, {kept: kept})
     assert {first.status, second.status, third.status} == {ToolCallStatus.FAILED}
 
@@ -251,10 +305,13 @@ def test_a_structured_output(value: tuple[Any, Any]) -> None:
     class Answer(BaseModel):
         value: Any
 
-    agent, thread = make([Turn(output={"value": raw})], output=Answer)
+    agent, thread = make([Turn(output={"value": raw}), Turn(output={"value": "mended"})], output=Answer)
     run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
-    assert (run.status, run.output) == (RunStatus.SUCCEEDED, {"value": kept}), run.error_message
-    assert one(agent, run, "output")["value"] == {"value": kept}
+    said = kept if raw == kept else "mended"
+    assert (run.status, run.output) == (RunStatus.SUCCEEDED, {"value": said}), run.error_message
+    assert one(agent, run, "output")["value"] == {"value": said}
+    faults = [step.error_message for step in run.steps.order_by("number") if step.error_message]
+    assert faults == [] if raw == kept else "cannot be kept as it is" in faults[0]
 
 
 # --- what the application's code gives ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from pydantic import (
@@ -16,8 +17,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    RootModel,
     SecretBytes,
     SecretStr,
+    StringConstraints,
 )
 
 from agentcore import tool
@@ -185,3 +188,52 @@ def test_what_is_read_otherwise_since_a_deploy_is_not_given() -> None:
 def test_the_schema_of_a_set_is_the_same_in_every_process() -> None:
     made = taking(set[str], set("abcdefgh"))
     assert made.schema["properties"]["value"]["default"] == sorted("abcdefgh")
+
+
+class Boxes(BaseModel):
+    by_number: dict[int, str] = Field(alias="byNumber")
+
+
+class Numbered(RootModel[dict[int, str]]):
+    pass
+
+
+BOXES = {"1": "a", "01": "b"}
+
+
+@pytest.mark.covers("fc:A2")
+@pytest.mark.parametrize(
+    ("annotation", "said", "place"),
+    [
+        (dict[int, str], BOXES, "value"),
+        (list[dict[int, str]], [{"1": "a"}, BOXES], "value"),
+        (dict[str, dict[float, str]], {"x": {"1": "a", "1.0": "b"}}, "value.x"),
+        (dict[UUID, int], {str(UUID(int=10)): 1, str(UUID(int=10)).upper(): 2}, "value"),
+        (dict[Annotated[str, StringConstraints(to_lower=True)], int], {"A": 1, "a": 2}, "value"),
+        (dict[Annotated[str, StringConstraints(strip_whitespace=True)], int], {"a ": 1, "a": 2}, "value"),
+        (Boxes, {"byNumber": BOXES}, "value.byNumber"),
+        (Numbered, BOXES, "value"),
+        (Numbered | None, BOXES, "value"),
+    ],
+)
+def test_keys_that_would_become_one_are_refused(annotation: Any, said: Any, place: str) -> None:
+    made = taking(annotation)
+    with pytest.raises(ModelRetry, match=f"{place}: two of its keys are read as one"):
+        made.validate({"value": said})
+
+
+def test_a_key_that_a_validator_drops_is_no_key_that_has_become_another() -> None:
+    def known(found: dict[Any, int]) -> dict[Any, int]:
+        return {key: number for key, number in found.items() if number}
+
+    made = taking(Annotated[dict[int, int], AfterValidator(known)])
+    assert made.validate({"value": {"1": 1, "2": 0}}) == {"value": {"1": 1}}
+    made = taking(Annotated[dict[str, int], AfterValidator(known)])
+    assert made.validate({"value": {"a": 1, "b": 0}}) == {"value": {"a": 1}}
+
+
+@pytest.mark.covers("fc:A2")
+@pytest.mark.parametrize("said", ["a\x00", "\ud83d", float("nan"), {"a": {1}}, {1: 2}, {"\x00": 1, "\ufffd": 2}])
+def test_what_would_be_stored_as_something_else_is_refused(said: Any) -> None:
+    with pytest.raises(ModelRetry, match="cannot be kept as it is"):
+        taking(Any).validate({"value": said})
