@@ -165,7 +165,7 @@ class UnknownAgent(UserError):
 
 
 class Unfinished(UserError):
-    """A tool has run, and gave back what is yet to be awaited or to be read."""
+    """A tool has run, and gave back what is yet to be awaited, read, called or entered."""
 
     code = "unfinished"
 

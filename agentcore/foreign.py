@@ -17,7 +17,9 @@ from collections.abc import (
     ValuesView,
 )
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import Enum
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
@@ -33,6 +35,7 @@ from .functions import code_of
 
 SLICE = 1_000_000
 ROWS_AT_A_TIME = 200
+AWAIT = "Await it, and return what it gives"
 _LISTS = (list, tuple, set, frozenset, deque, range, KeysView, ValuesView, ItemsView)
 
 
@@ -51,12 +54,20 @@ def bounded(value: Any, limit: int) -> Any:
 
 
 def result(value: Any, limit: int, *, function: Callable[..., Any]) -> Any:
-    """Return what `function` gave back, as `bounded` does; raises `NotRun` where that is its own body, not begun."""
-    if _is_yet_to_begin(value) and code_of(function) is _code_of(value):
+    """Return what `function` gave back, as `bounded` does.
+
+    Raises `NotRun` where that is its own body, not begun: to be awaited, iterated, called or
+    entered. Raises `Unfinished` for another function or context manager that nobody has begun.
+    """
+    unbegun = _unbegun(value)
+    if unbegun is not None and code_of(function) is unbegun:
         _discard(value)
         raise NotRun(
             f"The tool gave back an object of type {type(value).__name__}, which has not run yet. {_advice(value)}."
         )
+    if _is_function(value) or (_is_entered(value) and unbegun is not None):
+        name = type(value).__name__
+        raise Unfinished(f"What the tool gave back cannot be kept: it is an object of type {name}. {_advice(value)}.")
     return bounded(value, limit)
 
 
@@ -210,7 +221,22 @@ def _waits(value: Any) -> bool:
 
 
 def _advice(value: Any) -> str:
-    return "Await it, and return what it gives" if _waits(value) else "Return a list of what it yields"
+    if _waits(value):
+        return AWAIT
+    if _is_entered(value):
+        return "Enter it in the body, using `with`, and return what is made inside"
+    return "Call it in the body, and return what it gives" if _is_function(value) else "Return a list of what it yields"
+
+
+def _is_function(value: Any) -> bool:
+    return inspect.isroutine(value) or isinstance(value, partial)
+
+
+def _is_entered(value: Any) -> bool:
+    """Whether `contextmanager` made it of a generator: of other managers, nobody can tell whether they have begun."""
+    runs = getattr(value, "__dict__", {}).get("gen")
+    is_manager = isinstance(value, AbstractContextManager | AbstractAsyncContextManager)
+    return is_manager and (inspect.isgenerator(runs) or inspect.isasyncgen(runs))
 
 
 def _discard(value: Any) -> None:
@@ -218,25 +244,23 @@ def _discard(value: Any) -> None:
         value.close()  # or Python complains that nobody awaited it
 
 
-def _is_yet_to_begin(value: Any) -> bool:
-    if inspect.isgenerator(value):
-        return inspect.getgeneratorstate(value) == inspect.GEN_CREATED
-    if inspect.iscoroutine(value):
-        return inspect.getcoroutinestate(value) == inspect.CORO_CREATED
-    return inspect.isasyncgen(value) and not (
-        value.ag_frame is None or value.ag_running or _has_stepped(value.ag_frame)
-    )
+def _unbegun(value: Any) -> CodeType | None:
+    """Return the code that a value would run and has not begun to; None for a value that is no such thing."""
+    runs = value.gen if _is_entered(value) else value
+    if inspect.isgenerator(runs):
+        return runs.gi_code if inspect.getgeneratorstate(runs) == inspect.GEN_CREATED else None
+    if inspect.iscoroutine(runs):
+        return runs.cr_code if inspect.getcoroutinestate(runs) == inspect.CORO_CREATED else None
+    if inspect.isasyncgen(runs):
+        begun = runs.ag_frame is None or runs.ag_running or _has_stepped(runs.ag_frame)
+        return None if begun else runs.ag_code
+    return code_of(value) if _is_function(value) else None
 
 
 def _has_stepped(frame: FrameType) -> bool:
     """Whether a frame is beyond where it was made (`inspect.getasyncgenstate` is of Python 3.12)."""
     made = (step.offset for step in dis.get_instructions(frame.f_code) if step.opname == "RETURN_GENERATOR")
     return frame.f_lasti > next(made, 0)
-
-
-def _code_of(value: Any) -> CodeType | None:
-    kinds = ("gi_code", "cr_code", "ag_code")
-    return next((getattr(value, kind) for kind in kinds if hasattr(value, kind)), None)
 
 
 def _str(value: Any) -> str:

@@ -263,7 +263,7 @@ class RunningCall:
         if isinstance(error, EffectUnknown):
             said = jsontext.shorten(error.message, 2000)
         elif isinstance(error, Unfinished):
-            said = f"{error.message}{self._on_awaiting()}"
+            said = f"{error.message}{self._on_awaiting(error)}"
         refused = is_refusal(error)
         if refused:
             said += " The database refused it."
@@ -277,10 +277,10 @@ class RunningCall:
     def _not_run(self, error: NotRun) -> CallOutcome:
         """Fail a call whose body gave back itself, not begun: that is its developer's mistake."""
         logger.error("tool %s: %s", self._work.call.name, error.message, extra=_about(self._work, "tool_not_run"))
-        return CallOutcome(ToolCallStatus.FAILED, error=f"{error.message}{self._on_awaiting()}", final=True)
+        return CallOutcome(ToolCallStatus.FAILED, error=f"{error.message}{self._on_awaiting(error)}", final=True)
 
-    def _on_awaiting(self) -> str:
-        is_atomic = isinstance(self._threaded, AtomicBody)
+    def _on_awaiting(self, error: NotRun | Unfinished) -> str:
+        is_atomic = isinstance(self._threaded, AtomicBody) and foreign.AWAIT in error.message
         return " An atomic tool awaits nothing: its transaction is sync." if is_atomic else ""
 
 
