@@ -122,12 +122,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _rows(items: list[pytest.Item], on_postgres: bool) -> dict[pytest.Item, Row]:
-    rows, numbers = {}, Counter[tuple[str, int]]()
+    rows, numbers = {}, Counter[tuple[Path, int]]()
     for item in sorted(items, key=lambda item: item.nodeid):  # the order of the run is random
         row = _row(item, on_postgres)
-        test = (row.name.partition("[")[0], row.kind)
-        rows[item] = replace(row, number=numbers[test])
-        numbers[test] += 1
+        rows[item] = replace(row, number=numbers[item.path, row.kind])
+        numbers[item.path, row.kind] += row.sampled and not row.longer
     return rows
 
 

@@ -27,7 +27,7 @@ POSTGRES = ("PostgreSQL", "--ds=tests.settings.postgres", "-m", "not once")
 # What each target takes (tests/taking.py), in which passes.
 TARGETS: dict[str, Sequence[str]] = {
     "test": ("--take=test",),
-    "faults": ("--take=faults", "tests/faults"),
+    "faults": ("--take=faults", "tests/faults", "tests/browser"),
     "matrix": ("--take=matrix", "tests/faults"),
 }
 # PostgreSQL is the reference, and has the greater part of the fault tests.

@@ -33,11 +33,11 @@ def test_a_fault_test_is_in_one_of_test_and_faults_whatever_its_name(longer: boo
             assert of_a_test[1:] == [[], [], []], "each once"
 
 
-@pytest.mark.parametrize("parameters", [1, 2, 3, 7])
-def test_of_a_fault_tests_parameters_make_test_takes_some_and_make_faults_all_others(parameters: int) -> None:
-    found = [takers(Row("name", True, sampled=True, number=number)) for number in range(parameters)]
+@pytest.mark.parametrize("tests", [1, 2, 3, 7])
+def test_of_a_file_make_test_takes_some_and_make_faults_all_others(tests: int) -> None:
+    found = [takers(Row("name", True, sampled=True, number=number)) for number in range(tests)]
     assert found[0] == ["test"] and all(len(takers) == 1 for takers in found)
-    assert found.count(["faults"]) >= parameters // 2
+    assert found.count(["faults"]) >= tests // 2
 
 
 def test_the_other_combinations_are_sampled_by_both_and_differently() -> None:
