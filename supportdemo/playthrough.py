@@ -72,9 +72,10 @@ def _follow(watch: Watch, run: str, until: str, say: Say) -> list[dict[str, Any]
         kind = event["type"]
         if kind == "text.delta":
             deltas += 1
-        elif kind == "message" and event["message"]["author"]["kind"] == "agent" and event["message"]["text"]:
-            say("agent", f"{event['message']['text']}  [{deltas} deltas]")
-            deltas = 0
+        elif kind == "message" and event["message"]["author"]["kind"] == "agent":
+            for text in (part["text"] for part in event["message"]["parts"] if part["type"] == "text"):
+                say("agent", f"{text}  [{deltas} deltas]")
+                deltas = 0
         elif kind == "tool.call":
             say("agent", f"calls {event['name']} {_arguments(event['arguments'])}")
         elif kind == "approval.request":

@@ -83,8 +83,8 @@ class ThreadAdmin(ReadOnlyAdmin):
 
 
 def _row(message: Message) -> MessageRow:
-    parts = message.content.get("parts", []) if isinstance(message.content, dict) else [message.content]
-    others = [part for part in parts if not (isinstance(part, dict) and part.get("type") == "text")]
+    parts = message.to_json()["parts"]
+    others = [part for part in parts if part["type"] != "text"]
     return MessageRow(
         message=message,
         author=show.visible(message.author_name, keep=""),

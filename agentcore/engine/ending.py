@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 from .. import events, jsontext
 from ..clock import NOW
 from ..finish import FinishReason
-from ..models import Approval, Run, Step, ToolCall
+from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..parts import ToolResultPart
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
@@ -64,11 +65,29 @@ def over(
     )
 
 
-def result_message(
-    run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = ""
-) -> Saved:
+def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "") -> Commit:
+    """Return the entry that gives a call its one result: event, message and row."""
+    error = jsontext.clean_text(error)
+    stored = "" if result is None else jsontext.canonical(result)
+    values = {
+        "status": status.value,
+        "result": stored,
+        "error": error,
+        "finished_at": None if status is ToolCallStatus.EFFECT_UNVERIFIED else NOW,
+    }
+    result = json.loads(stored) if stored else None
+    part = ToolResultPart(call.call_id, call.name, status.value, result, error, call.edited)
+    return Commit(
+        events=[
+            events.ToolResult(call.call_id, call.name, status.value, result, error or None, call.edited),
+            Saved(_told(run, call, part)),
+        ],
+        moves=[Move(call, ToolCallStatus(call.status), values)],
+    )
+
+
+def _told(run: Run, call: ToolCall, part: ToolResultPart) -> Message:
     """Return the message that tells a model what became of a call: exactly one for each."""
-    part = ToolResultPart(call.call_id, call.name, status.value, result=result, error=error, edited=call.edited)
     message = compose(
         thread_id=run.thread_id,
         run_id=run.pk,
@@ -76,27 +95,10 @@ def result_message(
         step_order=0,
         author_kind="tool",
         author_name=call.name,
-        content=(part,),
+        tool_call=call,
     )
-    return Saved(message)
-
-
-def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "") -> Commit:
-    """Return the entry that gives a call its one result: event, message and row."""
-    error = jsontext.clean_text(error)
-    values = {
-        "status": status.value,
-        "result": "" if result is None else jsontext.canonical(result),
-        "error": error,
-        "finished_at": None if status is ToolCallStatus.EFFECT_UNVERIFIED else NOW,
-    }
-    return Commit(
-        events=[
-            events.ToolResult(call.call_id, call.name, status.value, result, error or None, call.edited),
-            result_message(run, call, status, result=result, error=error),
-        ],
-        moves=[Move(call, ToolCallStatus(call.status), values)],
-    )
+    message.parts = (part,)  # as the call's row has it once this is committed
+    return message
 
 
 def _close_step(run_id: UUID) -> Commit:

@@ -305,7 +305,7 @@ def _thread_logs(items: Sequence[Written]) -> list[Own]:
     """Return what the threads' logs are to say: messages first, then what became of the runs."""
     encoders: dict[UUID, list[log.Encoder]] = {}
     for item in items:
-        said = [events.ThreadMessage(message.to_event()) for message in item.entry.messages]
+        said = [events.ThreadMessage(message.to_thread_event()) for message in item.entry.messages]
         news = [*said, *item.entry.thread_events]
         if news:
             encoders.setdefault(item.row.thread_stream_id, []).extend(event.encode for event in news)

@@ -31,7 +31,6 @@ class Migration(migrations.Migration):
                 ('finish_reason', models.CharField(blank=True, max_length=30, verbose_name='finish reason')),
                 ('key', models.CharField(blank=True, max_length=200, verbose_name='key')),
                 ('content', models.JSONField(verbose_name='content')),
-                ('text', models.TextField(blank=True, verbose_name='text')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),
                 ('author_user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='agentcore_messages', to=settings.AUTH_USER_MODEL, verbose_name='user')),
             ],
@@ -325,6 +324,15 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='message',
             constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'streaming', 'complete', 'failed', 'canceled'])), name='agentcore_message_status'),
+        ),
+        migrations.AddField(
+            model_name='message',
+            name='tool_call',
+            field=models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='agentcore.toolcall', verbose_name='tool call'),
+        ),
+        migrations.AddConstraint(
+            model_name='message',
+            constraint=models.UniqueConstraint(condition=models.Q(('tool_call__isnull', False)), fields=('tool_call',), name='agentcore_message_result'),
         ),
         migrations.AddIndex(
             model_name='toolcall',

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +16,9 @@ from .. import jsontext, parts
 from ..ids import uuid7
 from ..states import MessageStatus
 from .fields import choices, only
+
+if TYPE_CHECKING:
+    from .tool_call import ToolCall
 
 AUTHORS = [("user", _("user")), ("agent", _("agent")), ("tool", _("tool")), ("system", _("system"))]
 
@@ -31,8 +35,20 @@ class MessageQuerySet(models.QuerySet["Message"]):
         return self.filter(status=MessageStatus.COMPLETE)
 
 
+class MessageManager(models.Manager["Message"].from_queryset(MessageQuerySet)):  # type: ignore[misc]
+    """Reads each message with the call whose result it tells: however many there are, no query more."""
+
+    def get_queryset(self) -> MessageQuerySet:
+        found: MessageQuerySet = super().get_queryset().select_related("tool_call")
+        return found
+
+
 class Message(models.Model):
-    """One entry; `(order, step_order)` places it: the turn, then the step in the turn."""
+    """One entry; `(order, step_order)` places it: the turn, then the step in the turn.
+
+    What it says is `parts`. The row has it as `content`; of what came of a call it has none of it, but
+    names the call: `tool_call`, whose row has it.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # No index of its own: that of its place begins with it.
@@ -72,16 +88,28 @@ class Message(models.Model):
     # The sender's own name for it, unique to a send: the page that sent it knows it again by this.
     key = models.CharField(_("key"), max_length=200, blank=True)
     content = models.JSONField(_("content"))
-    text = models.TextField(_("text"), blank=True)
+    # No index of its own: that of its constraint has all that there is to find.
+    tool_call = models.ForeignKey(
+        "agentcore.ToolCall",
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        db_index=False,
+        verbose_name=_("tool call"),
+    )
     created_at = models.DateTimeField(_("created at"), db_default=Now())
 
-    objects = MessageQuerySet.as_manager()
+    objects = MessageManager()
 
     class Meta:
         verbose_name = _("message")
         verbose_name_plural = _("messages")
         constraints = [
             models.UniqueConstraint(fields=["thread", "order", "step_order"], name="agentcore_message_place"),
+            models.UniqueConstraint(
+                fields=["tool_call"], condition=Q(tool_call__isnull=False), name="agentcore_message_result"
+            ),
             only("status", MessageStatus, "agentcore_message_status"),
         ]
 
@@ -91,10 +119,29 @@ class Message(models.Model):
     @cached_property
     def parts(self) -> tuple[parts.Part, ...]:
         """The typed content."""
-        return parts.from_json(self.content)
+        return parts.from_json(self.content) if self.tool_call is None else (self.tool_call.as_part(),)
+
+    @property
+    def text(self) -> str:
+        """The text parts, one paragraph each."""
+        return "\n\n".join(part["text"] for part in self.content["parts"] if part["type"] == "text")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole message, as the API shows it."""
+        shown = self.content["parts"] if self.tool_call is None else [vars(part) for part in self.parts]
+        return {**self._place(), "parts": shown, "text": self.text}
 
     def to_event(self) -> dict[str, Any]:
-        """Return the message as events and the API show it; `key` stands on one that was sent with a key."""
+        """Return the message as the log of its run has it: its result stands in an event of its own."""
+        call = self.tool_call
+        named = [] if call is None else [{"type": "tool-result", "call_id": call.call_id, "name": call.name}]
+        return {**self._place(), "parts": named or self.content["parts"]}
+
+    def to_thread_event(self) -> dict[str, Any]:
+        """Return the message as the log of its thread has it: whole where no run has said it, else only placed."""
+        return self.to_event() if self.run_id is None else self._place()
+
+    def _place(self) -> dict[str, Any]:
         return {
             **({"key": self.key} if self.key else {}),
             "id": str(self.pk),
@@ -104,8 +151,6 @@ class Message(models.Model):
             "author": {"kind": self.author_kind, "name": self.author_name},
             "status": str(self.status),
             **({"finish_reason": self.finish_reason} if self.finish_reason else {}),
-            "parts": self.content["parts"],
-            "text": self.text,
         }
 
 
@@ -117,15 +162,14 @@ def compose(
     step_order: int,
     author_kind: str,
     author_name: str,
-    content: tuple[parts.Part, ...],
+    content: tuple[parts.Part, ...] = (),
+    tool_call: ToolCall | None = None,
     status: MessageStatus = MessageStatus.COMPLETE,
     author_user_id: Any = None,
     finish_reason: str = "",
 ) -> Message:
-    """Return an unsaved message with its content cleaned and its text derived."""
-    stored = parts.to_json(content)
-    typed = parts.from_json(stored)
-    message = Message(
+    """Return an unsaved message with its content cleaned; what came of a `tool_call` is no content of it."""
+    return Message(
         thread_id=thread_id,
         run_id=run_id,
         order=order,
@@ -135,8 +179,6 @@ def compose(
         author_user_id=author_user_id,
         status=status,
         finish_reason=finish_reason,
-        content=stored,
-        text=parts.text_of(typed),
+        content=parts.to_json(content),
+        tool_call=tool_call,
     )
-    message.parts = typed
-    return message

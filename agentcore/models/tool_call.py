@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from ..ids import uuid7
-from ..parts import Edited
+from ..parts import Edited, ToolResultPart
 from ..states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ToolCallStatus
 from ..tools import EffectKind
 from .fields import choices, only
@@ -107,3 +107,7 @@ class ToolCall(models.Model):
     def result_json(self) -> Any:
         """The result as plain data; None while there is none."""
         return json.loads(self.result) if self.result else None
+
+    def as_part(self) -> ToolResultPart:
+        """Return what became of it, as it is known now, as a message tells it."""
+        return ToolResultPart(self.call_id, self.name, str(self.status), self.result_json, self.error, self.edited)

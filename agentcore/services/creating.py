@@ -39,7 +39,7 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     """
     if prompt is not None:
         run.prompt = prompt
-    said = [events.ThreadMessage(prompt.to_event())] if prompt else []
+    said = [events.ThreadMessage(prompt.to_thread_event())] if prompt else []
     news = [*said, events.ThreadRun(str(run.pk), RunStatus.PENDING.value, run.number, run.agent)]
     told = Own(thread.stream_id, [event.encode for event in news])
     run.stream, now, logs = log.prepare_new(f"run:{run.pk}", [_created(run).encode], told)

@@ -72,7 +72,7 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
         place = places.take(found, turns=1)
         message = in_turn(found, place.turn, typed, user=user, author=author, name=name)
         message.save(force_insert=True)
-        log.append(found.stream_id, [events.ThreadMessage(message.to_event()).encode])
+        log.append(found.stream_id, [events.ThreadMessage(message.to_thread_event()).encode])
     return message
 
 

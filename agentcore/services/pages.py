@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Exists, F, Func, IntegerField, OuterRef, Q, QuerySet, Sum, TextField, Value
+from django.db.models import Case, Exists, F, Func, IntegerField, OuterRef, Q, QuerySet, Sum, TextField, Value, When
 from django.db.models.functions import Cast, Coalesce
 
 from ..conf import get_settings
@@ -50,7 +50,9 @@ def window(thread: Thread, before: str | None, limit: int, *, with_runs: bool) -
     """
     limit = max(1, min(limit, MOST_MESSAGES))
     rows = _before(Message.objects.filter(thread=thread), before)
-    size = _bytes("content") + _bytes("text") + AROUND_MESSAGE
+    said, told = _bytes("content"), _bytes("tool_call__result") + _bytes("tool_call__error")
+    ran = Case(When(tool_call__edit__isnull=False, then=_bytes("tool_call__arguments")), default=Value(0))
+    size = said + said + told + ran + AROUND_MESSAGE  # what it says is sent as parts and as text
     newest = rows.order_by("-order", "-step_order").values_list("pk", "order", "step_order", "run_id", size)
     # Sizes only: what the page does not show is not read.
     sized = list(newest[: limit + 1])

@@ -76,7 +76,7 @@ class ThreadOut(Schema):
 
 
 class MessageOut(Schema):
-    """A message, as in events; `key` is what its sender sent it with."""
+    """A message, whole; `key` is what its sender sent it with, `text` its text parts together."""
 
     id: UUID
     run: UUID | None
@@ -93,7 +93,7 @@ class MessageOut(Schema):
     @classmethod
     def of(cls, message: Message) -> Self:
         """Return what the API shows of a message."""
-        return cls(**message.to_event(), created_at=message.created_at)
+        return cls(**message.to_json(), created_at=message.created_at)
 
 
 class ErrorOut(Schema):

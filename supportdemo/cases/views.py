@@ -110,6 +110,6 @@ def post_message(request: HttpRequest, case_id: UUID) -> HttpResponseBase:
             "status": str(run.status),
             "created_at": run.created_at,
         },
-        "message": message.to_event() if message else None,
+        "message": message.to_json() if message else None,
     }
     return JsonResponse(body, status=201 if outcome.created else 200)

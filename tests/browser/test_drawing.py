@@ -86,9 +86,7 @@ def test_one_more_event_on_a_long_thread_draws_the_entry_that_changed(quiet_desk
         with registry.isolated():
             agent = Agent(name="scripted", model=ScriptedModel([Turn(text="Yes.")]))
             run_until_idle(agent.runs.send(thread, "Question", user=thread.owner))
-        said = list(
-            Message.objects.filter(thread=thread).in_order().values("author_kind", "author_name", "content", "text")
-        )
+        said = list(Message.objects.filter(thread=thread).in_order().values("author_kind", "author_name", "content"))
         Message.objects.bulk_create(
             Message(thread=thread, order=order, step_order=step, created_at=thread.created_at, **what)
             for order in range(1, TURNS)

@@ -117,6 +117,9 @@ VIOLATIONS: dict[str, list[Callable[[World], None]]] = {
         lambda world: change(world.approval, consumed_at=NOW, status=ApprovalStatus.DENIED, decided_at=NOW),
     ],
     "agentcore_message_place": [lambda world: again(world.message)],
+    "agentcore_message_result": [
+        lambda world: [again(world.message, step_order=at, tool_call_id=world.call.pk) for at in (8, 9)] and None
+    ],
     "agentcore_message_status": [lambda world: change(world.message, status="asleep")],
     "agentcore_stream_name": [lambda world: again(world.thread.stream)],
     "agentcore_stream_sequencer": [lambda world: change(world.thread.stream, sequencer="nobody")],

@@ -235,7 +235,7 @@ def test_an_edit_as_deep_as_may_be_is_shown_as_it_ran(kept_arguments: list[Any])
     agent.tools.approve(approval, user=SYSTEM, digest=approval.digest, edited_arguments=edit)
     run = run_until_idle(run)
     assert kept_arguments == [edit["value"]]
-    (part,) = [part for message in Message.objects.filter(run=run) for part in message.content["parts"]
+    (part,) = [part for message in Message.objects.filter(run=run) for part in message.to_json()["parts"]
                if part["type"] == "tool-result"]  # fmt: skip
     assert part["edited"]["arguments"] == edit
 

@@ -248,14 +248,14 @@ def test_the_next_commit_of_a_worker_whose_run_is_taken_writes_nothing(then):
     entry = Commit(
         events=[TextLogged(1, "from the grave")],
         inserts=[Insert(step, {"started_at": NOW})],
-        changes=[Change(Message.objects.all(), {"text": "changed"})],
+        changes=[Change(Message.objects.all(), {"key": "changed"})],
         run={"error_code": "stale"},
     )
     for commit in (entry, Commit(), Commit(starts=True)):
         with pytest.raises(LeaseLost):
             scene.commit(stale, commit)
     assert (log(run), counts(), list(Run.objects.filter(pk=run.pk).values())) == before
-    assert not Message.objects.filter(text="changed").exists()
+    assert not Message.objects.filter(key="changed").exists()
 
 
 @pytest.mark.django_db(transaction=True)

@@ -4,15 +4,16 @@ import { client, requests, run, serve, sockets, started } from "./agent_browser.
 
 const { GapError, newRun, newThread, reduceRun, reduceThread, runFromRecords, timeline } = client;
 
-const agentMessage = (id, stepOrder, text, parts) => ({
-  id, run: "r1", order: 0, step_order: stepOrder, author: { kind: "agent", name: "support" }, status: "complete", text, parts,
+const written = (text) => [{ type: "text", text }];
+const agentMessage = (id, stepOrder, parts) => ({
+  id, run: "r1", order: 0, step_order: stepOrder, author: { kind: "agent", name: "support" }, status: "complete", parts,
 });
 const call = { call_id: "c1", name: "issue_refund", arguments: { cents: 150 } };
 const messages = [
-  { id: "m0", run: "r1", order: 0, step_order: 0, author: { kind: "user", name: "ada" }, status: "complete", text: "Refund!", parts: [] },
-  agentMessage("m1", 1, "I ask.", [{ type: "text", text: "I ask." }, { type: "tool-call", ...call }]),
-  { ...agentMessage("m2", 2, "", [{ type: "tool-result", ...call, status: "succeeded", result: { ok: true }, error: null }]), author: { kind: "tool", name: "issue_refund" } },
-  agentMessage("m3", 3, "Done.", [{ type: "text", text: "Done." }]),
+  { id: "m0", run: "r1", order: 0, step_order: 0, author: { kind: "user", name: "ada" }, status: "complete", parts: written("Refund!") },
+  agentMessage("m1", 1, [...written("I ask."), { type: "tool-call", ...call }]),
+  { ...agentMessage("m2", 2, [{ type: "tool-result", ...call, status: "succeeded", result: { ok: true }, error: null }]), author: { kind: "tool", name: "issue_refund" } },
+  agentMessage("m3", 3, written("Done.")),
 ];
 const usage = (tokens) => ({ v: 1, input_tokens: tokens, output_tokens: 1, total_tokens: tokens + 1, details: { cached: 2 } });
 const approval = { approval: "a1", call_id: "c1" };
@@ -36,6 +37,7 @@ const LOG = [
   { type: "run.started", attempt: 2 },
   { type: "something.new", step: 99 },
   { type: "tool.result", call_id: "c1", name: call.name, status: "succeeded", result: { ok: true } },
+  { type: "message", message: { ...messages[2], parts: [{ type: "tool-result", call_id: "c1", name: call.name }] } },
   { type: "step.started", step: 3, kind: "model", attempt: 2 },
   { type: "text.delta", step: 3, text: "Done." },
   { type: "message", step: 3, message: messages[3] },
@@ -183,7 +185,7 @@ const TESTS = {
     const page = { ...messages[0], id: "m50", run: null, order: 50 };
     const { thread, socket } = await started({ "/messages": (_, url) => (url.includes("before=") ? { messages: [messages[0]], before: null } : { messages: [page], before: "50" }) }, 7);
     assert.deepEqual(socket.sent[0].cursors, { "thread:t1": 7 });
-    socket.event("thread:t1", { seq: 8, type: "thread.message", message: { ...page, text: "again" } });
+    socket.event("thread:t1", { seq: 8, type: "thread.message", message: { ...page, parts: written("again") } });
     assert.deepEqual(thread.state.messages.map((message) => [message.id, message.text]), [["m50", "again"]]);
     await thread.loadOlder();
     assert.deepEqual([thread.state.messages.map((message) => message.id), thread.state.hasOlder], [["m0", "m50"], false]);
@@ -214,16 +216,45 @@ const TESTS = {
     assert.deepEqual(timeline(thread.state).map((entry) => entry.uid).filter((uid) => !uid.startsWith("run:o")), ["m0", "run:r1", "m50"]);
   },
   "a message that was cut leaves the step the words that were streamed"() {
-    const cut = { ...LOG[8], cut: true, message: { ...messages[1], parts: ["cut"], text: undefined } };
+    const cut = { ...LOG[8], cut: true, message: { ...messages[1], parts: ["cut"] } };
     const run = reduceAll([...LOG.slice(0, 8), cut, ...LOG.slice(9)]);
     assert.deepEqual([run.steps[0].text, run.steps[0].status, run.steps[0].message], ["I as", "complete", "m1"]);
   },
+  async "what a run has said is placed by the thread's log, and has its words from the run's, whichever comes first"() {
+    const placed = messages.slice(1).map(({ parts, ...place }, seq) => ({ seq, type: "thread.message", message: place }));
+    const shown = ({ state }) => state.messages.map(({ id, text, parts }) => [id, text, parts?.at(-1).result]);
+    const whole = [["m1", "I ask.", undefined], ["m2", "", { ok: true }], ["m3", "Done.", undefined]];
+    for (const order of [[placed, LOG], [LOG, placed], [placed, LOG, placed, LOG]]) {
+      const { thread, socket } = await started();
+      for (const events of order) events.forEach((event) => socket.event(events === LOG ? "run:r1" : "thread:t1", event));
+      assert.deepEqual(shown(thread), whole);
+      assert.equal(requests.filter(({ url }) => url.includes("messages?")).length, 0);
+    }
+    const { thread, socket } = await started();
+    placed.forEach((event) => socket.event("thread:t1", event));
+    assert.deepEqual(shown(thread), whole.map(([id]) => [id, "", undefined]));
+  },
+  async "a record is shown with the messages that are at hand, not with those that are only placed"() {
+    const { thread, socket } = await started({ "/messages": { messages: messages.slice(0, 3), runs: [{ ...RECORD, status: "running" }], before: null } });
+    const { parts, ...place } = messages[3];
+    socket.event("thread:t1", { seq: 0, type: "thread.message", message: place });
+    assert.deepEqual(thread.state.runs.r1.steps.map(({ step, text }) => [step, text]), [[1, "I ask."]]);
+  },
+  async "a message that was cut in its run's log is read from the API"() {
+    const { thread, socket } = await started({
+      "/messages": (_, url) => (url.includes("before=0.2") ? { messages: [messages[1]], runs: [], before: "0.1" } : { messages: [], runs: [], before: null }),
+    });
+    LOG.slice(0, 8).forEach((event) => socket.event("run:r1", event));
+    socket.event("run:r1", { ...LOG[8], cut: true, message: { ...messages[1], parts: ["cut"] } });
+    await new Promise((resolve) => setTimeout(resolve));
+    assert.deepEqual(thread.state.messages.map(({ id, text }) => [id, text]), [["m1", "I ask."]]);
+  },
   async "a message that was cut in the thread's log is read from the API"() {
-    const whole = { ...messages[0], id: "m7", run: null, order: 7, text: "All of it.", parts: [{ type: "text", text: "All of it." }] };
+    const whole = { ...messages[0], id: "m7", run: null, order: 7, parts: written("All of it.") };
     const { thread, socket } = await started({
       "/messages": (_, url) => (url.includes("before=7.1") ? { messages: [whole], runs: [], before: "7.0" } : { messages: [], runs: [], before: "3.0" }),
     });
-    socket.event("thread:t1", { seq: 0, type: "thread.message", cut: true, message: { ...whole, parts: ["cut"], text: undefined } });
+    socket.event("thread:t1", { seq: 0, type: "thread.message", cut: true, message: { ...whole, parts: ["cut"] } });
     await new Promise((resolve) => setTimeout(resolve));
     assert.equal(requests.at(-1).url, "/agent/threads/t1/messages?before=7.1&limit=1");
     assert.deepEqual(thread.state.messages.map(({ id, text, parts }) => [id, text, parts]), [["m7", "All of it.", whole.parts]]);

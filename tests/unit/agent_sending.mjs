@@ -4,7 +4,7 @@ import { client, requests, run, started } from "./agent_browser.mjs";
 
 const { timeline } = client;
 const prompt = (key, order = 0) => ({
-  id: `m${order}`, run: null, order, step_order: 0, author: { kind: "user", name: "ada" }, status: "complete", text: "Refund!", parts: [], ...(key && { key }),
+  id: `m${order}`, run: null, order, step_order: 0, author: { kind: "user", name: "ada" }, status: "complete", parts: [{ type: "text", text: "Refund!" }], ...(key && { key }),
 });
 const messages = [prompt("", 0)];
 const record = (order = 0) => ({

@@ -5,10 +5,10 @@ import { client, requests, run, sockets, started } from "./agent_browser.mjs";
 const { newRun, timeline, waitsFor } = client;
 const TURNS = 100;
 const prompt = (order) => ({
-  id: `m${order}`, run: null, order, step_order: 0, author: { kind: "user", name: "ada" }, status: "complete", text: `Question ${order}`, parts: [],
+  id: `m${order}`, run: null, order, step_order: 0, author: { kind: "user", name: "ada" }, status: "complete", parts: [{ type: "text", text: `Question ${order}` }],
 });
 const answer = (order) => ({
-  ...prompt(order), id: `a${order}`, run: `r${order}`, step_order: 1, author: { kind: "agent", name: "support" }, text: `Answer ${order}`,
+  ...prompt(order), id: `a${order}`, run: `r${order}`, step_order: 1, author: { kind: "agent", name: "support" }, parts: [{ type: "text", text: `Answer ${order}` }],
 });
 const record = (order, more = {}) => ({
   id: `r${order}`, number: order + 1, order, seq: 5, prompt: `m${order}`, retry_of: null, agent: "support", agent_version: "1", status: "succeeded",

@@ -209,7 +209,7 @@ export class AgentThread extends EventTarget {
     if (!event) return;
     try {
       this.#store.take(frame.stream, { ...event, seq: frame.seq });
-      if (event.cut && event.type === "thread.message") this.#readWhole(event.message).catch(() => this.#socket?.close());
+      if (event.cut && event.message) this.#readWhole(event.message).catch(() => this.#socket?.close());
     } catch (error) {
       if (!(error instanceof GapError)) throw error;
       if (frame.stream.startsWith("run:")) this.#catchUp(frame.stream.slice(4)).catch(() => this.#socket?.close());

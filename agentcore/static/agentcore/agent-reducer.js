@@ -10,6 +10,9 @@ const TERMINAL = new Set(["succeeded", "failed", "canceled"]);
 /** Messages in the order of their thread: by turn, then by step in the turn. */
 export const byPlace = (a, b) => a.order - b.order || a.step_order - b.step_order;
 
+/** The text parts of a message, one paragraph each. */
+export const textOf = ({ parts = [] }) => parts.filter((part) => part.type === "text").map((part) => part.text).join("\n\n");
+
 export const isTerminal = (status) => TERMINAL.has(status);
 
 /** An event is missing between the state and the one that arrived. */
@@ -98,7 +101,7 @@ const RUN_EVENTS = {
     const number = e.step ?? run.steps.findLast((step) => step.kind === "model")?.step ?? 0;
     // Of an event that was cut the words are not whole; those that were streamed are.
     return withStep(run, number, (step) => ({
-      text: e.cut ? step.text : e.message.text ?? "", status: e.message.status ?? "complete", message: e.message.id,
+      text: e.cut ? step.text : textOf(e.message), status: e.message.status ?? "complete", message: e.message.id,
     }));
   },
   "tool.call": (run, e) => withStep(
@@ -163,13 +166,13 @@ export function runFromRecords(record, messages) {
     finishReason: record.finish_reason ?? "",
     done: isTerminal(record.status),
   };
-  for (const message of messages.filter((m) => m.run === record.id).sort(byPlace)) {
-    const parts = message.parts ?? [];
+  for (const message of messages.filter((m) => m.run === record.id && m.parts).sort(byPlace)) { // not one that is only placed
+    const { parts } = message;
     const of = (type) => parts.filter((part) => part.type === type);
     if (message.author.kind === "agent") {
       const calls = of("tool-call");
       run = withStep(run, message.step_order, {
-        text: message.text ?? "", status: message.status, finishReason: message.finish_reason ?? "", sources: of("source"), calls: calls.map((part) => part.call_id),
+        text: textOf(message), status: message.status, finishReason: message.finish_reason ?? "", sources: of("source"), calls: calls.map((part) => part.call_id),
         reasoning: of("reasoning").map((part) => part.text).join(""), message: message.id,
       });
       for (const part of calls) run = withCall(run, part.call_id, { name: part.name, arguments: part.arguments });

@@ -2,11 +2,12 @@
  * agent-store: what one client knows of a thread, and the state that follows from it.  No network, no DOM.
  *
  * A run is known by its record, which came with a page, or by its log, or by both: shown is whichever knows more.
- * A message that is being sent is shown until one with its key stands in the thread, whoever said so first.  What
- * did not change keeps its identity from one state to the next, so that a page draws again only what did.
+ * A message that is being sent is shown until one with its key stands in the thread, whoever said so first.  What a
+ * run has said is only placed by the thread's log; the run's log has the words.  What did not change keeps its
+ * identity from one state to the next, so that a page draws again only what did.
  */
 
-import { afterAnswer, byPlace, newRun, newThread, reduceRun, reduceThread, runFromRecords } from "./agent-reducer.js";
+import { afterAnswer, byPlace, newRun, newThread, reduceRun, reduceThread, runFromRecords, textOf } from "./agent-reducer.js";
 
 const isSame = (a, b) => a.length === b.length && a.every((item, index) => item === b[index]);
 
@@ -153,7 +154,7 @@ export class ThreadStore {
   #entry(message, uid) {
     const known = this.#entries.get(message);
     if (known?.uid === uid) return known;
-    const entry = { ...message, uid };
+    const entry = { ...message, text: textOf(message), uid };
     this.#entries.set(message, entry);
     return entry;
   }
@@ -196,6 +197,18 @@ export class ThreadStore {
     if (!this.#logs.has(id)) this.#logs.set(id, []);
     const log = this.#logs.get(id);
     if (event.seq > (log.at(-1)?.seq ?? -1)) log.push(event);
+    if (event.type === "message" && !event.cut) this.#addSaid(event.message, run.calls);
+  }
+
+  /** What a run has said; of what came of a call its message names the call only. */
+  #addSaid(message, calls) {
+    if (this.#thread.messages[message.id]?.parts) return;
+    const parts = message.parts.map((part) => {
+      if (part.type !== "tool-result") return part;
+      const { status, result, error, edited } = calls[part.call_id] ?? {};
+      return { ...part, status, result, error, edited };
+    });
+    this.#addMessages([{ ...message, parts }]);
   }
 
   #takeThread(event) {

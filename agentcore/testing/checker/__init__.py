@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from . import calls, conversation, fates, leaks, logs, remains, sums
+from . import calls, conversation, copies, fates, leaks, logs, remains, sums
 from .evidence import Answer, Asked, Effect, Evidence, History, Violation, load
 from .processes import worker_is_alive
 
@@ -30,6 +30,7 @@ def check_invariants(runs: Iterable[UUID] | None = None, evidence: Evidence | No
             *logs.of_run(dossier),
             *calls.of_run(dossier, known),
             *conversation.of_run(dossier, known),
+            *copies.of_run(dossier),
             *sums.of_run(dossier),
             *leaks.of_run(dossier, known),
         ]

@@ -18,7 +18,7 @@ def of_run(dossier: Dossier, evidence: Evidence) -> Iterator[Violation]:
     places = {
         "the run's error": f"{run.error_code} {run.error_message} {run.error_detail} {run.cancel_reason}",
         **{f"event {record.seq}": record.data.decode(errors="replace") for record in dossier.records},
-        **{f"message {message.pk}": f"{message.text} {message.content}" for message in dossier.messages},
+        **{f"message {message.pk}": f"{message.content}" for message in dossier.messages},
         **{
             f"step {step.number}": f"{step.error_message} {step.error_detail} {step.rejected} {step.context}"
             for step in dossier.steps

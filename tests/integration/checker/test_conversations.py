@@ -1,19 +1,21 @@
-"""The checker compares what was said, given and used with what is stored: I15, I16 and I18."""
+"""The checker compares what was said, given and used with what is stored: I15 to I18."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM
-from agentcore.models import Run, Step
+from agentcore import SYSTEM, events
+from agentcore.models import Message, Run, Step
 from agentcore.services import approvals
 from agentcore.services.approvals import Decision
+from agentcore.streams import log as streams
 from agentcore.testing import Asked, Evidence, Turn, run_until_idle
-from tests.integration.checker.crime import HAPPENED, acted, falsify, found, gated, make, place, seen
-from tests.integration.room import Room, only_approval
+from tests.integration.checker.crime import HAPPENED, Events, acted, falsify, found, gated, make, place, seen
+from tests.integration.room import Room, log, only_approval
 
 pytestmark = pytest.mark.django_db
 
@@ -97,6 +99,46 @@ def test_runs_that_go_side_by_side_owe_each_other_nothing(beside: int) -> None:
     Run.objects.filter(pk=asked[beside].run).update(queued=False)
     asked[1] = dataclasses.replace(asked[1], said=[])
     assert found(Evidence(requests=asked)) == set()
+
+
+def text_beside_parts(run: Run) -> None:
+    falsify(run, lambda events: events[place(events, "message")]["message"].update(text="One moment."))
+
+
+def result_in_its_message(run: Run) -> None:
+    def change(events: Events) -> None:
+        (part,) = events[place(events, "message", 1)]["message"]["parts"]
+        part.update(status="succeeded", result="did this")
+
+    falsify(run, change)
+
+
+def words_in_the_log_of_the_thread(run: Run) -> None:
+    whole = log(run)[place(log(run), "message")]["message"]
+    streams.append(run.thread.stream_id, [events.ThreadMessage(whole).encode])
+
+
+def result_in_the_row_of_its_message(run: Run) -> None:
+    told = run.messages.get(author_kind="tool")
+    content = {"v": 1, "parts": [{**vars(told.parts[0]), "edited": None}]}
+    Message.objects.filter(pk=told.pk).update(content=content)
+
+
+@pytest.mark.covers("fc:F1", "fc:F2")
+@pytest.mark.parametrize(
+    ("copy", "told"),
+    [
+        (text_beside_parts, "holds its text beside its parts"),
+        (result_in_its_message, "holds what tool.result holds"),
+        (words_in_the_log_of_the_thread, "of the run's log holds"),
+        (result_in_the_row_of_its_message, "holds what the row of its call holds"),
+    ],
+)
+def test_what_is_stored_a_second_time_is_found(copy: Callable[[Run], None], told: str) -> None:
+    run = acted()
+    assert found() == set()
+    copy(run)
+    assert found() == {"I17"} and told in seen()
 
 
 def test_usage_that_does_not_add_up_is_found() -> None:
