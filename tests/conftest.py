@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import forkserver, process, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +39,22 @@ def own_hints() -> Iterator[None]:
     """Hints are sent while the test lasts, not during the next one."""
     yield
     hints.close(10)
+
+
+@pytest.fixture(autouse=True)
+def own_fork_server() -> Iterator[None]:
+    """End the server that a worker in this process has its suspects forked from: it lives as long as the process."""
+    place = tempfile.mkdtemp()  # for its socket, whose path must be short
+    config: dict[str, Any] = process.current_process()._config  # type: ignore[attr-defined]
+    config["tempdir"] = place
+    yield
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_pid is not None:
+        with suppress(FileNotFoundError):  # a worker that has ended has removed the socket
+            server._stop()  # as Python's own tests do
+        resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    del config["tempdir"]
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -93,6 +93,12 @@ class AgentcoreWorker(Worker):
         if state == WorkerStatus.IDLE and self._stop_requested:
             raise StopRequested
 
+    def unsubscribe(self) -> None:
+        """Stop listening for commands; the thread is told first, or it may wait for another one for a minute."""
+        if self.pubsub_thread:
+            self.pubsub_thread.stop()
+        super().unsubscribe()  # type: ignore[no-untyped-call]
+
     def setup_work_horse_signals(self) -> None:
         """Have SIGTERM drain the run instead of killing the horse."""
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]

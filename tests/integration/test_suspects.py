@@ -6,10 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from multiprocessing import forkserver, process, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +29,12 @@ def until_told(place: str) -> None:
 
 
 @pytest.fixture
-def lone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Suspects]:
+def lone(monkeypatch: pytest.MonkeyPatch) -> Suspects:
     """Suspects whose server has loaded the project, so that a process begins within milliseconds."""
     monkeypatch.setattr(suspects, "drive_alone", until_told)
     found = Suspects()
-    with tempfile.TemporaryDirectory() as place:
-        # As Python's own tests do: directory, server and tracker otherwise live as long as the process.
-        monkeypatch.setitem(process.current_process()._config, "tempdir", place)  # type: ignore[attr-defined]
-        found.prepare()
-        yield found
-        forkserver._forkserver._stop()  # type: ignore[attr-defined]
-        resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+    found.prepare()
+    return found
 
 
 async def begun(lone: Suspects, place: Any, *, until_it_runs: bool = True) -> asyncio.Task[None]:
