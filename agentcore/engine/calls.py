@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,22 +12,23 @@ from .. import events, jsontext
 from ..clock import NOW, Later
 from ..conf import get_settings
 from ..definition import AgentDefinition
-from ..exceptions import ModelRetry, NotKept, RunError
+from ..exceptions import ModelRetry, NotKept
 from ..ids import uuid7
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
 from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
-from . import application, arguments
+from . import application, arguments, hooks
 from .ending import close_call
 from .entry import Commit, Insert, combined
+from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
 from .threaded import BrokeOff, contained
 
 logger = logging.getLogger("agentcore.engine")
 
-NOT_TOLD = "Whether a person must agree could not be found out. Try again; if it lasts, tell whoever runs this site."
+NOT_TOLD = f"Whether a person must agree could not be found out. {TRY_AGAIN}"
 ALLOWED = ("approve", "deny", "edit")
 DAY = 86_400.0
 
@@ -190,12 +190,6 @@ async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: T
     if isinstance(ask, bool):
         return ask
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
-    try:
-        async with asyncio.timeout(get_settings().tool_timeout):
-            return await application.call(runtime, ask, checked, ctx, read=bool)
-    except Exception as error:
-        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "needs_approval_failed"}
-        logger.exception("needs_approval of tool %s failed", tool.name, extra=about)
-        kind = type(application.cause_of(error)).__name__
-        detail = f"Whether {tool.name} needs an approval could not be told ({kind})."
-        raise RunError(NOT_TOLD, code="needs_approval_failed", detail=detail) from error
+    hook = Hook(f"needs_approval of {tool.name}", "needs_approval_failed", NOT_TOLD)
+    async with hooks.asking(hook, run, runtime):
+        return await application.call(runtime, ask, checked, ctx, read=bool)

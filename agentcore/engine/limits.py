@@ -6,11 +6,15 @@ from dataclasses import replace
 
 from ..definition import Limits
 from ..exceptions import LimitReached
+from ..models import Run
 from ..usage import Usage
-from . import application, asked
+from . import application, asked, hooks
 from .asked import Asked
+from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
 from .snapshot import Snapshot
+
+PRICE = Hook("The price of its limits", "price_failed", f"What the run has cost could not be found out. {TRY_AGAIN}")
 
 
 async def check(state: Snapshot, limits: Limits, runtime: Runtime) -> Snapshot:
@@ -28,7 +32,7 @@ async def check(state: Snapshot, limits: Limits, runtime: Runtime) -> Snapshot:
     if limits.max_seconds is not None and state.seconds_running >= limits.max_seconds:
         raise out_of_time(limits.max_seconds)
     if limits.max_tokens is not None or limits.max_cost is not None:
-        await _check_usage(state.run.used + _lost(state), limits, runtime)
+        await _check_usage(state.run, state.run.used + _lost(state), limits, runtime)
     return state
 
 
@@ -47,13 +51,14 @@ def _check_calls(known: Asked, limits: Limits) -> None:
         raise LimitReached(message, code="limit_repeats")
 
 
-async def _check_usage(used: Usage, limits: Limits, runtime: Runtime) -> None:
+async def _check_usage(run: Run, used: Usage, limits: Limits, runtime: Runtime) -> None:
     if limits.max_tokens is not None and used.total_tokens >= limits.max_tokens:
         raise LimitReached(f"The run has used its {_times(limits.max_tokens, 'token')}.", code="limit_tokens")
     if limits.max_cost is None or limits.price is None:
         return
-    # Not the other way round: a price that is not a number must not let the run go on.
-    if not await application.call(runtime, limits.price, used, read=float) < limits.max_cost:
+    async with hooks.asking(PRICE, run, runtime):
+        cost = await application.call(runtime, limits.price, used, read=float)
+    if not cost < limits.max_cost:  # not the other way round: what is not a number must not let the run go on
         raise LimitReached(f"The run has cost its {limits.max_cost:g}.", code="limit_cost")
 
 

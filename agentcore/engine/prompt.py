@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,15 +18,12 @@ from ..models import Message, Run, Thread
 from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers import names
 from ..providers.base import ModelMessage, ModelRequest
-from . import application, output
+from . import application, hooks, output
+from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
 from .snapshot import Snapshot
 
-logger = logging.getLogger("agentcore.engine")
-
-CONTEXT_FAILED = (
-    "What the agent has to know could not be gathered. Try again; if it lasts, tell whoever runs this site."
-)
+CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
@@ -176,15 +171,7 @@ def _sent(part: Part) -> Part:
 async def _ask(
     function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime, *, read: Callable[[Any], Any]
 ) -> Any:
-    """Call an app's function within the time of a tool; raises `RunError` naming it."""
-    name = name_of(function)
-    limit = get_settings().tool_timeout
-    try:
-        async with asyncio.timeout(limit):
-            return await application.call(runtime, function, about, read=read)
-    except RunError:
-        raise
-    except Exception as error:
-        logger.exception("%s %s failed", what, name, extra={"run_id": str(run.pk), "attempt": run.attempt})
-        detail = f"The {what} {name} failed with {type(application.cause_of(error)).__name__}."
-        raise RunError(CONTEXT_FAILED, code="context_failed", detail=detail) from error
+    """Call an app's function; raises `RunError` naming it."""
+    hook = Hook(f"The {what} {name_of(function)}", "context_failed", CONTEXT_FAILED)
+    async with hooks.asking(hook, run, runtime):
+        return await application.call(runtime, function, about, read=read)

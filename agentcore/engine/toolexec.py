@@ -17,17 +17,21 @@ from ..failpoints import afailpoint
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
-from . import takeover, write
+from . import hooks, takeover, write
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined
 from .hold import hold
+from .hooks import TRY_AGAIN, Hook
 from .permission import Ruling, asks_the_policy, judge
 from .running import CallOutcome, Work, execute
 from .runtime import Runtime
 from .snapshot import Snapshot
 from .staging import Staged
+from .threaded import contained
 
 logger = logging.getLogger("agentcore.engine")
+
+POLICY = Hook("The access policy", "policy_failed", f"Whether its tools may be run could not be found out. {TRY_AGAIN}")
 
 
 @dataclass
@@ -82,8 +86,11 @@ async def _start(this: Round) -> Commit:
     calls = this.state.runnable
     known = this.state.approvals
     ask = partial(judge, this.run, calls, this.definition, known)
-    # In a thread where the policy is asked, for it may read the database.
-    rulings = await this.runtime.app(ask) if asks_the_policy(calls, this.definition, known) else ask()
+    if asks_the_policy(calls, this.definition, known):
+        async with hooks.asking(POLICY, this.run, this.runtime):
+            rulings = await this.runtime.app(lambda: contained(ask))  # in a thread, for it may read the database
+    else:
+        rulings = ask()
     started = Commit(
         events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.attempt)],
         inserts=[Insert(this.step, {"started_at": NOW})],

@@ -12,7 +12,7 @@ from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
-from ..exceptions import ModelError, RunError, UserError
+from ..exceptions import ModelError
 from ..failpoints import afailpoint
 from ..finish import FinishReason, WithCalls
 from ..functions import name_of
@@ -22,9 +22,10 @@ from ..parts import Part, ToolCallPart
 from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..usage import Usage
-from . import application, calls, ending, estimate, limits, output, prompt, retry, takeover
+from . import application, calls, ending, estimate, hooks, limits, output, prompt, retry, takeover
 from .draft import Draft
 from .entry import Commit, Insert, Move, Saved, combined
+from .hooks import Hook
 from .output import Verdict, check_output
 from .runtime import Runtime
 from .snapshot import OUTPUT_INVALID, Snapshot
@@ -91,15 +92,10 @@ async def _model(turn: Turn) -> AgentModel:
     choose = turn.definition.model_chooser
     if choose is None:
         return cast(AgentModel, turn.definition.model)
-    try:
-        chosen: AgentModel = await application.call(turn.runtime, choose, read=turn.definition.as_chosen)
-    except UserError:
-        raise
-    except Exception as error:
-        name, kind = name_of(choose), type(application.cause_of(error)).__name__
-        detail = f"The function {name}, which chooses the model, failed with {kind}."
-        raise RunError(ModelError.SENTENCES["provider_error"], code="model_failed", detail=detail) from error
-    return chosen
+    what = f"The function {name_of(choose)}, which chooses the model,"
+    hook = Hook(what, "model_failed", ModelError.SENTENCES["provider_error"])
+    async with hooks.asking(hook, turn.state.run, turn.runtime):
+        return await application.call(turn.runtime, choose, read=turn.definition.as_chosen)
 
 
 def _deadline(turn: Turn) -> Deadline:

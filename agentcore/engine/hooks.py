@@ -1,0 +1,54 @@
+"""What it means when a hook of the application's fails: the run ends with the hook's code, whatever was raised."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ..conf import get_settings
+from ..exceptions import RunError, UserError
+from ..models import Run
+from ..outage import is_outage
+from . import application
+from .runtime import Runtime
+
+logger = logging.getLogger("agentcore.engine")
+
+TRY_AGAIN = "Try again; if it lasts, tell whoever runs this site."
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A hook as its failure names it: `what` for operators; a code, and the sentence for whoever sees the run."""
+
+    what: str
+    code: str
+    message: str
+
+
+@asynccontextmanager
+async def asking(hook: Hook, run: Run, runtime: Runtime) -> AsyncIterator[None]:
+    """Give what is asked inside the time of a tool; raises `RunError` for whatever else than one it raises.
+
+    An error of the database is the hook's own like any other, where the engine can read the run. Where it
+    cannot, the database is away: its own error is raised, and whoever takes the run over asks again.
+    """
+    try:
+        async with asyncio.timeout(get_settings().tool_timeout):
+            yield
+    except (RunError, UserError):
+        raise
+    except Exception as error:
+        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": hook.code}
+        logger.exception("%s failed", hook.what, extra=about)
+        if is_outage(error):
+            await runtime.read(_read_again, run)
+        detail = f"{hook.what} failed with {type(application.cause_of(error)).__name__}."
+        raise RunError(hook.message, code=hook.code, detail=detail) from error
+
+
+def _read_again(run: Run) -> bool:
+    return Run.objects.filter(pk=run.pk).exists()
