@@ -54,7 +54,7 @@ def _stranger_sees_nothing(base: str, case: str, thread: str, say: Say) -> None:
 
 
 def _decide(olga: Desk, request: dict[str, Any], decision: dict[str, Any], say: Say) -> None:
-    pending = olga.get("/agent/approvals?status=pending")["approvals"]
+    pending = olga.get("/agent/approvals")["approvals"]
     mine = [approval for approval in pending if approval["id"] == request["approval"]]
     expect(len(mine) == 1, "the approval in the operator's queue", [approval["id"] for approval in pending])
     expect(mine[0]["arguments"] == request["arguments"], "the same arguments in queue and log", mine[0]["arguments"])
