@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -109,8 +111,10 @@ def _opened(stack: Stack, pytestconfig: pytest.Config) -> Iterator[Desk]:
         pytest.skip("Chromium is not installed")
     call_command("seed_demo", verbosity=0, stdout=StringIO())
     web = stack.web(DEMO_MODEL="offline")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    # Chromium leaves files, and needs a short path for a socket.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, sync_playwright() as playwright:
+        env: dict[str, str | float | bool] = {**os.environ, "TMPDIR": place}
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, env=env)
         yield Desk(web.url, browser)
         browser.close()
 
