@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from . import jsontext
 from .exceptions import ModelRetry, NotKept, UserError
+from .functions import kind_of
 from .roundtrip import difference, in_order, merged, unkept_fields
 
 MOST = 5
@@ -114,7 +115,7 @@ class Conversion:
         except ModelRetry as error:  # of a validator of the application's, which speaks to the model
             raise ModelRetry(jsontext.shorten(error.message, LONGEST_ADVICE)) from error
         except Exception as error:
-            raise NotKept(f"{self.what}: its validators failed with {type(error).__name__}. {VALIDATORS}") from error
+            raise NotKept(f"{self.what}: its validators failed with {kind_of(error)}. {VALIDATORS}") from error
 
     def _dump(self, values: Any) -> Any:
         try:
@@ -122,7 +123,7 @@ class Conversion:
         except ValidationError as error:  # of an iterable, which is checked when it is used
             raise ModelRetry(_faults(error)) from error
         except Exception as error:
-            raise NotKept(f"{self.what}: its serializers failed with {type(error).__name__}. {ADVICE}") from error
+            raise NotKept(f"{self.what}: its serializers failed with {kind_of(error)}. {ADVICE}") from error
         if _has_no_number(dumped):
             raise ModelRetry("Input should be a finite number.")
         return jsontext.clean(in_order(values, dumped))

@@ -18,12 +18,26 @@ class AgentcoreError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        said = str(self.args[0]) if self.args else ""
+        return said if said.strip() else _meaning(type(self))
 
     @property
     def message(self) -> str:
-        """The sentence to show."""
-        return str(self.args[0])
+        """The sentence to show: what it was made with, or the first words of its class about itself.
+
+        Applications derive from these classes, so nothing is taken for granted of an instance.
+        """
+        try:
+            return str(self)
+        except Exception:
+            return _meaning(type(self))
+
+
+def _meaning(kind: type[AgentcoreError]) -> str:
+    return (inspect.getdoc(kind) or "").partition("\n\n")[0]
 
 
 # --- the caller of a service must act ---------------------------------------------------------------------------
@@ -117,13 +131,13 @@ class DigestMismatch(Conflict):
 
 
 class ModelRetry(AgentcoreError):
-    """The model should try this call again, with the message as advice."""
+    """Try this call again, in another way."""
 
     code = "model_retry"
 
 
 class ToolFailed(AgentcoreError):
-    """The tool has done nothing, and the model is told why."""
+    """The tool failed."""
 
     code = "tool_failed"
 
@@ -192,11 +206,18 @@ class RunError(AgentcoreError):
     """
 
     code = "run_error"
+    detail: str = ""
+    _code: str = ""
 
     def __init__(self, message: str = "", *, code: str = "", detail: str = "") -> None:
         super().__init__(message)
-        self.run_code = code or self.code
+        self._code = code
         self.detail = detail
+
+    @property
+    def run_code(self) -> str:
+        """The code of a run that ends with it."""
+        return self._code or self.code
 
     @property
     def shown(self) -> str:
@@ -231,6 +252,9 @@ class ModelError(RunError):
         "provider_error": "The model failed. Try again; if it lasts, tell whoever runs this site.",
     }
 
+    retry_after: float | None = None
+    _retryable: bool | None = None
+
     def __init__(
         self,
         message: str,
@@ -241,7 +265,12 @@ class ModelError(RunError):
     ) -> None:
         super().__init__(message, code=code, detail=str(message))
         self.retry_after = _seconds(retry_after)
-        self.retryable = self.run_code in self.RETRYABLE if retryable is None else retryable
+        self._retryable = retryable
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may be made again: as it was said, or as its code says."""
+        return self.run_code in self.RETRYABLE if self._retryable is None else self._retryable
 
     @property
     def shown(self) -> str:

@@ -31,7 +31,7 @@ from django.utils.functional import Promise
 
 from . import forms, jsontext
 from .exceptions import NotRun, Unfinished
-from .functions import code_of
+from .functions import code_of, kind_of
 
 SLICE = 1_000_000
 ROWS_AT_A_TIME = 200
@@ -62,11 +62,9 @@ def result(value: Any, limit: int, *, function: Callable[..., Any]) -> Any:
     unbegun = _unbegun(value)
     if unbegun is not None and code_of(function) is unbegun:
         _discard(value)
-        raise NotRun(
-            f"The tool gave back an object of type {type(value).__name__}, which has not run yet. {_advice(value)}."
-        )
+        raise NotRun(f"The tool gave back an object of type {kind_of(value)}, which has not run yet. {_advice(value)}.")
     if _is_function(value) or (_is_entered(value) and unbegun is not None):
-        name = type(value).__name__
+        name = kind_of(value)
         raise Unfinished(f"What the tool gave back cannot be kept: it is an object of type {name}. {_advice(value)}.")
     return bounded(value, limit)
 
@@ -177,7 +175,7 @@ class _Room:
             self._left -= 2
             name = self._text(_key(key))
             while name in kept:  # 1 and "1" are two keys there
-                name = f"{name} ({type(key).__name__})"
+                name = f"{name} ({kind_of(key)})"
             kept[name] = self.take(item)
         return kept
 
@@ -212,7 +210,7 @@ def _check_that_it_is_there(value: Any) -> None:
     if not (_waits(value) or inspect.isgenerator(value)):
         return
     _discard(value)
-    name = type(value).__name__
+    name = kind_of(value)
     raise Unfinished(f"What the tool gave back cannot be kept: it has an object of type {name}. {_advice(value)}.")
 
 
@@ -269,7 +267,7 @@ def _str(value: Any) -> str:
     except SynchronousOnlyOperation:
         raise
     except Exception:
-        return f"<{type(value).__name__}>"  # it cannot even say what it is
+        return f"<{kind_of(value)}>"  # it cannot even say what it is
 
 
 def _digest(text: str) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from .exceptions import Unfinished
+from .functions import kind_of
 
 NO_FORM = "[a value that has no JSON form]"
 KNOWN_CLASSES = 512
@@ -40,7 +41,7 @@ def fields(value: Any, otherwise: Otherwise) -> Any:
     except Exception as error:
         _raise_what_is_ours(error)
     if _is_written_whole(kind):
-        return form_of(kind)
+        return no_form(value)
     kept: dict[str, Any] = {}
     for name, shown in _shown_names(value):
         try:
@@ -59,12 +60,12 @@ def form(value: Any) -> str:
             return written
     except Exception:  # noqa: S110 - it has no form, whatever the reason
         pass
-    return form_of(type(value))
+    return no_form(value)
 
 
-def form_of(kind: type[Any]) -> str:
+def no_form(value: Any) -> str:
     """Return what is said of an object that has no JSON form."""
-    return f"[an object of type {kind.__name__}, which has no JSON form]"
+    return f"[an object of type {kind_of(value)}, which has no JSON form]"
 
 
 def _written(value: Any, otherwise: Otherwise, only: set[str] | None = None) -> Any:

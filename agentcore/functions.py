@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any
 
+LONGEST_KIND = 80
+
 
 def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return what is called in the end: the function of a `partial`, the `__call__` of an object."""
@@ -22,6 +24,12 @@ def name_of(function: Callable[..., Any]) -> str:
     """Return the name that a function, or the class of a callable object, is known by."""
     inner = _without_partials(function)
     return getattr(inner, "__name__", type(inner).__name__)
+
+
+def kind_of(value: object) -> str:
+    """Return the name of a value's class, as far as a sentence has room for it: a class may be made with any name."""
+    name = type(value).__name__
+    return name if len(name) <= LONGEST_KIND else f"{name[:LONGEST_KIND]}…"
 
 
 def given_to(function: Callable[..., Any]) -> Mapping[str, Any]:

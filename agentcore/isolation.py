@@ -25,7 +25,7 @@ from pydantic_core import to_jsonable_python
 from . import foreign
 from .conf import get_settings
 from .exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
-from .functions import is_coroutine_function, is_generator_function, name_of
+from .functions import is_coroutine_function, is_generator_function, kind_of, name_of
 from .outage import is_refusal
 from .signature import read
 from .tools import Tool, ToolContext
@@ -185,7 +185,7 @@ def _answer(job: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
         return {"unfinished": error.message}
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the body's answer
         traceback.print_exc()
-        return {"raised": type(error).__name__, "refused": is_refusal(error)}
+        return {"raised": kind_of(error), "refused": is_refusal(error)}
 
 
 if __name__ == "__main__":

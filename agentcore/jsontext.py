@@ -82,7 +82,7 @@ def unkept(value: Any, depth: int = 0) -> str:
         case list() | tuple():
             items = [*value]
         case _:
-            return f"an object of type {type(value).__name__}, which JSON does not have"
+            return f"an object of type {type(value).__name__[:80]}, which JSON does not have"
     return next((found for item in items if (found := unkept(item, depth + 1))), "")
 
 

@@ -13,6 +13,7 @@ from ..clock import NOW, Later
 from ..conf import get_settings
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry, NotKept
+from ..functions import kind_of
 from ..ids import uuid7
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
@@ -167,7 +168,7 @@ def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[st
     except NotKept as error:
         return raw, not_kept(error, tool.name, run)
     except BrokeOff as error:
-        mistake = NotKept(f"Tool {tool.name}: its validators failed with {type(application.cause_of(error)).__name__}.")
+        mistake = NotKept(f"Tool {tool.name}: its validators failed with {kind_of(application.cause_of(error))}.")
         return raw, not_kept(mistake, tool.name, run)
 
 

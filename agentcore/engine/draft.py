@@ -13,6 +13,7 @@ from ..conf import get_settings
 from ..events import Event
 from ..exceptions import ModelError, RunError
 from ..finish import ENDS, End, FinishReason, reason_of
+from ..functions import kind_of
 from ..parts import Part, ReasoningPart, SourcePart, TextPart
 from ..providers.base import (
     CallRequested,
@@ -111,7 +112,7 @@ class Draft:
         become too long; what fits of it is kept.
         """
         if self.ended and not isinstance(event, UsageReported):
-            self._ignore(type(event).__name__)
+            self._ignore(kind_of(event))
             return
         event = intake.checked(event)
         kind = type(event)
@@ -141,7 +142,7 @@ class Draft:
                 if reason is not None:
                     self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
-                raise ModelError(f"The model sent {type(event).__name__}, which is no model event.", retryable=False)
+                raise ModelError(f"The model sent {kind_of(event)}, which is no model event.", retryable=False)
 
     def _ignore(self, name: str) -> None:
         """Leave out what comes after the end, and say so once."""

@@ -11,6 +11,7 @@ from ..conf import get_settings
 from ..definition import AgentDefinition
 from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
+from ..functions import kind_of
 from ..ids import uuid7
 from ..models import Run
 from ..outage import is_outage
@@ -255,7 +256,7 @@ class Drive:
             f"Something went wrong inside the run (reference {reference}). Try again; if it fails again, give the "
             "reference to whoever runs this site.",
             code="internal_error",
-            detail=f"{type(reason).__name__}; the worker's log has more under the reference {reference}.",
+            detail=f"{kind_of(reason)}; the worker's log has more under the reference {reference}.",
         )
         failure.__cause__ = reason
         return failure

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..conf import get_settings
 from ..exceptions import RunError, UserError
+from ..functions import kind_of
 from ..models import Run
 from ..outage import is_outage
 from . import application
@@ -46,7 +47,7 @@ async def asking(hook: Hook, run: Run, runtime: Runtime) -> AsyncIterator[None]:
         logger.exception("%s failed", hook.what, extra=about)
         if is_outage(error):
             await runtime.read(_read_again, run)
-        detail = f"{hook.what} failed with {type(application.cause_of(error)).__name__}."
+        detail = f"{hook.what} failed with {kind_of(application.cause_of(error))}."
         raise RunError(hook.message, code=hook.code, detail=detail) from error
 
 

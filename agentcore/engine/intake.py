@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..exceptions import ModelError
+from ..functions import kind_of
 from ..providers.base import (
     CallRequested,
     DataFound,
@@ -46,5 +47,5 @@ def checked(event: ModelEvent) -> ModelEvent:
 
 def _check(event: ModelEvent, field: str, value: object) -> None:
     if not isinstance(value, str):
-        said = f"The model sent {type(event).__name__} with a {field} of type {type(value).__name__}, which is no text."
+        said = f"The model sent {kind_of(event)} with a {field} of type {kind_of(value)}, which is no text."
         raise ModelError(said, retryable=False)

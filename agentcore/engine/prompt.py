@@ -13,7 +13,7 @@ from ..conf import get_settings
 from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
 from ..exceptions import RunError
-from ..functions import name_of
+from ..functions import kind_of, name_of
 from ..models import Message, Run, Thread
 from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers import names
@@ -70,7 +70,7 @@ def _text(function: Any, given: Any) -> str:
 
 
 def _unfit(what: str, function: Any, given: Any, wanted: str) -> RunError:
-    kind = type(given).__name__
+    kind = kind_of(given)
     detail = f"The {what} {name_of(function)} returned a {kind}. Have it return {wanted}."
     return RunError(CONTEXT_FAILED, code="context_failed", detail=detail)
 

@@ -14,7 +14,7 @@ from .. import events, foreign, jsontext
 from ..conf import get_settings
 from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
 from ..failpoints import afailpoint
-from ..functions import is_coroutine_function
+from ..functions import is_coroutine_function, kind_of
 from ..ids import uuid7
 from ..models import Run, ToolCall
 from ..outage import is_refusal
@@ -131,7 +131,7 @@ async def _look_up(work: Work, check: Callable[..., Any]) -> CallOutcome | None:
             return None if value is None else CallOutcome(ToolCallStatus.SUCCEEDED, value)
     except Exception as error:
         logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
-        kind = type(application.cause_of(error)).__name__
+        kind = kind_of(application.cause_of(error))
         raise _Unchecked(f"Whether it took effect could not be checked ({kind}).") from error
     finally:
         await ctx.end_progress()
@@ -259,7 +259,7 @@ class RunningCall:
             extra=_about(work, "tool_raised"),
             exc_info=error,
         )
-        said = f"The tool broke off with {type(error).__name__} (reference {reference})."
+        said = f"The tool broke off with {kind_of(error)} (reference {reference})."
         if isinstance(error, EffectUnknown):
             said = jsontext.shorten(error.message, 2000)
         elif isinstance(error, Unfinished):

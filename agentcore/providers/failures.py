@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from urllib.error import HTTPError, URLError
 
 from ..exceptions import ModelError
+from ..functions import kind_of
 
 __all__ = ["failure_of"]
 
@@ -76,12 +77,19 @@ _MISTAKES = frozenset(
 
 def failure_of(error: BaseException) -> ModelError:
     """Return the model's failure that an exception stands for; its `__cause__` counts as well as itself."""
-    said = f"The model adapter raised {type(error).__name__}: {error}"
+    said = f"The model adapter raised {kind_of(error)}: {_words_of(error)}"
     for one in _causes(error):
         code = _code(one)
         if code is not None:
             return ModelError(said, code=code)
     return ModelError(said, code="model_failed", retryable=False)
+
+
+def _words_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "it cannot say why"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
