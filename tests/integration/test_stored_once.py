@@ -14,6 +14,7 @@ from django.db.models import BinaryField
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from pydantic import BaseModel
 
 from agentcore import SYSTEM, events, registry, tool
 from agentcore.engine import prompt
@@ -36,6 +37,10 @@ LONG = f"{MARK} " + "x" * 50_000
 def _registry() -> Any:
     with registry.isolated():
         yield
+
+
+class Value(BaseModel):
+    value: str
 
 
 @tool(effect="pure")
@@ -96,6 +101,13 @@ def test_a_draft_that_was_broken_off_is_kept_like_an_answer() -> None:
     run = make([Turn(text=LONG, error=ModelError("no", code="auth"))]).play()
     assert run.status == "failed"
     assert copies() == {"run log: text.delta": 1, "run log: message": 1, "Message.content": 1}
+
+
+@pytest.mark.covers("fc:F2")
+def test_an_output_stands_once_in_the_log_and_once_in_its_row() -> None:
+    run = make([Turn(output={"value": LONG})], output=Value).play()
+    assert run.output == {"value": LONG}
+    assert copies() == {"run log: output": 1, "Run.output": 1}
 
 
 @pytest.mark.covers("fc:F2")
