@@ -33,6 +33,12 @@ def clean_text(text: str) -> str:
     return text.replace("\x00", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def whole(text: str) -> tuple[str, str]:
+    """Return `text` cleaned, without the half of a character that it may end with, and that half or ""."""
+    half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+    return clean_text(text[:-1] if half else text), half
+
+
 def clean(value: Any, depth: int = 0) -> Any:
     """Return `value` as plain JSON data that every store and reader takes.
 

@@ -41,12 +41,13 @@ def read(function: Callable[..., Any], what: str, title: str, context_type: type
 
     Raises `UserError` for a parameter that a model cannot give by name and type.
     """
+    parameters = _parameters(function, what)
     called, given = underlying(function), given_to(function)
     hints = _hints(called, what)
     context: str | None = None
     fields: dict[str, tuple[Any, Any]] = {}
     notes: dict[str, str] = {}
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         name = parameter.name
         if name in given:
             continue
@@ -68,6 +69,15 @@ def read(function: Callable[..., Any], what: str, title: str, context_type: type
     described = describe(called, fields)
     found = arguments(title, fields, what)
     return Signature(found.with_descriptions({**described.parameters, **notes}), context, described.text)
+
+
+def _parameters(function: Callable[..., Any], what: str) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError) as error:  # a function of C, or an object with a `__signature__` that is none
+        raise UserError(
+            f"{what}: Python does not know its parameters. Write a function with typed parameters that calls it."
+        ) from error
 
 
 def _check(parameter: inspect.Parameter, hints: Mapping[str, Any], what: str) -> None:

@@ -77,6 +77,8 @@ class Draft:
     # Of the deltas of one kind that come now: all of their part's text, and from where on it waits to be taken.
     _texts: list[str] = field(default_factory=list)
     _taken: int = 0
+    # The half of a character whose other half comes with the next delta.
+    _half: str = ""
     _size: int = 0
     _ignores: bool = False
 
@@ -194,6 +196,10 @@ class Draft:
         if kind is not self._kind:
             self._end_part()
             self._kind = kind
+        text, self._half = jsontext.whole(self._half + text)
+        if not text:
+            return
+        if not self._texts:
             self._due = time.monotonic()
         elif self._due is None:
             self._due = self._last_flush + get_settings().flush_interval
@@ -209,6 +215,9 @@ class Draft:
 
     def _end_part(self) -> None:
         """Whatever comes next begins a part of its own."""
+        if self._half:
+            self._texts.append(jsontext.clean_text(self._half))
+        self._half = ""
         self._merge()
         self._parts = self.parts
         self._kind, self._texts, self._taken = None, [], 0

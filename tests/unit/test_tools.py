@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from datetime import date
 from functools import partial
@@ -213,3 +215,10 @@ def test_a_tool_may_be_called_directly_as_a_test_would() -> None:
         return value * 2
 
     assert double(4) == 8
+
+
+@pytest.mark.covers("fc:A13")
+@pytest.mark.parametrize("function", [max, getattr, functools.partial(max), operator.itemgetter(1)], ids=repr)
+def test_a_function_that_does_not_tell_its_parameters_is_refused_with_what_to_write(function: Any) -> None:
+    with pytest.raises(UserError, match="Write a function with typed parameters that calls it"):
+        tool(name="x")(function)

@@ -1,0 +1,65 @@
+"""A character that a provider sends in two halves is one, however the halves are flushed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentcore import events
+from agentcore.engine.draft import Draft
+from agentcore.providers.base import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
+
+pytestmark = [pytest.mark.once, pytest.mark.covers("fault:D14")]
+HIGH, LOW = "\ud83d", "\ude00"
+KINDS = [TextDelta, ReasoningDelta, OutputDelta]
+
+
+def flushed(draft: Draft, *said: Any) -> str:
+    """What the log has of it, where each piece is flushed as it comes."""
+    found = []
+    for event in said:
+        draft.add(event)
+        found += [item.text for item in draft.take() if hasattr(item, "text")]
+    return "".join(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        (["a", HIGH, LOW, "b"], "a😀b"),
+        (["a" + HIGH, LOW + "b"], "a😀b"),
+        ([HIGH, LOW], "😀"),
+        ([HIGH, "b"], "�b"),
+        ([LOW, HIGH], "��"),
+        ([HIGH, HIGH, LOW], "�😀"),
+        (["a" + HIGH], "a�"),
+        ([HIGH], "�"),
+        ([HIGH, "", LOW], "😀"),
+        (["a", LOW], "a�"),
+        (["👩", "‍👦"], "👩‍👦"),
+    ],
+)
+def test_the_halves_are_joined_and_a_lone_one_is_marked(kind: Any, pieces: list[str], said: str) -> None:
+    draft = Draft(0)
+    assert flushed(draft, *[kind(piece) for piece in pieces], StepFinished("stop")) == said
+    if kind is not OutputDelta:
+        (part,) = draft.parts
+        assert part.text == said
+
+
+def test_a_half_belongs_to_its_own_part() -> None:
+    draft = Draft(0)
+    said = [TextDelta("a" + HIGH), ReasoningDelta(LOW), DataFound("x", 1), TextDelta(LOW), StepFinished("stop")]
+    assert flushed(draft, *said) == "a���"
+    assert [part.text for part in draft.parts] == ["a�", "�", "�"]
+
+
+def test_a_half_alone_is_nothing_to_send_yet() -> None:
+    draft = Draft(0)
+    draft.add(TextDelta(HIGH))
+    assert draft.seconds_until_due() is None and draft.take() == []
+    draft.add(TextDelta(LOW))
+    assert draft.seconds_until_due() == 0.0
+    assert draft.take() == [events.TextDelta(0, "😀")]
