@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from . import jsontext
 from .exceptions import ModelRetry, NotKept, UserError
 from .functions import kind_of
-from .roundtrip import difference, in_order, merged, unkept_fields
+from .roundtrip import difference, in_order, merged, runs_code, unkept_fields
 
 MOST = 5
 LONGEST_PLACE = 100
@@ -30,13 +30,17 @@ LONGEST_ADVICE = 2000
 
 @dataclass(frozen=True)
 class Conversion:
-    """A declared type, as JSON for a model and as values for Python; `what` names it in sentences: "Tool pay"."""
+    """A declared type, as JSON for a model and as values for Python; `what` names it in sentences: "Tool pay".
+
+    Where it `runs_code`, functions of the application's may have a part in that, which may block.
+    """
 
     what: str
     declared: type[Any]
     adapter: TypeAdapter[Any]
     schema: Mapping[str, Any]
     digest: str
+    runs_code: bool
 
     @classmethod
     def to(cls, declared: type[Any], what: str) -> Conversion:
@@ -55,7 +59,8 @@ class Conversion:
                 "Let the function fetch the secret itself, or declare a str that may be stored and shown."
             )
         schema = _with_ordered_defaults(schema)
-        return cls(what, declared, adapter, schema, jsontext.digest(jsontext.canonical(schema)))
+        digest = jsontext.digest(jsontext.canonical(schema))
+        return cls(what, declared, adapter, schema, digest, runs_code(adapter.core_schema))
 
     def with_descriptions(self, texts: Mapping[str, str]) -> Conversion:
         """Return the same with descriptions of its properties, where they have none; they are no part of its digest."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 from . import jsontext
 
 FIELDS = frozenset({"model-field", "dataclass-field", "typed-dict-field"})
+NOT_CALLED = frozenset({"metadata", "default", "cls", "config"})
 NOT_SCHEMAS = frozenset({"metadata", "serialization", "default", "cls", "config"})
 
 
@@ -26,6 +27,17 @@ def unkept_fields(schema: Any, name: str = "") -> Iterator[str]:
     elif isinstance(schema, list | tuple):
         for item in schema:
             yield from unkept_fields(item)
+
+
+def runs_code(schema: Any) -> bool:
+    """Whether a function may be called to read or to write what a pydantic core schema describes."""
+    if isinstance(schema, Mapping):
+        if schema.get("post_init") or schema.get("computed_fields"):
+            return True
+        return any(runs_code(item) for key, item in schema.items() if key not in NOT_CALLED)
+    if isinstance(schema, list | tuple):
+        return any(runs_code(item) for item in schema)
+    return callable(schema) and not isinstance(schema, type)
 
 
 def _unkept(field: Mapping[str, Any], name: str) -> Iterator[str]:

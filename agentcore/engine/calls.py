@@ -13,19 +13,17 @@ from ..clock import NOW, Later
 from ..conf import get_settings
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry, NotKept
-from ..functions import kind_of
 from ..ids import uuid7
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
 from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
-from . import application, arguments, hooks
+from . import application, arguments, checking, hooks
 from .ending import close_call
 from .entry import Commit, Insert, combined
 from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
-from .threaded import BrokeOff, contained
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -76,7 +74,7 @@ async def plan(
     planned = []
     for position, request in enumerate(requested):
         tool = definition.tools.get(request.name)
-        checked, fault = _check(tool, request, run)
+        checked, fault = await _check(tool, request, run, runtime)
         fault = refusal or fault
         call = _new_call(run, step, position, request.name, checked, tool)
         gated = tool is not None and not fault and await _needs_approval(tool, checked, run, call, runtime)
@@ -154,7 +152,7 @@ def _new_call(
     )
 
 
-def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[str, Any], str]:
+async def _check(tool: Tool | None, request: CallRequested, run: Run, runtime: Runtime) -> tuple[dict[str, Any], str]:
     """Return the arguments to record, and what is wrong with them, for the model."""
     raw, fault = arguments.kept(request.arguments, get_settings().arguments_limit)
     if fault:
@@ -162,14 +160,11 @@ def _check(tool: Tool | None, request: CallRequested, run: Run) -> tuple[dict[st
     if tool is None:
         return raw, f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
     try:
-        return contained(lambda: tool.validate(raw)), ""
+        return await checking.checked(runtime, tool.signature.arguments, lambda: tool.validate(raw)), ""
     except ModelRetry as error:
         return raw, error.message
     except NotKept as error:
         return raw, not_kept(error, tool.name, run)
-    except BrokeOff as error:
-        mistake = NotKept(f"Tool {tool.name}: its validators failed with {kind_of(application.cause_of(error))}.")
-        return raw, not_kept(mistake, tool.name, run)
 
 
 def not_kept(error: NotKept, name: str, run: Run) -> str:

@@ -12,8 +12,9 @@ from ..definition import AgentDefinition
 from ..exceptions import ModelRetry
 from ..models import Step
 from ..parts import Part
+from .checking import checked
 from .draft import Draft
-from .threaded import contained
+from .runtime import Runtime
 
 CUT_OFF = "The answer reached its length limit before the structured output was complete. Send it again, shorter."
 LONGEST_SHOWN = 4000  # characters of a refused output that its repair is shown
@@ -27,7 +28,7 @@ class Verdict:
     fault: str = ""
 
 
-def check_output(definition: AgentDefinition, draft: Draft, *, has_calls: bool) -> Verdict:
+async def check_output(definition: AgentDefinition, draft: Draft, runtime: Runtime, *, has_calls: bool) -> Verdict:
     """Check what a step produced; only the final step, the one without calls, owes an output.
 
     Raises `NotKept` where the declared class reads another value than the one that was said.
@@ -37,7 +38,7 @@ def check_output(definition: AgentDefinition, draft: Draft, *, has_calls: bool) 
         return Verdict()
     if draft.outputs:
         try:
-            return Verdict(contained(lambda: output.record(draft.outputs[-1])))
+            return Verdict(await checked(runtime, output, lambda: output.record(draft.outputs[-1])))
         except ModelRetry as error:
             fault = f"The structured output is not valid: {error.message}."
     else:

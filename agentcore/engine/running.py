@@ -22,10 +22,11 @@ from ..states import ToolCallStatus
 from ..tools import LEAVES_NOTHING, EffectKind, Tool
 from . import application, takeover
 from .atomic import AtomicBody
+from .checking import checked
 from .entry import Commit
 from .progress import Progress
 from .runtime import APP_THREADS, Runtime
-from .threaded import BrokeOff, ThreadedBody, contained
+from .threaded import ThreadedBody
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -187,8 +188,9 @@ class RunningCall:
         """
         work = self._work
         try:
-            body = contained(lambda: work.tool.bind(work.call.arguments_json, self))
-        except (NotKept, BrokeOff) as error:
+            arguments, conversion = work.call.arguments_json, work.tool.signature.arguments
+            body = await checked(work.runtime, conversion, lambda: work.tool.bind(arguments, self))
+        except NotKept as error:
             logger.error("tool %s: %s", work.call.name, error, extra=_about(work, "arguments_not_kept"))
             fault = "The tool does not take these arguments any more."
             # One that ran before and was interrupted may have had its effect then.

@@ -173,7 +173,7 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     cut_off = CUT_OFF_CALL if draft.end.calls is WithCalls.ANSWER else ""
     planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime, refusal=cut_off)
     asked: list[Part] = [ToolCallPart(item.call.call_id, item.call.name, item.call.arguments_json) for item in planned]
-    verdict = check_output(turn.definition, draft, has_calls=bool(planned))
+    verdict = await check_output(turn.definition, draft, turn.runtime, has_calls=bool(planned))
     content = output.carried_on(state.last_model_step, draft)
     said_so = _said(state, [*content, *asked], draft, MessageStatus.COMPLETE)
     entry = combined(
