@@ -21,7 +21,7 @@ class AgentcoreError(Exception):
         super().__init__(message)
 
     def __str__(self) -> str:
-        said = str(self.args[0]) if self.args else ""
+        said = "" if not self.args or self.args[0] is None else str(self.args[0])
         return said if said.strip() else _meaning(type(self))
 
     @property
@@ -34,6 +34,10 @@ class AgentcoreError(Exception):
             return str(self)
         except Exception:
             return _meaning(type(self))
+
+    @message.setter
+    def message(self, said: object) -> None:
+        self.args = (said,)
 
 
 def _meaning(kind: type[AgentcoreError]) -> str:

@@ -52,16 +52,25 @@ def made(base: type[Any], kind: str) -> tuple[BaseException, str]:
         def __str__(self) -> str:
             raise RuntimeError
 
+    class Setting(base):  # type: ignore[misc]
+        def __init__(self, message: object) -> None:
+            self.message = message
+
     ways: dict[str, tuple[BaseException, str]] = {
         "no super": (Plain("tea"), "tea"),
         "docstring": (Documented(), "Nothing is left."),
         "own words": (Speaking("tea"), "tea is out of stock."),
+        "set": (Setting("Sold out."), "Sold out."),
+        "set to nothing": (Setting(None), base().message),
+        "set to no text": (Setting(404), "404"),
         "no words": (Mute("tea"), "It is out of stock."),
     }
     return ways[kind]
 
 
-@pytest.mark.parametrize("kind", ["no super", "docstring", "own words", "no words"])
+@pytest.mark.parametrize(
+    "kind", ["no super", "docstring", "own words", "no words", "set", "set to nothing", "set to no text"]
+)
 @pytest.mark.parametrize("base", BASES)
 def test_a_class_that_does_not_call_its_base_is_an_answer(base: type[Any], kind: str) -> None:
     @tool
