@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -29,6 +30,7 @@ from tests.taking import Row, is_taken
 
 FAULTS = Path(__file__).parent / "faults"
 PROCESSES = {"stack", "outage_stack"}
+ADDRESS = re.compile(r" at 0x[0-9a-f]{6}")
 
 
 emptied.install()
@@ -129,6 +131,9 @@ def outage_stack(transactional_db: None, tmp_path: Path, settings: LazySettings)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave what is about PostgreSQL to its pass, and what the make target does not take to another."""
     on_postgres, target = "postgres" in settings_module(config), config.getoption("take")
+    for item in items:
+        if ADDRESS.search(item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid} has an address in its id, another one in each process: give it ids")
     rows = _rows(items, on_postgres)
     kept = [
         item

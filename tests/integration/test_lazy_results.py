@@ -288,7 +288,11 @@ class Response:
     def __call__(self) -> None: ...
 
 
-@pytest.mark.parametrize("value", [Response(), Shop, {"do": len}, [contextlib.nullcontext()]], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Response(), Shop, {"do": len}, [contextlib.nullcontext()]],
+    ids=["an object", "a class", "a function in a dict", "a context manager in a list"],
+)
 def test_what_has_no_form_and_may_be_what_a_body_made_is_told_as_such(value: Any) -> None:
     _, call = played(tool(name="pay", effect="pure")(lambda: value))
     assert call.status == "succeeded" and "no JSON form" in call.result
