@@ -56,8 +56,9 @@ def bounded(value: Any, limit: int) -> Any:
 def result(value: Any, limit: int, *, function: Callable[..., Any]) -> Any:
     """Return what `function` gave back, as `bounded` does.
 
-    Raises `NotRun` where that is its own body, not begun: to be awaited, iterated, called or
-    entered. Raises `Unfinished` for another function or context manager that nobody has begun.
+    Raises `NotRun` where that is its own body, not begun: to be awaited, iterated or entered.
+    Raises `Unfinished` for a context manager that nobody has entered, and for any function:
+    whether somebody has also called it, it does not say.
     """
     unbegun = _unbegun(value)
     if unbegun is not None and code_of(function) is unbegun:
@@ -252,7 +253,7 @@ def _unbegun(value: Any) -> CodeType | None:
     if inspect.isasyncgen(runs):
         begun = runs.ag_frame is None or runs.ag_running or _has_stepped(runs.ag_frame)
         return None if begun else runs.ag_code
-    return code_of(value) if _is_function(value) else None
+    return None
 
 
 def _has_stepped(frame: FrameType) -> bool:

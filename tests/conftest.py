@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import forkserver, process, resource_tracker
 from pathlib import Path
@@ -52,8 +51,7 @@ def own_fork_server() -> Iterator[None]:
     yield
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     if server._forkserver_pid is not None:
-        with suppress(FileNotFoundError):  # a worker that has ended has removed the socket
-            server._stop()  # as Python's own tests do
+        server._stop()  # as Python's own tests do
         resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
     del config["tempdir"]
     shutil.rmtree(place, ignore_errors=True)

@@ -197,8 +197,10 @@ class Draft:
             self._end_part()
             self._kind = kind
         text, self._half = jsontext.whole(self._half + text)
-        if not text:
-            return
+        if text:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
         if not self._texts:
             self._due = time.monotonic()
         elif self._due is None:
@@ -215,9 +217,9 @@ class Draft:
 
     def _end_part(self) -> None:
         """Whatever comes next begins a part of its own."""
-        if self._half:
-            self._texts.append(jsontext.clean_text(self._half))
-        self._half = ""
+        half, self._half = self._half, ""
+        if half:
+            self._say(jsontext.clean_text(half))
         self._merge()
         self._parts = self.parts
         self._kind, self._texts, self._taken = None, [], 0

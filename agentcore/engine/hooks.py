@@ -1,4 +1,4 @@
-"""What it means when a hook of the application's fails: the run ends with the hook's code, whatever was raised."""
+"""What it means when a hook of the application's fails: the run ends, with the hook's code or one it chose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..conf import get_settings
-from ..exceptions import RunError, UserError
+from ..exceptions import ModelError, RunError, UserError
 from ..functions import kind_of
 from ..models import Run
 from ..outage import is_outage
@@ -32,17 +32,19 @@ class Hook:
 
 @asynccontextmanager
 async def asking(hook: Hook, run: Run, runtime: Runtime) -> AsyncIterator[None]:
-    """Give what is asked inside the time of a tool; raises `RunError` for whatever else than one it raises.
+    """Give what is asked inside the time of a tool.
 
-    An error of the database is the hook's own like any other, where the engine can read the run. Where it
+    A `RunError` or a `UserError` of the hook's is raised as it is: it says itself how the run ends.
+    Anything else is raised as a `RunError` with the hook's code: a `ModelError` too, for no model has
+    failed. An error of the database is the hook's own like any other, where the engine can read the run. Where it
     cannot, the database is away: its own error is raised, and whoever takes the run over asks again.
     """
     try:
         async with asyncio.timeout(get_settings().tool_timeout):
             yield
-    except (RunError, UserError):
-        raise
     except Exception as error:
+        if isinstance(error, (RunError, UserError)) and not isinstance(error, ModelError):
+            raise
         about = {"run_id": str(run.pk), "attempt": run.attempt, "action": hook.code}
         logger.exception("%s failed", hook.what, extra=about)
         if is_outage(error):

@@ -63,9 +63,11 @@ class Progress:
         """Write what has gathered until now, and nothing that is shown later."""
         with self._lock:
             self._ended = True
-        self._begin()
-        if self._writer is not None:
-            await asyncio.gather(self._writer, return_exceptions=True)
+        # Twice, for what gathered behind an entry that could not be written.
+        for _ in range(2):
+            self._begin()
+            if self._writer is not None:
+                await asyncio.gather(self._writer, return_exceptions=True)
 
     def _begin(self) -> None:
         if self._loop is not None and self._waiting and (self._writer is None or self._writer.done()):
@@ -77,5 +79,7 @@ class Progress:
             while shown := self.take():
                 await self._commit(Commit(events=shown))
         except Exception:
-            self._noticed = False  # the next one tries again
             logger.warning("what a tool shows was not written", exc_info=True, extra={"action": "progress_lost"})
+        finally:
+            with self._lock:
+                self._noticed = False  # the next value begins another writer

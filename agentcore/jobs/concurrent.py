@@ -107,7 +107,6 @@ class ConcurrentWorker(BaseWorker):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
             await self._leave()
-            self._suspects.close()
             await asyncio.to_thread(sweeper.join, LAST_SECONDS)
             await asyncio.to_thread(hints.flush, PAUSE_SECONDS)
 

@@ -64,10 +64,6 @@ class Suspects:
             else:
                 os.environ["PYTHONPATH"] = before
 
-    def close(self) -> None:
-        """Remove the server's socket: multiprocessing would do it as the interpreter exits, and no worker ends so."""
-        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
-
     async def drive(self, run_id: UUID) -> None:
         """Drive a run in a process of its own, until it lets go; cancelled, the process gets time to hand over."""
         process = self._context.Process(target=drive_alone, args=(str(run_id),), name=f"run {run_id}")
@@ -128,6 +124,11 @@ class Suspects:
         """End every process, and what it has started, at once."""
         for process in self._processes:
             _end(process)
+
+
+def clean_up() -> None:
+    """Remove the server's socket, in a process that is about to end without the interpreter's exit, which would."""
+    shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
 
 
 def _end(process: ForkServerProcess) -> None:

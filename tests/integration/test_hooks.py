@@ -16,13 +16,23 @@ from agentcore import Checkable, Limits, registry, tool
 from agentcore.access import OwnerPolicy
 from agentcore.engine import hooks
 from agentcore.engine.outcome import Outcome
+from agentcore.exceptions import ModelError
 from agentcore.models import Run
 from agentcore.testing import Turn
 from agentcore.tools import Tool
 from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A11")]
-ERRORS = [OperationalError, InterfaceError, KeyError, KeyboardInterrupt]
+
+
+class OfAnotherModel(ModelError):
+    """What a hook that asks a model of its own lets through."""
+
+    def __init__(self) -> None:
+        super().__init__("slow down", code="rate_limited")
+
+
+ERRORS = [OperationalError, InterfaceError, KeyError, KeyboardInterrupt, OfAnotherModel]
 ASKED: list[type[BaseException]] = []
 
 

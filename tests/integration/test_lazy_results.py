@@ -233,20 +233,40 @@ def handed_on(function: Callable[..., Any]) -> Callable[..., Any]:
 LATER: dict[str, tuple[Callable[..., Any], str]] = {
     "context manager": (contextlib.contextmanager(pays_in_rows), "`with`"),
     "async context manager": (contextlib.asynccontextmanager(pays_in_rows_later), "`with`"),
-    "partial of itself": (given_back(pays_when_it_is_called), "Call it"),
-    "itself": (handed_on(pays_when_it_is_called), "Call it"),
 }
 
 
 @pytest.mark.parametrize(("function", "advice"), LATER.values(), ids=LATER)
 @pytest.mark.parametrize("effect", ["unsafe", "atomic"])
-def test_a_body_that_somebody_has_yet_to_call_or_enter_has_not_run(
+def test_a_body_that_somebody_has_yet_to_enter_has_not_run(
     function: Callable[..., Any], advice: str, effect: str
 ) -> None:
     run, call = played(tool(name="pay", effect=effect, needs_approval=True)(function))
     assert (run.status, call.status, PAID) == ("succeeded", "failed", [])
     assert "has not run" in call.error and advice in call.error and "in part" not in call.error
     assert "awaits nothing" not in call.error
+
+
+@pytest.mark.parametrize(
+    "function", [given_back(pays_when_it_is_called), handed_on(pays_when_it_is_called)], ids=["partial", "itself"]
+)
+@pytest.mark.parametrize("approved", [False, True], ids=["at once", "approved"])
+@pytest.mark.parametrize("runs_first", [False, True], ids=["not called", "called too"])
+def test_of_a_body_that_is_given_back_nobody_knows_whether_it_was_also_called(
+    function: Callable[..., Any], runs_first: bool, approved: bool
+) -> None:
+    @functools.wraps(function)
+    def pay() -> Any:
+        if runs_first:
+            pays_when_it_is_called()
+        return function()
+
+    _, call = played(tool(name="pay", effect="unsafe", needs_approval=approved)(pay))
+    assert PAID == ["paid"] * runs_first and "Call it" in call.error
+    if approved:
+        assert call.status == "effect_unverified"
+    else:
+        assert call.status == "failed" and "It may have acted in part" in call.error
 
 
 class Shop:

@@ -193,6 +193,25 @@ async def test_one_that_cannot_be_written_does_not_keep_back_the_next() -> None:
     assert written == [-1, 2]
 
 
+async def test_the_last_values_are_written_though_the_entry_before_them_was_not() -> None:
+    written: list[int] = []
+    fails = iter([True])
+
+    async def commit(entry: Any) -> None:
+        await asyncio.sleep(0.01)
+        if next(fails, False):
+            raise ValueError("no")
+        written.extend(event.value for event in entry.events)
+
+    found = Progress("call_1", commit)
+    found.show(1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    found.show(2)
+    await found.end()
+    assert written == [2]
+
+
 async def test_nothing_is_written_while_nothing_is_shown() -> None:
     found = progress.Progress("call_1", mock.AsyncMock(side_effect=AssertionError))
     await found.end()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
-from agentcore import events
+from agentcore import events, jsontext
 from agentcore.engine.draft import Draft
+from agentcore.exceptions import RunError
 from agentcore.providers.base import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fault:D14")]
@@ -63,3 +65,22 @@ def test_a_half_alone_is_nothing_to_send_yet() -> None:
     draft.add(TextDelta(LOW))
     assert draft.seconds_until_due() == 0.0
     assert draft.take() == [events.TextDelta(0, "😀")]
+
+
+def test_halves_count_as_what_they_become(settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "ANSWER_LIMIT": 1000}
+    draft = Draft(1)
+    with pytest.raises(RunError, match="too long"):
+        for _ in range(1000):
+            draft.add(TextDelta(HIGH))
+            draft.add(ReasoningDelta(HIGH))
+    texts = [part.text for part in draft.parts]
+    assert texts and sum(jsontext.size(text) for text in texts) <= 1000
+
+
+def test_a_half_that_stays_alone_is_due_at_once() -> None:
+    draft = Draft(1)
+    draft.add(TextDelta(HIGH))
+    assert draft.seconds_until_due() is None
+    draft.add(ReasoningDelta(HIGH))
+    assert draft.seconds_until_due() == 0

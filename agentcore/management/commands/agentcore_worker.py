@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ... import registry
 from ...conf import get_settings
 from ...engine.runtime import this_worker
-from ...jobs import concurrent
+from ...jobs import concurrent, suspects
 from ...jobs.exits import leave
 
 logger = logging.getLogger("agentcore.jobs")
@@ -62,7 +62,9 @@ class Command(BaseCommand):
         except BaseException:
             # Its runs are not handed over: whatever broke the loop may be in one of them. See `suspects`.
             logger.exception("the worker has fallen", extra={"action": "fallen"})
+            suspects.clean_up()
             leave(FALLEN_STATUS)
+        suspects.clean_up()
         leave(worker.exit_status)
 
 
