@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -20,6 +22,11 @@ from .fields import choices, only
 if TYPE_CHECKING:
     from .tool_call import ToolCall
 
+NOT_READ = (
+    "Message {pk} tells of a tool call that was not read along with it, and an event loop cannot wait for the query. "
+    "Read the message with Message.objects, and with tool_call where you use only(), defer() or select_related(None); "
+    "or read its parts in sync_to_async()."
+)
 AUTHORS = [("user", _("user")), ("agent", _("agent")), ("tool", _("tool")), ("system", _("system"))]
 
 
@@ -33,6 +40,30 @@ class MessageQuerySet(models.QuerySet["Message"]):
     def complete(self) -> MessageQuerySet:
         """Return those a model may read: neither failed, nor canceled, nor unfinished."""
         return self.filter(status=MessageStatus.COMPLETE)
+
+    def only(self, *fields: str) -> Self:
+        """Load these fields; of a call, what they name of it, and else nothing until it is asked for."""
+        rows = super().only(*fields)
+        return rows if any(field.startswith("tool_call") for field in fields) else rows._without_calls()
+
+    def defer(self, *fields: Any) -> Self:
+        """Leave these fields out; with `tool_call`, the call is not read until it is asked for."""
+        rows = super().defer(*fields)
+        return rows._without_calls() if {"tool_call", "tool_call_id"}.intersection(fields) else rows
+
+    def select_for_update(
+        self, nowait: bool = False, skip_locked: bool = False, of: Sequence[str] = (), no_key: bool = False
+    ) -> Self:
+        """Lock the messages; a row that is joined to them, such as their call's, only where `of` names it."""
+        # PostgreSQL locks nothing that may be missing from a join.
+        return super().select_for_update(nowait, skip_locked, of or ("self",), no_key)
+
+    def _without_calls(self) -> Self:
+        """Take back the manager's join, and no other: Django refuses to join what is deferred."""
+        joined = self.query.select_related
+        if isinstance(joined, dict):
+            self.query.select_related = {name: more for name, more in joined.items() if name != "tool_call"} or False
+        return self
 
 
 class MessageManager(models.Manager["Message"].from_queryset(MessageQuerySet)):  # type: ignore[misc]
@@ -116,10 +147,20 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.author_kind} {self.order}.{self.step_order}"
 
+    def refresh_from_db(
+        self, using: str | None = None, fields: Iterable[str] | None = None, from_queryset: Any = None
+    ) -> None:
+        """Read the row again, and the call along with it."""
+        if from_queryset is None:
+            from_queryset = Message.objects.db_manager(using, hints={"instance": self}).all()
+        super().refresh_from_db(using, fields, from_queryset)
+        self.__dict__.pop("parts", None)
+
     @cached_property
     def parts(self) -> tuple[parts.Part, ...]:
         """The typed content."""
-        return parts.from_json(self.content) if self.tool_call is None else (self.tool_call.as_part(),)
+        call = self._call
+        return parts.from_json(self.content) if call is None else (call.as_part(),)
 
     @property
     def text(self) -> str:
@@ -128,18 +169,26 @@ class Message(models.Model):
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole message, as the API shows it."""
-        shown = self.content["parts"] if self.tool_call is None else [vars(part) for part in self.parts]
+        shown = self.content["parts"] if self._call is None else [vars(part) for part in self.parts]
         return {**self._place(), "parts": shown, "text": self.text}
 
     def to_event(self) -> dict[str, Any]:
         """Return the message as the log of its run has it: its result stands in an event of its own."""
-        call = self.tool_call
+        call = self._call
         named = [] if call is None else [{"type": "tool-result", "call_id": call.call_id, "name": call.name}]
         return {**self._place(), "parts": named or self.content["parts"]}
 
     def to_thread_event(self) -> dict[str, Any]:
         """Return the message as the log of its thread has it: whole where no run has said it, else only placed."""
         return self.to_event() if self.run_id is None else self._place()
+
+    @property
+    def _call(self) -> ToolCall | None:
+        """The call that it tells of; raises `SynchronousOnlyOperation` on a loop where it was not read along."""
+        try:
+            return self.tool_call
+        except SynchronousOnlyOperation as error:
+            raise SynchronousOnlyOperation(NOT_READ.format(pk=self.pk)) from error
 
     def _place(self) -> dict[str, Any]:
         return {
