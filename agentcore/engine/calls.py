@@ -186,6 +186,6 @@ async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: T
     if isinstance(ask, bool):
         return ask
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
-    hook = Hook(f"needs_approval of {tool.name}", "needs_approval_failed", NOT_TOLD)
+    hook = Hook(f"needs_approval of {tool.name}", code="needs_approval_failed", message=NOT_TOLD)
     async with hooks.asking(hook, run, runtime):
         return await application.call(runtime, ask, checked, ctx, read=bool)

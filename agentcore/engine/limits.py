@@ -14,7 +14,8 @@ from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
 from .snapshot import Snapshot
 
-PRICE = Hook("The price of its limits", "price_failed", f"What the run has cost could not be found out. {TRY_AGAIN}")
+NOT_KNOWN = f"What the run has cost could not be found out. {TRY_AGAIN}"
+PRICE = Hook("The price of its limits", code="price_failed", message=NOT_KNOWN)
 
 
 async def check(state: Snapshot, limits: Limits, runtime: Runtime) -> Snapshot:

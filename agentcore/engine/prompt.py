@@ -172,6 +172,6 @@ async def _ask(
     function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime, *, read: Callable[[Any], Any]
 ) -> Any:
     """Call an app's function; raises `RunError` naming it."""
-    hook = Hook(f"The {what} {name_of(function)}", "context_failed", CONTEXT_FAILED)
+    hook = Hook(f"The {what} {name_of(function)}", code="context_failed", message=CONTEXT_FAILED)
     async with hooks.asking(hook, run, runtime):
         return await application.call(runtime, function, about, read=read)

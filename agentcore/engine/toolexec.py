@@ -31,7 +31,8 @@ from .threaded import contained
 
 logger = logging.getLogger("agentcore.engine")
 
-POLICY = Hook("The access policy", "policy_failed", f"Whether its tools may be run could not be found out. {TRY_AGAIN}")
+NOT_TOLD = f"Whether its tools may be run could not be found out. {TRY_AGAIN}"
+POLICY = Hook("The access policy", code="policy_failed", message=NOT_TOLD)
 
 
 @dataclass

@@ -93,7 +93,7 @@ async def _model(turn: Turn) -> AgentModel:
     if choose is None:
         return cast(AgentModel, turn.definition.model)
     what = f"The function {name_of(choose)}, which chooses the model,"
-    hook = Hook(what, "model_failed", ModelError.SENTENCES["provider_error"])
+    hook = Hook(what, code="model_failed", message=ModelError.SENTENCES["provider_error"])
     async with hooks.asking(hook, turn.state.run, turn.runtime):
         return await application.call(turn.runtime, choose, read=turn.definition.as_chosen)
 

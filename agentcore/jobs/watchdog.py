@@ -30,8 +30,8 @@ class Watchdog:
     That thread needs the interpreter's lock, which code written in C may keep. So each tick
     also winds up a timer of the interpreter's that does not need the lock: it does the same
     when there has been no tick for twice the time. It reads the threads' stacks while they
-    run and may crash of that, so it must not fire while they do: where one thread keeps the
-    lock for so long, none runs.
+    run and may crash of that, so it is only for the case in which none runs. It goes by the
+    clock: a process that was frozen for so long may be ended as it goes on; its leases are over.
 
     A thread that has outlived its tool's timeout for as long cannot be ended alone
     either: `give_up` is called, for a clean end.

@@ -18,7 +18,8 @@ const WAYS = {
   answer_too_long: SAID, too_many_calls: SAID, refused: SAID, content_filter: SAID,
   rate_limited: LATER, overloaded: LATER, network: LATER, timeout: LATER, provider_error: SAID, empty_answer: SAID,
   credits: OPERATORS, auth: OPERATORS, invalid_request: OPERATORS, internal_error: OPERATORS,
-  model_failed: SAID, context_failed: SAID, needs_approval_failed: SAID, effect_unverified: SAID,
+  model_failed: SAID, context_failed: SAID, needs_approval_failed: SAID, price_failed: SAID, policy_failed: SAID,
+  effect_unverified: SAID,
   user_error: OPERATORS, value_not_kept: OPERATORS, unfinished: OPERATORS, not_run: OPERATORS, illegal_move: OPERATORS,
   duplicate_agent: OPERATORS, agent_unknown: OPERATORS, agent_version_missing: OPERATORS,
 };

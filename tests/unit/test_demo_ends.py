@@ -15,12 +15,13 @@ from agentcore.finish import ENDS
 
 PACKAGE = Path(agentcore.__file__).parent
 PAGE = Path(__file__).resolve().parents[2] / "static" / "demo" / "ends.js"
-FAILURES = {"RunError", "ModelError", "LimitReached"}
+FAILURES = {"RunError", "ModelError", "LimitReached", "Hook"}
 ENDINGS = {"end", "over"}
 # What stands for a code elsewhere, and where the codes it can be come from.
 PASSED_ON = {
     "code": (),  # of a caller that is read here too, or of `failures`: those of SENTENCES
     "error.run_code": (),
+    "hook.code": (),  # of a Hook, which is read here too
     "reason.code": (),  # of a UserError
     "draft.end.fails": tuple(end.fails for end in ENDS.values() if end.fails),
     "OUTPUT_INVALID": (snapshot.OUTPUT_INVALID,),
