@@ -115,6 +115,15 @@ const TESTS = {
     socket.event("thread:t1", said(prompt("")));
     assert.deepEqual(shown(thread), [["m0", key, "complete"]]);
   },
+  async "an address of the app's own may answer with a text alone"() {
+    const { parts, ...placed } = prompt("");
+    for (const message of [{ ...placed, text: "Hi" }, { text: "Hi" }]) {
+      const { thread, answer } = await slow();
+      thread.send("Hi");
+      await answer({ run: { id: "r0" }, message });
+      assert.deepEqual(thread.state.messages.map(({ id, text }) => [id, text]), [[message.id ?? null, "Hi"]]);
+    }
+  },
   async "an answer that is no JSON, such as a log-in page, is not taken for a delivery"() {
     const { thread } = await started({});
     const before = globalThis.fetch;

@@ -101,7 +101,7 @@ export class AgentThread extends EventTarget {
     if (!this.state.hasOlder) return Promise.resolve();
     const query = new URLSearchParams({ before: this.#store.older });
     this.#loading ??= this.#request("GET", `${this.#thread}/messages?${query}`)
-      .then((page) => { this.#store.addPage(page); this.#changed(); })
+      .then((page) => { this.#store.addPage(page); this.#readMissing(); this.#changed(); })
       .finally(() => { this.#loading = null; });
     return this.#loading;
   }
@@ -140,15 +140,47 @@ export class AgentThread extends EventTarget {
   async #catchUp(runId) {
     if (this.#catching.has(runId)) return;
     this.#catching.add(runId);
-    const take = (event) => this.#store.take(`run:${runId}`, event);
+    const take = (event) => this.#take(`run:${runId}`, event);
     await this.#readLog(runId, this.#store.runSeq(runId), take).finally(() => this.#catching.delete(runId));
     this.#changed();
   }
 
-  /** Read a message of which the log has only the beginning. */
-  async #readWhole({ order, step_order }) {
+  /** One event, whichever way it came. */
+  #take(stream, event) {
+    this.#store.take(stream, event);
+    this.#readMissing();
+  }
+
+  /** Read from the rows what the logs have not whole. */
+  #readMissing() {
+    for (const { message, run } of this.#store.takeMissing()) {
+      this.#again(() => (message ? this.#readMessage(message) : this.#readRecord(run)));
+    }
+  }
+
+  /** Read, and again while the server cannot be reached or asks to wait; no event would ask for it a second time. */
+  async #again(read) {
+    for (let tries = 1; !this.#closed; tries += 1) {
+      try {
+        await read();
+        return;
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error;
+        if (error.status !== 0 && error.status !== 429 && error.status < 500) return;
+      }
+      const wait = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** tries);
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+
+  async #readMessage({ order, step_order }) {
     const query = new URLSearchParams({ before: `${order}.${step_order + 1}`, limit: 1 });
     this.#store.addMessage(await this.#request("GET", `${this.#thread}/messages?${query}`));
+    this.#changed();
+  }
+
+  async #readRecord(runId) {
+    this.#store.addRecord(await this.#request("GET", `${this.#options.api}runs/${runId}`));
     this.#changed();
   }
 
@@ -208,8 +240,7 @@ export class AgentThread extends EventTarget {
     const event = this.#whole(frame);
     if (!event) return;
     try {
-      this.#store.take(frame.stream, { ...event, seq: frame.seq });
-      if (event.cut && event.message) this.#readWhole(event.message).catch(() => this.#socket?.close());
+      this.#take(frame.stream, { ...event, seq: frame.seq });
     } catch (error) {
       if (!(error instanceof GapError)) throw error;
       if (frame.stream.startsWith("run:")) this.#catchUp(frame.stream.slice(4)).catch(() => this.#socket?.close());

@@ -29,7 +29,7 @@ export const newRun = (id) => ({
   id, seq: -1, number: 0, order: null, agent: "", agentVersion: "", status: "pending", reasons: [], attempt: 0,
   prompt: null, retryOf: null, availableAt: null, steps: [], calls: {}, approvals: {}, usage: null, output: null,
   outputDraft: "", error: null, finishReason: "",
-  done: false,
+  done: false, cut: false,
 });
 
 const newStep = (step) => ({
@@ -56,6 +56,9 @@ function withCall(run, id, change) {
 function withApproval(run, id, change) {
   return { ...run, approvals: { ...run.approvals, [id]: { ...(run.approvals[id] ?? {}), ...change } } };
 }
+
+/** Of what an event that was cut tells, the rows have all; see `withRows`. */
+const ifCut = (event) => (event.cut ? { cut: true } : {});
 
 function addUsage(total, step) {
   const sum = (a = {}, b = {}) => {
@@ -106,22 +109,22 @@ const RUN_EVENTS = {
   },
   "tool.call": (run, e) => withStep(
     withCall(run, e.call_id, {
-      name: e.name, arguments: e.arguments, effect: e.effect, status: e.needs_approval ? "waiting" : "running", from: e.ts,
+      name: e.name, arguments: e.arguments, effect: e.effect, status: e.needs_approval ? "waiting" : "running", from: e.ts, ...ifCut(e),
     }),
     e.step, (step) => ({ calls: [...step.calls.filter((id) => id !== e.call_id), e.call_id] }),
   ),
   "tool.progress": (run, e) => withCall(run, e.call_id, { progress: e.value, status: "running" }),
   "tool.result": (run, e) => withCall(run, e.call_id, {
-    status: e.status, result: e.result ?? null, error: e.error ?? "", edited: e.edited ?? null, to: e.ts,
+    status: e.status, result: e.result ?? null, error: e.error ?? "", edited: e.edited ?? null, to: e.ts, ...ifCut(e),
   }),
   "approval.request": (run, e) => withApproval(withCall(run, e.call_id, { status: "waiting" }), e.approval, {
     id: e.approval, run: run.id, call_id: e.call_id, tool: e.name, arguments: e.arguments, digest: e.digest,
-    expires_at: e.expires_at ?? null, allowed: e.allowed ?? ["approve", "deny"], status: "pending",
+    expires_at: e.expires_at ?? null, allowed: e.allowed ?? ["approve", "deny"], status: "pending", ...ifCut(e),
   }),
   "approval.response": (run, e) => withApproval(
     e.verdict === "approved" ? withCall(run, e.call_id, { status: "running", from: e.ts }) : run,
     e.approval, {
-      status: e.verdict, decided_by: e.by ?? "", reason: e.reason ?? "", edited_arguments: e.edited_arguments ?? null, decided_at: e.ts,
+      status: e.verdict, decided_by: e.by ?? "", reason: e.reason ?? "", edited_arguments: e.edited_arguments ?? null, decided_at: e.ts, ...ifCut(e),
     },
   ),
   "output.delta": (run, e) => ({ ...run, outputDraft: run.outputDraft + e.text }),
@@ -135,7 +138,7 @@ const RUN_EVENTS = {
 export function reduceRun(run, event) {
   if (!inOrder(run, event)) return run;
   const reduce = Object.hasOwn(RUN_EVENTS, event.type) ? RUN_EVENTS[event.type] : (same) => same;
-  return { ...reduce(run, event), seq: event.seq };
+  return { ...reduce(run, event), seq: event.seq, ...ifCut(event) };
 }
 
 /** The thread after one event of its log; the same object when the event was seen before. */
@@ -188,8 +191,35 @@ export function runFromRecords(record, messages) {
   return run;
 }
 
-/** An ended run after somebody said what became of a call of it: its own log is closed, the thread's says so. */
-export const afterAnswer = (run, callId, status) => (run.done && run.calls[callId] ? withCall(run, callId, { status }) : run);
+/** A run as its log tells it, with what was cut there as its rows have it, as far as `rows` (another run) knows them. */
+export function withRows(run, rows) {
+  let whole = run;
+  for (const { call_id: id, cut, ...call } of Object.values(run.calls)) {
+    const row = cut && rows.calls[id];
+    if (!row) continue;
+    whole = withCall(whole, id, {
+      arguments: row.name ? row.arguments : call.arguments, // without a name, the message that asks for it is not at hand
+      result: row.result ?? call.result, error: row.error || call.error, edited: row.edited ?? call.edited,
+    });
+  }
+  for (const { id, cut, edited_arguments: edited } of Object.values(run.approvals)) {
+    const row = cut && rows.approvals[id];
+    if (!row) continue;
+    const { arguments: given, digest, allowed, expires_at } = row;
+    whole = withApproval(whole, id, { arguments: given, digest, allowed, expires_at, edited_arguments: row.edited_arguments ?? edited ?? null });
+  }
+  return { ...whole, output: rows.output ?? run.output };
+}
+
+/**
+ * An ended run after somebody said what became of a call of it: its own log is closed, the thread's says so.
+ * What that person says the call has returned, or why it was given up, stands in the rows.
+ */
+export function afterAnswer(run, callId, status, rows) {
+  if (!run.done || !run.calls[callId]) return run;
+  const row = rows.calls[callId];
+  return withCall(run, callId, row?.status === status ? { status, result: row.result, error: row.error, edited: row.edited } : { status });
+}
 
 /** What a waiting run still waits for; an answer that has come meanwhile is none of it. */
 export function waitsFor(run) {

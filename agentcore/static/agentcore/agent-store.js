@@ -3,11 +3,21 @@
  *
  * A run is known by its record, which came with a page, or by its log, or by both: shown is whichever knows more.
  * A message that is being sent is shown until one with its key stands in the thread, whoever said so first.  What a
- * run has said is only placed by the thread's log; the run's log has the words.  What did not change keeps its
- * identity from one state to the next, so that a page draws again only what did.
+ * run has said is only placed by the thread's log; the run's log has the words.  What neither has whole is named by
+ * `takeMissing`, to be read from the rows.  `messages` has no holes: what is older than the pages that were read waits
+ * for its page.  What did not change keeps its identity from one state to the next, so that a page draws again only
+ * what did.
  */
 
-import { afterAnswer, byPlace, newRun, newThread, reduceRun, reduceThread, runFromRecords, textOf } from "./agent-reducer.js";
+import { afterAnswer, byPlace, newRun, newThread, reduceRun, reduceThread, runFromRecords, textOf, withRows } from "./agent-reducer.js";
+
+const OF_A_RECORD = new Set(["approval.request", "approval.response", "output"]); // what a run's own row has of its log
+
+/** A page's `before` as a place to compare with. */
+function placeOf(before) {
+  const [order, step = 0] = before.split(".").map(Number);
+  return { order, step_order: step };
+}
 
 const isSame = (a, b) => a.length === b.length && a.every((item, index) => item === b[index]);
 
@@ -16,6 +26,7 @@ export class ThreadStore {
   #outbox = new Map(); #sent = []; // by key, and the messages that the answers to them named
   #records = new Map(); #runs = new Map(); #logs = new Map(); #answers = new Map();
   #stale = new Set(); // runs to derive anew
+  #missing = []; // what is to be read from the rows: `{message}`, which says where, or `{run}`, an id
   #entries = new WeakMap(); // what is shown of a message, by the message
   #recorded = new WeakMap(); // and of a record
   #listed = { from: null, outbox: null }; // what `messages` was derived from
@@ -43,8 +54,8 @@ export class ThreadStore {
   startFrom(seq) { this.#thread = { ...this.#thread, seq: Math.max(this.#thread.seq, seq) }; }
 
   addPage({ messages, runs = [], before }) {
-    this.#addMessages(messages);
-    runs.forEach((run) => this.addRecord(run));
+    this.addMessage({ messages, runs });
+    this.#miss(messages.filter((message) => this.#isAnswered(message))); // it was read before the answer
     this.#older = before ?? null;
   }
 
@@ -77,6 +88,9 @@ export class ThreadStore {
     this.#stale.add(id);
   }
 
+  /** What no log has whole and is to be read: each `{message}` or `{run}` is named once. */
+  takeMissing() { return this.#missing.splice(0); }
+
   runSeq(id) { return this.#runs.get(id)?.seq ?? -1; }
 
   // ---------------------------------------------------------------- what is being sent
@@ -102,7 +116,7 @@ export class ThreadStore {
     const id = message?.id ?? run?.prompt;
     if (id) this.#sent.push([id, key]);
     this.updateSend(key, { status: "sent", error: null, order: message?.order ?? run?.order ?? Infinity });
-    if (message && !this.#thread.messages[message.id]) this.#addMessages([message]);
+    if (message?.id && !this.#thread.messages[message.id]) this.#addMessages([message]);
     if (run?.id) this.addRecord(run);
   }
 
@@ -140,9 +154,11 @@ export class ThreadStore {
     const known = this.#thread.messages;
     if (this.#listed.from === known && this.#listed.outbox === this.#sent) return this.state.messages;
     this.#listed = { from: known, outbox: this.#sent };
+    const first = this.#older === null ? null : placeOf(this.#older);
+    const isOlder = (message) => first !== null && byPlace(message, first) < 0;
     const named = new Map(this.#sent.filter(([, key]) => this.#outbox.has(key)));
     const arrived = new Set();
-    const messages = Object.values(known).sort(byPlace).map((message) => {
+    const messages = Object.values(known).filter((message) => !isOlder(message)).sort(byPlace).map((message) => {
       const key = this.#outbox.has(message.key) ? message.key : named.get(message.id);
       if (key) arrived.add(key);
       return this.#entry(message, key ?? message.id);
@@ -154,7 +170,8 @@ export class ThreadStore {
   #entry(message, uid) {
     const known = this.#entries.get(message);
     if (known?.uid === uid) return known;
-    const entry = { ...message, text: textOf(message), uid };
+    // An address of the app's own may answer with a message that has a text only.
+    const entry = { ...message, text: message.parts ? textOf(message) : message.text ?? "", uid };
     this.#entries.set(message, entry);
     return entry;
   }
@@ -176,7 +193,10 @@ export class ThreadStore {
     const record = this.#records.get(id);
     const isBehind = record && !(followed?.done || followed?.seq >= record.seq);
     const run = isBehind ? this.#fromRecord(record) : followed;
-    return run && Object.entries(this.#answers.get(id) ?? {}).reduce((so, [call, status]) => afterAnswer(so, call, status), run);
+    const answers = Object.entries(this.#answers.get(id) ?? {});
+    if (!run || (!run.cut && !answers.length)) return run;
+    const rows = this.#fromRecord(record ?? { id });
+    return answers.reduce((so, [call, status]) => afterAnswer(so, call, status, rows), run.cut ? withRows(run, rows) : run);
   }
 
   #fromRecord(record) {
@@ -197,28 +217,47 @@ export class ThreadStore {
     if (!this.#logs.has(id)) this.#logs.set(id, []);
     const log = this.#logs.get(id);
     if (event.seq > (log.at(-1)?.seq ?? -1)) log.push(event);
-    if (event.type === "message" && !event.cut) this.#addSaid(event.message, run.calls);
+    if (event.type === "message") this.#addSaid(event, run);
+    else if (event.cut && OF_A_RECORD.has(event.type)) this.#missing.push({ run: id });
   }
 
   /** What a run has said; of what came of a call its message names the call only. */
-  #addSaid(message, calls) {
+  #addSaid({ message, cut }, { calls }) {
     if (this.#thread.messages[message.id]?.parts) return;
+    if (cut || message.parts.some((part) => part.type === "tool-result" && calls[part.call_id]?.cut)) {
+      this.#miss([message]);
+      return;
+    }
     const parts = message.parts.map((part) => {
       if (part.type !== "tool-result") return part;
       const { status, result, error, edited } = calls[part.call_id] ?? {};
       return { ...part, status, result, error, edited };
     });
-    this.#addMessages([{ ...message, parts }]);
+    const said = { ...message, parts };
+    this.#addMessages([said]);
+    if (this.#isAnswered(said)) this.#miss([said]);
+  }
+
+  #miss(messages) { this.#missing.push(...messages.map((message) => ({ message }))); }
+
+  /** Whether a message still says of a call that its effect is not known, and somebody has said it since. */
+  #isAnswered({ run, parts = [] }) {
+    const answers = this.#answers.get(run);
+    return Boolean(answers) && parts.some((part) => part.status === "effect_unverified" && answers[part.call_id]);
   }
 
   #takeThread(event) {
     const before = this.#thread;
     this.#thread = reduceThread(before, event);
     if (this.#thread === before) return;
-    if (event.type === "thread.message" && event.message.run) this.#stale.add(event.message.run);
-    if (event.type === "thread.call") {
+    if (event.type === "thread.message") {
+      if (event.message.run) this.#stale.add(event.message.run);
+      if (event.cut) this.#miss([event.message]);
+    }
+    if (event.type === "thread.call" && event.status !== "pending") { // one that runs again is told of by its run's log
       this.#answers.set(event.run, { ...this.#answers.get(event.run), [event.call_id]: event.status });
       this.#stale.add(event.run);
+      this.#miss(Object.values(this.#thread.messages).filter((message) => message.run === event.run && this.#isAnswered(message)));
     }
   }
 
