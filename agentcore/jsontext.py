@@ -12,10 +12,15 @@ import hashlib
 import json
 import math
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import Any
 
+from .functions import kind_of
+
 MAX_DEPTH = 64
-KEPT_DEPTH = 60  # of what must stay as it is, which is stored within other data
+# Of what must stay as it is. The deepest place it stands in is four levels down, and an event may be cleaned whole: the
+# `arguments` of one of the `parts` of an event's `message`.
+KEPT_DEPTH = MAX_DEPTH - 4
 MAX_SAFE_INTEGER = 2**53 - 1  # beyond it a float is no longer every integer
 MOST_BITS = 14_000  # some 4,200 digits: Python reads no more of them, and PostgreSQL's jsonb stores them
 TRUNCATED = "…[truncated]"
@@ -47,8 +52,6 @@ def clean(value: Any, depth: int = 0) -> Any:
     """
     if type(value) is str:
         return clean_text(value)
-    if depth > MAX_DEPTH:
-        return TRUNCATED
     match value:
         case None | bool():
             return value
@@ -60,6 +63,8 @@ def clean(value: Any, depth: int = 0) -> Any:
             if not math.isfinite(value):
                 return str(value)
             return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else float(value)
+        case dict() | list() | tuple() | set() | frozenset() if depth > MAX_DEPTH:
+            return TRUNCATED
         case dict():
             return {clean_text(str(key)): clean(item, depth + 1) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
@@ -72,7 +77,7 @@ def unkept(value: Any, depth: int = 0) -> str:
     """Say what of a value would not be stored as it is, as the object of a sentence; "" where all of it would be."""
     if isinstance(value, str):
         return "" if clean_text(str(value)) == value else "a text with a zero byte or half a character"
-    if depth > KEPT_DEPTH and isinstance(value, dict | list | tuple):
+    if depth > KEPT_DEPTH and isinstance(value, Mapping | list | tuple):
         return f"something nested deeper than {KEPT_DEPTH} levels"
     match value:
         case None | bool():
@@ -88,8 +93,28 @@ def unkept(value: Any, depth: int = 0) -> str:
         case list() | tuple():
             items = [*value]
         case _:
-            return f"an object of type {type(value).__name__[:80]}, which JSON does not have"
+            return f"an object of type {kind_of(value)}, which JSON does not have"
     return next((found for item in items if (found := unkept(item, depth + 1))), "")
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a value with each mapping in it as a dict; raises `TypeError` for what is of no JSON type.
+
+    What `unkept` says of a text, of a number or of too deep a nesting is left to it.
+    """
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case Mapping() | list() | tuple() if depth > KEPT_DEPTH:
+            return value
+        case Mapping():
+            if strange := [key for key in value if not isinstance(key, str)]:
+                raise TypeError(f"a key of type {kind_of(strange[0])}")
+            return {key: plain(item, depth + 1) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item, depth + 1) for item in value]
+        case _:
+            raise TypeError(f"an object of type {kind_of(value)}")
 
 
 def _digits(number: int) -> str:
@@ -106,13 +131,22 @@ def parse(text: str) -> Any:
     That is: NaN and infinities, numbers beyond a float, a name twice in one object, or too deep a nesting.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once_each)
+        return json.loads(
+            text, parse_constant=_refuse, parse_float=_finite, parse_int=_integer, object_pairs_hook=_once_each
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
 def _refuse(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("a number has too many digits") from None
 
 
 def _finite(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from .. import jsontext
@@ -19,6 +18,7 @@ def kept(sent: Any, limit: int) -> tuple[dict[str, Any], str]:
     """Return the arguments as they are stored, at most `limit` bytes of JSON; and a fault for the model, or "".
 
     What could only be stored as something else has a fault: a tool is given what the model sent, or is not run.
+    What is sent is JSON text, or of JSON types: an adapter's event of anything else is refused before; see `intake`.
     Nothing, in any of the ways that providers say it, is an object without arguments.
     """
     found = sent
@@ -29,11 +29,13 @@ def kept(sent: Any, limit: int) -> tuple[dict[str, Any], str]:
             found = jsontext.parse(sent) if sent.strip() else {}
         except ValueError as error:
             why = jsontext.shorten(jsontext.clean_text(str(error)), LONGEST_REASON)
-            return _beginning(sent), f"The arguments are not valid JSON: {why}. The call was not run: send it again."
+            return _beginning(
+                sent
+            ), f"The arguments cannot be read as JSON: {why}. The call was not run: send it again."
     if found is None:
         found = {}
-    is_object = isinstance(found, Mapping)
-    exact = dict(found) if is_object else {"value": found}
+    is_object = isinstance(found, dict)
+    exact = found if is_object else {"value": found}
     stored = jsontext.clean(exact)
     size = jsontext.size(stored)
     if size > limit:

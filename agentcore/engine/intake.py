@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from .. import jsontext
 from ..exceptions import ModelError
 from ..functions import kind_of
 from ..providers.base import (
@@ -31,11 +32,14 @@ _TEXTS_OR_NONE: dict[type[Any], tuple[str, ...]] = {SourceFound: ("title", "url"
 def checked(event: ModelEvent) -> ModelEvent:
     """Return the event with fields of their types; raises `ModelError` for one that is of another type.
 
-    An end of which the reason is no text is one without a reason. Usage, arguments and values may
-    be anything here: whoever reads them checks them.
+    An end of which the reason is no text is one without a reason. Usage and values may be anything here:
+    whoever reads them checks them. Arguments may be any JSON: what is wrong with that is for the model to mend.
     """
-    if isinstance(event, StepFinished) and not isinstance(event.reason, str):
-        event = replace(event, reason=None)
+    match event:
+        case StepFinished(reason) if not isinstance(reason, str):
+            event = replace(event, reason=None)
+        case CallRequested():
+            event = replace(event, arguments=_json(event))
     kind = type(event)
     for field in _TEXTS.get(kind, ()):
         _check(event, field, getattr(event, field))
@@ -43,6 +47,14 @@ def checked(event: ModelEvent) -> ModelEvent:
         if getattr(event, field) is not None:
             _check(event, field, getattr(event, field))
     return event
+
+
+def _json(event: CallRequested) -> Any:
+    try:
+        return jsontext.plain(event.arguments)
+    except TypeError as error:
+        said = f"The model sent {kind_of(event)} with {error} in its arguments, which JSON does not have."
+        raise ModelError(said, retryable=False) from error
 
 
 def _check(event: ModelEvent, field: str, value: object) -> None:

@@ -84,7 +84,10 @@ class DataFound:
 
 @dataclass(frozen=True)
 class CallRequested:
-    """A complete request to run a tool; `arguments` may be the provider's JSON text."""
+    """A complete request to run a tool; `arguments` are the provider's JSON text, or what it says as JSON types.
+
+    Any other type in them ends the run: the model has sent no such thing, and could not mend it.
+    """
 
     call_id: str
     name: str

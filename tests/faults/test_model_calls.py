@@ -56,7 +56,7 @@ def calls(run: Run) -> list[tuple[str, str]]:
 def test_arguments_that_are_not_json_are_sent_back_and_the_tool_does_not_run(text: str) -> None:
     with HttpModel(asks(FunctionCall("act", text)), asks(FunctionCall("act", {"text": "x"})), says("Done.")) as model:
         run = thinking(model, [act]).play()
-    assert "not valid JSON" in str(model.requests[1].results[0]["content"])
+    assert "cannot be read as JSON" in str(model.requests[1].results[0]["content"])
     assert (run.status, calls(run)) == ("succeeded", [("act", "failed"), ("act", "succeeded")])
     assert len(HAPPENED) == 1
 

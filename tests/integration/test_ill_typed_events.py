@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from datetime import date
+from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from agentcore import registry
+from agentcore import registry, tool
 from agentcore.engine import turn
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
@@ -66,6 +70,46 @@ def test_an_ill_typed_event_fails_its_run_at_once_and_keeps_what_was_said(event:
     assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "provider_error", 1)
     assert type(event).__name__ in run.error_detail
     assert run.messages.get(author_kind="agent").text == "a"
+
+
+NO_JSON: dict[str, Any] = {
+    "a decimal": {"value": Decimal("0.1")},
+    "a set": {"value": {1}},
+    "bytes": {"value": b"x"},
+    "a date in a list": {"value": [date(2026, 1, 2)]},
+    "a number as a key": {"value": {1: "x"}},
+    "beside what the model has to mend": {"value": "a\x00b", "other": Decimal(1)},
+    "bytes for all": b"{}",
+}
+
+
+@pytest.mark.covers("fc:A2")
+@pytest.mark.parametrize("arguments", NO_JSON.values(), ids=NO_JSON)
+def test_arguments_that_no_model_can_have_sent_fail_the_run_and_not_the_call(arguments: Any) -> None:
+    @tool
+    def keep(value: Any) -> None:
+        """Never run."""
+
+    room = make(Says([TextDelta("a"), CallRequested("1", "keep", arguments), StepFinished("stop")]), [keep])
+    run = room.play()
+    assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "provider_error", 1)
+    assert "CallRequested" in run.error_detail and "which JSON does not have" in run.error_detail
+    assert not run.tool_calls.exists()
+
+
+@pytest.mark.covers("fc:A2")
+@pytest.mark.parametrize("kind", [MappingProxyType, OrderedDict])
+def test_arguments_of_a_mapping_are_those_of_an_object(kind: Any) -> None:
+    given: list[Any] = []
+
+    @tool
+    def keep(value: Any) -> None:
+        """Keep a value."""
+        given.append(value)
+
+    calls = [CallRequested("1", "keep", kind({"value": kind({"a": [kind({"b": 1})], "c": (1, 2)})}))]
+    run = make(Says([*calls, StepFinished("stop")], [TextDelta("Done."), StepFinished("stop")]), [keep]).play()
+    assert (run.status, given) == ("succeeded", [{"a": [{"b": 1}], "c": [1, 2]}])
 
 
 @pytest.mark.parametrize("reason", [None, 5, ["stop"]])

@@ -220,6 +220,20 @@ def test_arguments_nested_too_deep_are_not_run(
         assert runs or "nested deeper than" in call.error
 
 
+@pytest.mark.covers("fc:A2")
+def test_what_is_as_deep_as_may_be_is_shown_as_it_ran_in_an_event_that_is_cleaned(
+    keep: Any, kept_arguments: list[Any]
+) -> None:
+    agent, thread = make(
+        [Turn(calls=[("keep", {"value": nested(KEPT_DEPTH, 1)})], text="\\u0000"), Turn(text="ok")], keep
+    )
+    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    assert kept_arguments == [nested(KEPT_DEPTH, 1)]
+    said = [event["message"] for event in log(agent, run) if event["type"] == "message"]
+    (part,) = [part for message in said for part in message["parts"] if part["type"] == "tool-call"]
+    assert part["arguments"] == {"value": nested(KEPT_DEPTH, 1)}
+
+
 @pytest.mark.covers("fc:A8")
 def test_an_edit_as_deep_as_may_be_is_shown_as_it_ran(kept_arguments: list[Any]) -> None:
     @tool(needs_approval=True)
@@ -279,6 +293,7 @@ def test_arguments_that_are_no_json_object_are_refused_and_the_model_is_told(arg
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     call = ToolCall.objects.get()
     assert call.status == ToolCallStatus.FAILED and "JSON" in call.error
+    assert "sys." not in call.error, "a model is told nothing of Python"
 
 
 def test_an_argument_and_a_tool_that_nobody_knows(text: tuple[str, str]) -> None:
