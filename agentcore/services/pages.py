@@ -51,7 +51,8 @@ def window(thread: Thread, before: str | None, limit: int, *, with_runs: bool) -
     limit = max(1, min(limit, MOST_MESSAGES))
     rows = _before(Message.objects.filter(thread=thread), before)
     said, told = _bytes("content"), _bytes("tool_call__result") + _bytes("tool_call__error")
-    ran = Case(When(tool_call__edit__isnull=False, then=_bytes("tool_call__arguments")), default=Value(0))
+    edited = _bytes("tool_call__arguments") + _bytes("tool_call__edit__by") + _bytes("tool_call__edit__reason")
+    ran = Case(When(tool_call__edit__isnull=False, then=edited), default=Value(0))
     size = said + said + told + ran + AROUND_MESSAGE  # what it says is sent as parts and as text
     newest = rows.order_by("-order", "-step_order").values_list("pk", "order", "step_order", "run_id", size)
     # Sizes only: what the page does not show is not read.

@@ -12,7 +12,7 @@ from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import Invalid, NotKept
 from agentcore.models import Message, ToolCall
 from agentcore.parts import ToolCallPart, ToolResultPart
-from agentcore.services import approvals, execution
+from agentcore.services import approvals, execution, messages
 from agentcore.testing import Turn
 from agentcore.tools import Tool
 from agentcore.web.schemas import MessageOut, RunOut
@@ -91,6 +91,16 @@ def test_both_are_shown_wherever_the_call_is(operator, client):
     page = client.get(f"/admin/agentcore/run/{run.pk}/change/").content.decode()
     assert "Arguments, as asked" in page and f"Arguments, as changed by {operator.username}" in page
     assert "bob" in page and "alice" in page
+
+
+@pytest.mark.parametrize("reason", ["", "é" * 2000], ids=["without", "with"])
+def test_a_page_counts_what_is_said_of_an_edit(operator, settings, reason):
+    room = decided(operator, {"to": "alice"}, reason)
+    said = messages.list_(room.thread, user=SYSTEM, limit=2)
+    assert [message.author_kind for message in said.messages] == ["tool", "agent"]
+    settings.AGENTCORE = {**settings.AGENTCORE, "PAGE_LIMIT": 3000}
+    page = messages.list_(room.thread, user=SYSTEM, limit=2)
+    assert len(page.messages) == (1 if reason else 2)
 
 
 @pytest.mark.parametrize("edit", [{"to": "bob"}, {"to": "bob", "tags": ["c", "b", "a"]}])
