@@ -14,7 +14,8 @@ from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
 from ..exceptions import RunError
 from ..functions import kind_of, name_of
-from ..models import Message, Run, Thread
+from ..models import Message, Run, Thread, ToolCall
+from ..models.tool_call import TOLD
 from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers import names
 from ..providers.base import ModelMessage, ModelRequest
@@ -25,6 +26,7 @@ from .snapshot import Snapshot
 
 CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
+NOT_TOLD = [f"tool_call__{field.name}" for field in ToolCall._meta.concrete_fields if field.name not in TOLD]
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
@@ -119,7 +121,7 @@ def opens_its_thread(run: Run) -> bool:
 
 def history(run: Run, recent: int) -> tuple[Message, ...]:
     """Return the newest complete messages up to this run's turn, oldest first; of later turns, none."""
-    readable = Message.objects.filter(thread_id=run.thread_id).complete()
+    readable = Message.objects.filter(thread_id=run.thread_id).complete().defer(*NOT_TOLD)
     turn = readable.filter(order=run.order).order_by("step_order")
     older = readable.filter(order__lt=run.order).order_by("-order", "-step_order")[: recent + 1]
     return (*reversed(older), *turn)

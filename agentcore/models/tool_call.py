@@ -21,6 +21,9 @@ STILL_ALIVE = (
     "before you say what became of the call."
 )
 
+TOLD = frozenset({"id", "call_id", "name", "status", "result", "error", "edit", "arguments"})
+"""The columns that `as_part` reads."""
+
 
 class ToolCallQuerySet(models.QuerySet["ToolCall"]):
     """Scopes of tool calls."""
