@@ -44,14 +44,18 @@ def _alone() -> Iterator[None]:
 
 
 class Policy(OwnerPolicy):
-    """Asks another database, which is away."""
+    """Asks another database, which is away; or, where nothing is to be raised, for too long."""
 
     def may_run(self, run: Any, call: Any) -> bool:
-        raise ASKED[-1]
+        return raises() if ASKED else hangs()
 
 
 def raises(*args: Any) -> Any:
     raise ASKED[-1]
+
+
+def hangs(*args: Any) -> Any:
+    time.sleep(1)
 
 
 async def raises_later(*args: Any) -> Any:
@@ -123,10 +127,10 @@ def test_a_hook_that_finds_the_database_away_is_asked_again_later(hook: str, set
     assert fresh(run).status in ("pending", "running"), "whoever takes it over asks again"
 
 
-@pytest.mark.parametrize("hook", ["price", "model"])
+@pytest.mark.parametrize("hook", HOOKS)
 def test_a_hook_that_hangs_ends_the_run(hook: str, settings: LazySettings) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "TOOL_TIMEOUT": 0.2}
-    run = sent(hook, lambda *args: time.sleep(1), settings)
+    run = sent(hook, hangs, settings)
     assert drive_as_worker(run) is Outcome.ENDED
     assert fresh(run).error_code == HOOKS[hook][1]
 
@@ -151,9 +155,15 @@ def test_validators_defaults_and_checks_with_a_database_of_their_own() -> None:
     calls: list[Any] = [("validated", {"answer": {"text": "x"}}), ("defaulted", {}), ("break_off", {})]
     tools = [break_off, validated, defaulted]
     run = make([Turn(calls=calls), Turn(output={"text": "x"})], tools, output=Answer).send()
-    assert drive_as_worker(run) in (Outcome.ENDED, Outcome.SUSPENDED)
-    statuses = dict(run.tool_calls.values_list("name", "status"))
-    assert {statuses["validated"], statuses["defaulted"]} == {"failed"}
+    assert drive_as_worker(run) is Outcome.ENDED
+    assert (fresh(run).status, fresh(run).error_code) == ("failed", "value_not_kept")
+    calls_by_name = {call.name: call for call in run.tool_calls.all()}
+    assert {call.status for call in calls_by_name.values()} == {"failed"}
+    for name in ("validated", "defaulted"):
+        assert f"a mistake in its tool {name}, which was not run" in calls_by_name[name].error
+    told = calls_by_name["break_off"].error
+    assert "broke off with ConnectionError" in told and "may have acted in part" in told
+    assert told.endswith("Whether it took effect could not be checked (OperationalError).")
 
 
 def test_an_output_that_its_class_cannot_look_up_ends_the_run() -> None:
