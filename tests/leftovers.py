@@ -131,6 +131,7 @@ class Processes:
 
     def __init__(self, run: Path) -> None:
         self._mark = f"{DIRECTORY_VARIABLE}={run}".encode() + b"\0"
+        self._postmaster = run / "pg" / "postmaster.pid"
         self._reaped = -1
 
     def there(self) -> Things:
@@ -143,6 +144,8 @@ class Processes:
             self._reaped = reaped
             self._known = self._orphans()
         kept = {process.process.pid for process in warm.running()}  # of the stacks; they serve the whole run
+        with contextlib.suppress(OSError):  # a test that crashes the run's PostgreSQL starts it anew
+            kept.add(int(self._postmaster.read_text().split()[0]))
         return {("process", pid): f"the process {pid} ({_command(pid)})" for pid in (found | self._known) - kept}
 
     def _orphans(self) -> set[int]:

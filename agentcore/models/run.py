@@ -88,11 +88,13 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def to_settle(self, now: datetime) -> RunQuerySet:
         """Return the orphans that no worker may drive on: they wait for nothing, or have cost too many of them."""
-        return self.orphans(now).filter(_beyond_workers())
+        # Either status is named, for an index to find the rows by.
+        return self.orphans(now).filter(_beyond_workers(), status__in=(RunStatus.WAITING, RunStatus.RUNNING))
 
     def to_hint(self, now: datetime) -> RunQuerySet:
         """Return the other orphans; those whose hint failed come last, in the order in which it was tried."""
-        return self.orphans(now).exclude(_beyond_workers()).order_by(F("hint_failed_at").asc(nulls_first=True), "pk")
+        due = self.orphans(now).filter(status__in=(RunStatus.PENDING, RunStatus.RUNNING)).exclude(_beyond_workers())
+        return due.order_by(F("hint_failed_at").asc(nulls_first=True), "pk")
 
     def ahead_of(self, run: Run) -> RunQuerySet:
         """Return the live runs that `run` waits for in its thread's queue, first one first."""
