@@ -17,6 +17,7 @@ import redis
 from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Permission
+from django.db import connections
 
 from agentcore import dispatch, registry
 from agentcore.streams import hints
@@ -33,6 +34,14 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]{6}")
 
 
 emptied.install()
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Make the test databases, and remember what is to stay in them."""
+    with django_db_blocker.unblock():
+        for alias in connections:
+            emptied.remember(alias)
 
 
 @pytest.fixture(autouse=True)
