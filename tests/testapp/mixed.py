@@ -93,7 +93,8 @@ class FollowsThePrompt:
     provider: str = "tests"
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        asked.note(request, whole=len(request.messages) < RECENT)
+        # Turns are cut whole, so that a history that was cut may have fewer messages than the limit.
+        asked.note(request, whole=len(request.messages) < RECENT // 2)
         rounds = [part.split() for part in prompt_text(request).split(" then ")]
         answered = len(results(request))
         for number, words in enumerate(rounds):

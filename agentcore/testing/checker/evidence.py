@@ -53,7 +53,8 @@ class Effect(Protocol):
 class Asked:
     """One model call as the model has seen it: in which run, attempt and step, and what agents had said before.
 
-    `whole` says that the thread's history was not cut, as `recent_messages` cuts it.
+    `whole` says that the thread's history was surely not cut: `recent_messages` cuts whole turns, so
+    a history that was cut may be shorter than that.
     """
 
     run: UUID
