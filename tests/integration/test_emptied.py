@@ -26,7 +26,7 @@ def rows() -> dict[str, int]:
     found = {}
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names():
-            if "_fts_" not in table:  # the inside of an index of SQLite's
+            if "_fts_" not in table and not table.startswith("sqlite_"):  # the inside of SQLite's indexes
                 cursor.execute(f"SELECT COUNT(*) FROM {connection.ops.quote_name(table)}")
                 found[table] = cursor.fetchone()[0]
     return {table: count for table, count in found.items() if count}

@@ -191,7 +191,8 @@ def test_time_that_a_run_is_parked_does_not_count(settings: Any) -> None:
     Run.objects.filter(pk=run.pk).update(
         status="running", attempt=1, alone=True, running_since=timezone.now(), lease_expires_at=timezone.now()
     )
-    assert sweep().poisoned == 1
+    with fake_clock(timedelta(seconds=1)):
+        assert sweep().poisoned == 1
     with fake_clock(HOUR):
         runs.resume(run, user=SYSTEM)
         assert drive_to_the_end(run).status == "succeeded"
