@@ -23,7 +23,7 @@ from tests.integration.room import assert_ended_once, log, make, race
 from tests.stack import ROOT, Stack
 from tests.testapp import world
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 PAID: list[int] = []
 
 

@@ -14,7 +14,7 @@ from ninja.errors import HttpError
 
 from tests.integration.api_room import BASE, Caller, ok, problem
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 SESSION = "agentcore.web.auth.session"
 
 

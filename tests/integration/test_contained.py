@@ -17,7 +17,7 @@ from agentcore.providers.base import ModelEvent, ModelRequest, TextDelta
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make, types
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A11")]
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A11")]
 
 
 class Custom(BaseException):

@@ -22,7 +22,7 @@ from supportdemo.files.store import MAX_FILES
 
 from .demo import body_of, client_of, open_case, pdf
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 

@@ -15,7 +15,7 @@ from agentcore.providers.base import ModelEvent, ModelRequest, TextDelta
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A16")]
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A16")]
 BASES: list[type[AgentcoreError]] = [ToolFailed, ModelRetry, EffectUnknown]
 LONG = "E" * 100_000
 

@@ -21,7 +21,7 @@ from tests.integration.sockets import log_in, make_run, make_thread, run_name, w
 from tests.integration.test_socket_servers import address, serve
 from tests.stack import Stack, Web
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 SERVERS = ["daphne", "demo", "uvicorn"]
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"

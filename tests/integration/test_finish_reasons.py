@@ -15,7 +15,7 @@ from agentcore.models import Run
 from agentcore.testing import Turn
 from tests.integration.room import log, make
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ from agentcore.providers.base import (
 from tests.integration.room import make
 from tests.integration.test_model_answers import Says
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 @pytest.fixture(autouse=True)

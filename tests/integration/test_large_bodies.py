@@ -22,7 +22,7 @@ from tests.integration.sockets import log_in
 from tests.integration.test_socket_servers import serve
 from tests.stack import Stack, Web
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 SERVERS = ["demo", "uvicorn"]
 FRAMINGS = ["declared", "chunked"]
 LARGE = 48 * 1024 * 1024

@@ -26,7 +26,7 @@ from agentcore.usage import Usage
 from tests.integration.decision_room import PAID, pay
 from tests.integration.room import Died, assert_ended_once, die_driving, drive_to_the_end, fresh, make, only_approval
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 HOUR = 3600
 RAN: list[str] = []

@@ -27,7 +27,7 @@ from agentcore.providers.failures import failure_of
 from agentcore.testing import Turn
 from tests.integration.room import log, make, types
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 @pytest.fixture(autouse=True)

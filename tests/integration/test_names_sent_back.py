@@ -13,7 +13,7 @@ from agentcore.providers import names
 from agentcore.testing import Turn
 from tests.integration.room import log, make
 
-pytestmark = pytest.mark.covers("fc:A14")
+pytestmark = [pytest.mark.once, pytest.mark.covers("fc:A14")]
 TAKEN = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
 BAD = {
     "blank": "lookup order!",

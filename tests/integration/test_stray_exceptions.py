@@ -13,7 +13,7 @@ from agentcore.engine.runtime import Runtime
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, driven, fresh, make, types
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from agentcore.providers.base import CallRequested, StepFinished, TextDelta, Usa
 from agentcore.usage import Usage
 from tests.integration.room import fresh, log, make
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 PRICED = Limits(max_cost=1.0, price=lambda usage: usage.total_tokens / 1000)
 

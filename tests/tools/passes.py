@@ -30,8 +30,7 @@ TARGETS: dict[str, Sequence[str]] = {
     "faults": ("--take=faults", "tests/faults", "tests/browser"),
     "matrix": ("--take=matrix", "tests/faults"),
 }
-# PostgreSQL is the reference, and has the greater part of the fault tests.
-SHARES = {"SQLite": 1.0, "PostgreSQL": 1.5}
+WORKERS_PER_PROCESSOR = 1.5
 NOTHING_COLLECTED = 5
 WELL = (0, NOTHING_COLLECTED)
 INTERRUPTED = 130
@@ -163,7 +162,7 @@ def commands(target: str, seed: int, arguments: Sequence[str], processors: int) 
     return {
         name: [
             *(sys.executable, "-m", "pytest", *options, *TARGETS[target], f"--randomly-seed={seed}"),
-            *("--numprocesses", str(max(1, round(processors * SHARES[name]))), "--dist=loadgroup"),
+            *("--numprocesses", str(max(1, round(processors * WORKERS_PER_PROCESSOR))), "--dist=loadgroup"),
             *arguments,
         ]
         for name, *options in (POSTGRES, SQLITE)

@@ -15,7 +15,7 @@ from agentcore.testing import Evidence, run_until_idle
 from tests.integration.checker.crime import HAPPENED, acted, allowed, found, seen, waiting
 from tests.testapp.world import Effect
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 LATER = timedelta(minutes=5)
 

@@ -17,7 +17,7 @@ from agentcore.testing import Asked, Evidence, Turn, run_until_idle
 from tests.integration.checker.crime import HAPPENED, Events, acted, falsify, found, gated, make, place, seen
 from tests.integration.room import Room, log, only_approval
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 def world() -> Evidence:

@@ -24,7 +24,7 @@ from tests.integration.checker.crime import acted, found, make, seen, waiting
 from tests.integration.room import log
 from tests.stack import database_url
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 MINUTE = timedelta(minutes=1)
 

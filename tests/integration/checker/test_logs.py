@@ -14,7 +14,7 @@ from tests.integration.checker.crime import Events, acted, allowed, falsify, fou
 from tests.integration.room import Died, die_driving, drive_to_the_end, log, make
 from tests.testapp.scripts import Slow
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 
 def test_true_runs_violate_nothing() -> None:
