@@ -67,7 +67,12 @@ class Drive:
     @property
     def suspect(self) -> bool:
         """Whether the run has cost a worker, and no step has been committed since."""
-        return self.began_suspect and self.state.steps_finished == self.steps_before
+        return self.began_suspect and not self.has_advanced
+
+    @property
+    def has_advanced(self) -> bool:
+        """Whether a step has been finished since the claim."""
+        return self.state.steps_finished > self.steps_before
 
     async def go(self) -> Outcome:
         """Drive the run, and turn whatever stops it into its end."""
@@ -126,7 +131,8 @@ class Drive:
                 await self.runtime.pause(delay)
             if self.runtime.draining:
                 return await self._release(DRAINED, delay)
-            if time.monotonic() - self.began > get_settings().slice_seconds:
+            # A slice has a step at least: where the claim takes longer than that, the run would never get on.
+            if self.has_advanced and time.monotonic() - self.began > get_settings().slice_seconds:
                 return await self._release("slice_over")
             step = await self._one(state)
             if isinstance(step, Outcome):

@@ -246,3 +246,11 @@ def test_a_run_given_back_with_an_open_approval_can_still_be_decided(operator, s
     settings.AGENTCORE = {**settings.AGENTCORE, "SLICE_SECONDS": 60}
     assert drive_to_the_end(run).status == "succeeded"
     assert [cents for _, cents in PAID] == [5]
+
+
+def test_a_slice_that_is_over_at_its_claim_still_has_a_step(settings):
+    settings.AGENTCORE = {**settings.AGENTCORE, "SLICE_SECONDS": 1e-9}
+    run = make([Turn(calls=[("add", {"a": 1, "b": 1})]), Turn(text="Done.")], [add]).send()
+    outcomes = [str(execution.drive(run.pk)) for _ in range(3)]
+    assert outcomes == ["released", "released", "ended"]
+    assert fresh(run).status == "succeeded" and fresh(run).attempt == 3
