@@ -29,7 +29,7 @@ from django.db.models.query import RawQuerySet
 from django.utils.asyncio import async_unsafe
 from django.utils.functional import Promise
 
-from . import forms, jsontext
+from . import jsontext, serialized
 from .exceptions import NotRun, Unfinished
 from .functions import code_of, kind_of
 
@@ -99,7 +99,7 @@ class _Room:
                 return self._object_of_others(value)
 
     def _object_of_others(self, value: Any) -> Any:
-        if forms.has_fields(value):
+        if serialized.has_fields(value):
             return self._inside(value, lambda item: self.take(self._fields(item)))
         if isinstance(value, Mapping):
             return self._inside(value, self._object)
@@ -112,12 +112,12 @@ class _Room:
         _check_that_it_is_there(value)
         if isinstance(value, Iterator):
             return self._inside(value, self._iterated)
-        return self._text(forms.form(value))
+        return self._text(serialized.form(value))
 
     def _fields(self, value: Any) -> Any:
         left = self._left
         try:
-            return forms.fields(value, self.take)
+            return serialized.fields(value, self.take)
         finally:
             self._left = left  # all of it is counted when it is taken
 
@@ -203,7 +203,7 @@ def _key(key: Any) -> str:
         case Promise():
             return str(key)
         case _:
-            return forms.form(key)
+            return serialized.form(key)
 
 
 def _check_that_it_is_there(value: Any) -> None:

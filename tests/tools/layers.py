@@ -14,7 +14,7 @@ from tests.tools.sources import Module, called_name, read_package, walk_running
 PACKAGE = "agentcore"
 FLOORS: dict[int, set[str]] = {
     0: {"exceptions", "states", "parts", "events", "usage", "conf", "signals", "ids", "jsontext", "clock"}
-    | {"failpoints", "finish", "foreign", "forms", "functions", "outage"},
+    | {"failpoints", "finish", "foreign", "functions", "outage", "serialized"},
     1: {
         "definition",
         "tools",

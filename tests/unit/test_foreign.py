@@ -22,8 +22,8 @@ from pydantic import BaseModel, Field
 
 from agentcore.exceptions import Unfinished
 from agentcore.foreign import bounded
-from agentcore.forms import NO_FORM as NO_FIELD_FORM
 from agentcore.jsontext import TRUNCATED
+from agentcore.serialized import NO_FORM as NO_FIELD_FORM
 
 pytestmark = pytest.mark.once
 

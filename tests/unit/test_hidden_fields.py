@@ -24,7 +24,7 @@ from pydantic import (
 
 from agentcore.exceptions import Unfinished
 from agentcore.foreign import bounded
-from agentcore.forms import NO_FORM
+from agentcore.serialized import NO_FORM
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:A9")]
 

@@ -64,7 +64,7 @@ def form(value: Any) -> str:
 
 
 def no_form(value: Any) -> str:
-    """Return what is said of an object that has no JSON form."""
+    """Return the text that stands for an object without a JSON form."""
     return f"[an object of type {kind_of(value)}, which has no JSON form]"
 
 
