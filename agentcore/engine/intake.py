@@ -13,6 +13,7 @@ from ..providers.base import (
     DataFound,
     ModelEvent,
     OutputDelta,
+    OutputProduced,
     ReasoningDelta,
     SourceFound,
     StepFinished,
@@ -32,14 +33,16 @@ _TEXTS_OR_NONE: dict[type[Any], tuple[str, ...]] = {SourceFound: ("title", "url"
 def checked(event: ModelEvent) -> ModelEvent:
     """Return the event with fields of their types; raises `ModelError` for one that is of another type.
 
-    An end of which the reason is no text is one without a reason. Usage and values may be anything here:
-    whoever reads them checks them. Arguments may be any JSON: what is wrong with that is for the model to mend.
+    An end whose reason is no text is one without a reason. Usage and data may be anything here: their readers
+    check them. Arguments and outputs may be any JSON, and the model has to mend what is wrong with that.
     """
     match event:
         case StepFinished(reason) if not isinstance(reason, str):
             event = replace(event, reason=None)
         case CallRequested():
-            event = replace(event, arguments=_json(event))
+            event = replace(event, arguments=_json(event, "arguments", event.arguments))
+        case OutputProduced():
+            event = replace(event, value=_json(event, "value", event.value))
     kind = type(event)
     for field in _TEXTS.get(kind, ()):
         _check(event, field, getattr(event, field))
@@ -49,12 +52,12 @@ def checked(event: ModelEvent) -> ModelEvent:
     return event
 
 
-def _json(event: CallRequested) -> Any:
+def _json(event: ModelEvent, field: str, value: object) -> Any:
     try:
-        return jsontext.plain(event.arguments)
+        return jsontext.plain(value)
     except TypeError as error:
-        said = f"The model sent {kind_of(event)} with {error} in its arguments, which JSON does not have."
-        raise ModelError(said, retryable=False) from error
+        said = f"The model sent {kind_of(event)} with {error} in its {field}, which JSON does not have."
+        raise ModelError(f"{said} Have its adapter give what the provider sent.", retryable=False) from error
 
 
 def _check(event: ModelEvent, field: str, value: object) -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from pydantic import RootModel
 
 from agentcore import registry, tool
 from agentcore.engine import turn
@@ -18,6 +19,7 @@ from agentcore.providers.base import (
     CallRequested,
     DataFound,
     OutputDelta,
+    OutputProduced,
     ReasoningDelta,
     SourceFound,
     StepFinished,
@@ -95,6 +97,15 @@ def test_arguments_that_no_model_can_have_sent_fail_the_run_and_not_the_call(arg
     assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "provider_error", 1)
     assert "CallRequested" in run.error_detail and "which JSON does not have" in run.error_detail
     assert not run.tool_calls.exists()
+
+
+@pytest.mark.covers("fc:A2")
+@pytest.mark.parametrize("value", NO_JSON.values(), ids=NO_JSON)
+def test_an_output_that_no_model_can_have_sent_fails_the_run_and_is_not_asked_for_again(value: Any) -> None:
+    room = make(Says([OutputProduced(value), StepFinished("stop")]), output=RootModel[Any])
+    run = room.play()
+    assert (run.status, run.error_code, len(room.model.requests)) == ("failed", "provider_error", 1)
+    assert "Have its adapter give what the provider sent" in run.error_detail
 
 
 @pytest.mark.covers("fc:A2")
