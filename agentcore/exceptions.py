@@ -273,7 +273,7 @@ class ModelError(RunError):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may be made again: as it was said, or as its code says."""
+        """Whether the model may be asked again: as `retryable=` said, or else by the code."""
         return self.run_code in self.RETRYABLE if self._retryable is None else self._retryable
 
     @property

@@ -76,9 +76,9 @@ class ToolContext(Protocol):
         """The run's attempt: a tool with a store of its own can refuse a lower one."""
 
     def progress(self, value: Any) -> None:
-        """Show `value` (JSON data) to whoever watches the run; returns at once.
+        """Show JSON data to the people who watch the run; returns at once.
 
-        Of what is shown faster than it can be written, the latest values are, and older ones are left out.
+        A body that shows values faster than they can be written loses older ones; the latest are written.
         """
 
     @property

@@ -1,4 +1,4 @@
-"""What it means when a hook of the application's fails: the run ends, with the hook's code or one it chose."""
+"""Hooks of the application's that fail: the run ends, with the hook's code or one that the hook chose."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRY_AGAIN = "Try again; if it lasts, tell whoever runs this site."
 
 @dataclass(frozen=True)
 class Hook:
-    """A hook as its failure names it: `what` for operators; a code, and the sentence for whoever sees the run."""
+    """How a hook's failure is told: as `what` to operators, with `code` and `message` to people who see the run."""
 
     what: str
     code: str
@@ -32,7 +32,7 @@ class Hook:
 
 @asynccontextmanager
 async def asking(hook: Hook, run: Run, runtime: Runtime) -> AsyncIterator[None]:
-    """Give what is asked inside the time of a tool.
+    """Limit what is asked inside to the time of a tool, and turn its failure into the end of the run.
 
     A `RunError` or a `UserError` of the hook's is raised as it is: it says itself how the run ends.
     Anything else is raised as a `RunError` with the hook's code: a `ModelError` too, for no model has

@@ -1,4 +1,4 @@
-"""What a tool's body shows while it runs, on its way into the log: one entry at a time, while the rest gathers."""
+"""The progress that a tool's body shows while it runs: written one entry at a time, while the rest gathers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Progress:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[events.Event, int]] = deque()
         self._size = 0
-        self._noticed = self._ended = False
+        self._ended = False
         self._writer: asyncio.Task[None] | None = None
 
     def show(self, value: Any) -> None:
@@ -47,8 +47,7 @@ class Progress:
             self._size += size
             while len(self._waiting) > 1 and (len(self._waiting) > MOST_AT_ONCE or self._size > most):
                 self._size -= self._waiting.popleft()[1]
-            is_news, self._noticed = not self._noticed, True
-        if is_news and self._loop is not None:
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(self._begin)
 
     def take(self) -> list[events.Event]:
@@ -56,7 +55,7 @@ class Progress:
         with self._lock:
             taken = [event for event, _ in self._waiting]
             self._waiting.clear()
-            self._size, self._noticed = 0, bool(taken)  # whoever takes something looks once more
+            self._size = 0
         return taken
 
     async def end(self) -> None:
@@ -70,6 +69,7 @@ class Progress:
                 await asyncio.gather(self._writer, return_exceptions=True)
 
     def _begin(self) -> None:
+        """Begin to write, on the loop, unless a writer is at it: that one takes what has gathered before it ends."""
         if self._loop is not None and self._waiting and (self._writer is None or self._writer.done()):
             self._writer = self._loop.create_task(self._write(), name="agentcore-progress")
 
@@ -80,6 +80,3 @@ class Progress:
                 await self._commit(Commit(events=shown))
         except Exception:
             logger.warning("what a tool shows was not written", exc_info=True, extra={"action": "progress_lost"})
-        finally:
-            with self._lock:
-                self._noticed = False  # the next value begins another writer

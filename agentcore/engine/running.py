@@ -164,7 +164,7 @@ class RunningCall:
         return self._threaded is not None and self._threaded.runs
 
     def progress(self, value: Any) -> None:
-        """Show `value` (JSON data) to whoever watches the run; may be called from any thread.
+        """Show JSON data to the people who watch the run; any thread may call this.
 
         Once the attempt has its outcome, a thread that could not be stopped shows no more.
         """

@@ -42,7 +42,7 @@ def _token_check(patches: ExitStack) -> None:
 
 
 def _claim_check(patches: ExitStack) -> None:
-    """A worker claims a run as it has read it, whatever has become of it, and of its thread, since."""
+    """A worker claims a run without a look at whether the run or its thread has changed since it read them."""
     patches.enter_context(mock.patch.object(write, "_check_history"))
     _change(patches, claims, "_taking", r"\S+\.attempt = wanted\.attempt - 1 AND .*(?= RETURNING)", "%s > 0")
 

@@ -54,25 +54,14 @@ def in_one_go(effect: str) -> Tool:
     return act
 
 
-def with_pauses() -> Tool:
+def on_the_loop(*, pause_every: int = 0) -> Tool:
     @tool(name="act")
     async def act(ctx: ToolContext) -> str:
         """Show a lot."""
         for number in range(MANY):
             ctx.progress(number)
-            if number % 100 == 0:
+            if pause_every and number % pause_every == 0:
                 await asyncio.sleep(0.001)
-        return "done"
-
-    return act
-
-
-def on_the_loop() -> Tool:
-    @tool(name="act")
-    async def act(ctx: ToolContext) -> str:
-        """Show a lot, without a pause."""
-        for number in range(MANY):
-            ctx.progress(number)
         return "done"
 
     return act
@@ -100,7 +89,13 @@ def from_many_threads() -> Tool:
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize(
     "make_tool",
-    [lambda: in_one_go("unsafe"), with_pauses, on_the_loop, from_many_threads, lambda: in_one_go("atomic")],
+    [
+        lambda: in_one_go("unsafe"),
+        lambda: on_the_loop(pause_every=100),
+        on_the_loop,
+        from_many_threads,
+        lambda: in_one_go("atomic"),
+    ],
     ids=["sync", "async", "on-the-loop", "threads", "atomic"],
 )
 def test_thousands_of_values_cost_neither_the_lease_nor_the_result(make_tool: Callable[[], Tool], alone: bool) -> None:

@@ -57,15 +57,15 @@ class Command(BaseCommand):
                 self.stdout.flush()
         try:
             worker.work(burst=options["burst"])
+            status = worker.exit_status
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except BaseException:
             # Its runs are not handed over: whatever broke the loop may be in one of them. See `suspects`.
             logger.exception("the worker has fallen", extra={"action": "fallen"})
-            suspects.clean_up()
-            leave(FALLEN_STATUS)
+            status = FALLEN_STATUS
         suspects.clean_up()
-        leave(worker.exit_status)
+        leave(status)
 
 
 def greeting(name: str, queue: str, concurrency: int) -> str:

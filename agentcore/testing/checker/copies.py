@@ -1,4 +1,4 @@
-"""I17: what was said, and what came of a call, is stored once in the log and once in a row."""
+"""I17: a log and a row each hold an answer, and the result of a call, once."""
 
 from __future__ import annotations
 

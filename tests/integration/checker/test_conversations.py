@@ -1,4 +1,4 @@
-"""The checker compares what was said, given and used with what is stored: I15 to I18."""
+"""The checker compares messages, arguments, requests and usage with the rows: I15 to I18."""
 
 from __future__ import annotations
 
