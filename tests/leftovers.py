@@ -194,10 +194,10 @@ def descriptors() -> Things:
 class Files:
     """New entries of the checkout's directories, and of the run's temporary one."""
 
-    def __init__(self, temporary: Path) -> None:
+    def __init__(self, checkout: Path, temporary: Path) -> None:
         self._temporary = temporary
         self._seen: dict[Path, tuple[int, frozenset[str]]] = {}
-        self._look_at(ROOT)
+        self._look_at(checkout)
 
     def _look_at(self, directory: Path) -> None:
         self._seen[directory] = (directory.stat().st_mtime_ns, frozenset(os.listdir(directory)))
@@ -242,11 +242,10 @@ def _is_source(path: Path) -> bool:
 class Watch:
     """What was there when the last test had ended, to be compared with what is there after the next."""
 
-    def __init__(self, run: Path) -> None:
-        self._temporary = run / "tmp"
+    def __init__(self, run: Path, checkout: Path = ROOT) -> None:
         self._databases = DatabaseConnections()
         self._processes = Processes(run)
-        self._files = Files(self._temporary)
+        self._files = Files(checkout, temporary=run / "tmp")
         self._before: Things = {}
 
     def begin(self) -> None:

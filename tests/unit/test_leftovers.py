@@ -16,7 +16,7 @@ import pytest
 from django.db import connection, connections
 
 from tests import leftovers
-from tests.leftovers import ROOT, Watch, tasks_left
+from tests.leftovers import Watch, tasks_left
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.once
@@ -25,10 +25,11 @@ Undo = Callable[[], Any]
 
 @pytest.fixture
 def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    """A watch of a run of its own, which is not patient."""
+    """A watch of a run and a checkout of its own, which is not patient: others watch the real checkout meanwhile."""
     monkeypatch.setattr(leftovers, "PATIENCE", 0.3)
     (tmp_path / "tmp").mkdir()
-    watch = Watch(tmp_path)
+    (tmp_path / "checkout" / "docs").mkdir(parents=True)
+    watch = Watch(tmp_path, tmp_path / "checkout")
     watch.begin()
     yield watch
     watch.end()
@@ -58,7 +59,7 @@ def a_socket(run: Path) -> Undo:
 
 
 def a_file_in_the_checkout(run: Path) -> Undo:
-    path = ROOT / "docs" / "left.rdb"
+    path = run / "checkout" / "docs" / "left.rdb"
     path.touch()
     return path.unlink
 
@@ -122,13 +123,9 @@ def test_what_is_on_its_way_out_is_waited_for(watch: Watch, monkeypatch: pytest.
     timer.join()
 
 
-def test_a_source_file_is_its_authors(watch: Watch) -> None:
-    path = ROOT / "docs" / "written-meanwhile.md"
-    path.touch()
-    try:
-        assert watch.left() == []
-    finally:
-        path.unlink()
+def test_a_source_file_is_its_authors(watch: Watch, tmp_path: Path) -> None:
+    (tmp_path / "checkout" / "docs" / "written-meanwhile.md").touch()
+    assert watch.left() == []
 
 
 async def test_a_task_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
