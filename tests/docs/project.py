@@ -25,6 +25,11 @@ from supportdemo.servers import free_port
 from tests.docs.pages import Block
 from tests.stack import Process, wait_for
 
+CHECKED = """
+import io
+from django.core.management import call_command
+call_command("check", fail_level="ERROR", stdout=io.StringIO(), stderr=io.StringIO())
+"""
 READER = Path(__file__).with_name("reader.py")
 ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):8000")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -83,10 +88,6 @@ class Project:
                 self.apply(block)
             except AssertionError as error:
                 raise AssertionError(f"{block.where}:\n{block.text}\n{error}\n{self.tails()}") from error
-
-    def stands(self) -> None:
-        """See that what a page has left is a project that starts."""
-        self.run("python manage.py check --fail-level ERROR")
 
     def apply(self, block: Block) -> None:
         """Do what the block says; raises `AssertionError` where that does not come out as the page has it."""
@@ -180,8 +181,11 @@ class Project:
         return done.stdout
 
     def python(self, code: str) -> str:
-        """Run a piece of Python in the project's shell, outside any page, and return what it printed."""
-        return self.run(f"python manage.py shell --verbosity 0 -c {shlex.quote(code)}")
+        """Run a piece of Python in the project's shell, outside any page, and return what it printed.
+
+        The project's checks, which must find no error, come first: for the time it takes a process to start.
+        """
+        return self.run(f"python manage.py shell --verbosity 0 -c {shlex.quote(CHECKED + code)}")
 
     def get(self, path: str, timeout: float = 5) -> tuple[int, bytes]:
         """Ask the web server that runs."""

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from tests.docs import outcomes
 from tests.docs.conftest import ADD
-from tests.docs.pages import blocks, pages
+from tests.docs.pages import Block, blocks, pages
 from tests.docs.project import Project
 
-# Pages are followed on SQLite; these have blocks for PostgreSQL, and are followed there too.
-ON_BOTH = [page for page in pages() if any("PostgreSQL" in block.headings for block in blocks(page))]
+
+def for_postgresql(page: str) -> list[Block]:
+    return [block for block in blocks(page) if "PostgreSQL" in block.headings]
+
+
+# Pages are followed on SQLite; of these the blocks for PostgreSQL are, there.
+ON_BOTH = [page for page in pages() if for_postgresql(page)]
 # The pages that begin with nothing; all others begin with the project that "Add agentcore to a project" leaves.
 FROM_NOTHING = ["docs/tutorial/first-agent.md"]
-pytestmark = pytest.mark.timeout(500)
+# In one process of pytest: the project that the pages begin with takes as long as several of them.
+pytestmark = [pytest.mark.timeout(500), pytest.mark.xdist_group("pages")]
 
 
-def follow(project: Project, page: str) -> None:
+def follow(project: Project, page: str, those: Iterable[Block]) -> None:
     outcomes.given(project, page)
-    project.follow(blocks(page))
+    project.follow(those)
     outcomes.check(project, page)
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("page", FROM_NOTHING)
 def test_a_page_that_begins_with_nothing_does_what_it_says(page: str, nowhere: Project) -> None:
-    follow(nowhere, page)
+    follow(nowhere, page, blocks(page))
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("page", [page for page in pages() if page not in {*FROM_NOTHING, ADD}])
 def test_a_page_does_what_it_says(page: str, project: Project) -> None:
-    follow(project, page)
+    follow(project, page, blocks(page))
 
 
 @pytest.mark.once
@@ -46,5 +54,5 @@ def test_agentcore_is_added_on_postgresql_as_the_page_says(project: Project) -> 
 
 @pytest.mark.postgres
 @pytest.mark.parametrize("page", [page for page in ON_BOTH if page != ADD])
-def test_a_page_does_what_it_says_on_postgresql(page: str, project: Project) -> None:
-    follow(project, page)
+def test_what_a_page_says_of_postgresql_holds(page: str, project: Project) -> None:
+    follow(project, page, for_postgresql(page))
