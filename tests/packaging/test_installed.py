@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.packaging.environment import make, run
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-# A download of the base dependencies on a slow day.
-pytestmark = [pytest.mark.once, pytest.mark.timeout(400), pytest.mark.xdist_group("packaging")]
-
-
-def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-    """Run a command far from the source tree, without anything of this test run's environment."""
-    ours = {"PYTHONPATH", "DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REDIS_URL", "AGENTCORE_TEST_DIR"}
-    clean = {name: value for name, value in os.environ.items() if name not in ours}
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env={**clean, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=380,
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout}"
-    return done.stdout
+pytestmark = [pytest.mark.once, pytest.mark.xdist_group("packaging")]
 
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a fresh environment that has the wheel and its base dependencies."""
-    directory = tmp_path_factory.mktemp("installed")
-    run(sys.executable, "-m", "venv", directory / "venv", cwd=directory)
-    python = directory / "venv" / "bin" / "python"
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
-    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=directory)
-    return python
+    return make(tmp_path_factory.mktemp("installed") / "venv", wheel)
 
 
 @pytest.fixture(scope="module")
