@@ -4,13 +4,16 @@ nothing spends a second of processor time on imports, and the fault tests start 
 What it forks is a process like any other: in a session of its own, with its own environment, standard streams and
 command line, and it runs the same module as `__main__`. A warm process has no thread, no event loop and no connection;
 it knows the settings, so that there is one for each environment that differs in more than `LATE`, the variables that
-are read when they are needed. The server side of this is `python -m tests.warm`.
+are read when they are needed. A worker finds the server of its suspects forked too, which would be an interpreter that
+starts from nothing. The server side of this is `python -m tests.warm`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
+import multiprocessing
 import os
 import runpy
 import socket
@@ -21,6 +24,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -41,8 +45,10 @@ LATE = (
 )
 KEPT = 3
 """How many warm processes a test run keeps: most of its tests use the same few environments."""
-COMMANDS = ("agentcore_worker", "agentcore_sweep", "rqworker")
-PREFIX = [sys.executable, "-m", "django"]
+WORKER = "agentcore_worker"
+COMMANDS = (WORKER, "agentcore_sweep", "rqworker")
+MODULES = ("django", "daphne", "uvicorn")
+"""What is run warm: all of them load the project."""
 
 _warm: OrderedDict[str, Warm] = OrderedDict()
 
@@ -109,8 +115,8 @@ class Forked:
 
 
 def fork(command: list[str], env: Mapping[str, str], log: Path) -> Forked | None:
-    """Start a Django management command from a warm process; None where the command is another."""
-    if command[: len(PREFIX)] != PREFIX:
+    """Start one of `MODULES` from a warm process; None where the command is another."""
+    if command[:2] != [sys.executable, "-m"] or command[2] not in MODULES:
         return None
     settled = {name: value for name, value in env.items() if name not in LATE}
     key = json.dumps(settled, sort_keys=True)
@@ -118,7 +124,7 @@ def fork(command: list[str], env: Mapping[str, str], log: Path) -> Forked | None
         _warm[key] = Warm(settled)
     _warm.move_to_end(key)
     late = {name: env[name] for name in LATE if name in env}
-    return Forked(_warm[key], _warm[key].ask(start=command[len(PREFIX) :], env=late, log=str(log)))
+    return Forked(_warm[key], _warm[key].ask(start=command[2:], env=late, log=str(log)))
 
 
 def cool_down(keep: int = KEPT) -> None:
@@ -135,8 +141,8 @@ def running() -> list[Warm]:
 # --- the warm process -----------------------------------------------------------------------------------------------
 
 
-def serve(connection: socket.socket) -> None:
-    """Answer until the test run is gone; returns in a forked process only, which then is the command."""
+def serve(connection: socket.socket) -> str:
+    """Answer until the test run is gone; returns in a forked process only, which then is the module it returns."""
     arrange = die_with_parent()
     with connection, connection.makefile("rb") as requests:
         for line in requests:
@@ -157,6 +163,7 @@ def serve(connection: socket.socket) -> None:
             sys.exit(0)
     _become(request, arrange)
     os.close(ready)
+    return str(request["start"][0])
 
 
 def _status(pid: int) -> int | None:
@@ -174,7 +181,36 @@ def _become(request: dict[str, Any], arrange: Any) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    sys.argv = ["django", *request["start"]]
+    sys.argv = request["start"]
+
+
+def _fork_the_server_of_suspects() -> None:
+    """Start what `jobs.suspects` would start, in a process that has no thread yet."""
+    from agentcore.jobs.suspects import SERVER
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload([SERVER])
+    spawn = util.spawnv_passfds  # type: ignore[attr-defined]
+    util.spawnv_passfds = _fork_instead  # type: ignore[attr-defined]
+    try:
+        with contextlib.suppress(OSError):  # where its socket cannot be, the worker will say so
+            forkserver.ensure_running()
+    finally:
+        util.spawnv_passfds = spawn  # type: ignore[attr-defined]
+
+
+def _fork_instead(executable: str, arguments: list[str], descriptors: list[int]) -> int:
+    """Run `python … -c code` in a fork of this process, with these descriptors and the standard streams only."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) not in descriptors:
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(int(name))
+        exec(arguments[-1])  # noqa: S102 - multiprocessing's code
+    finally:
+        os._exit(0)
 
 
 def warm_up() -> None:
@@ -200,8 +236,10 @@ def warm_up() -> None:
 def main() -> NoReturn:
     """Serve, and in what is forked run Django's command as `python -m django` does."""
     warm_up()
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    runpy.run_module("django", run_name="__main__", alter_sys=True)
+    module = serve(socket.socket(fileno=int(sys.argv[1])))
+    if WORKER in sys.argv:
+        _fork_the_server_of_suspects()
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit(0)
 
 

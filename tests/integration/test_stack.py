@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 from tests.faults.runs import LONG, send, status
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
-from tests.warm import KEPT, PREFIX, running
+from tests.warm import KEPT, running
 
 
 def test_worker_and_sweeper_finish_what_they_do_on_sigterm(stack: Stack, make_thread: Callable[..., Any]) -> None:
@@ -92,7 +93,7 @@ sys.exit(7)
 
 
 def test_what_a_warm_process_forks_is_a_process_like_any_other(stack: Stack) -> None:
-    words = [*PREFIX, "shell", "--no-imports", "-c", LOOK]
+    words = [sys.executable, "-m", "django", "shell", "--no-imports", "-c", LOOK]
     looks = [stack.start(name, command, LATER="yes") for name, command in (("warm", words), ("cold", ["env", *words]))]
     for process in looks:
         wait_for(lambda process=process: not process.alive, 60, f"{process.name} to end")
