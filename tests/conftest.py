@@ -148,17 +148,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if (on_postgres or not item.get_closest_marker("postgres")) and (not target or is_taken(row, target))
     ]
     if len(kept) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
-    # What starts processes first: its seconds must not be all that is left to one worker at the end.
-    items[:] = sorted(kept, key=lambda item: not rows[item].sampled) if target else kept
+        taken = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in taken])
+    items[:] = _mixed(kept, rows) if target else kept
+
+
+def _mixed(items: list[pytest.Item], rows: dict[pytest.Item, Row]) -> list[pytest.Item]:
+    """Order them so that some compute while others wait, and no minute is all that is left to one worker at the end.
+
+    What waits for processes is spread over the first part of the run, what needs minutes over the beginning of it.
+    """
+    minutes = [item for item in items if item.get_closest_marker("timeout")]
+    seconds = [item for item in items if rows[item].sampled and not item.get_closest_marker("timeout")]
+    places = {item: number / len(items) for number, item in enumerate(items)}
+    for group, part in ((minutes, 0.3), (seconds, 0.7)):
+        places |= {item: part * number / len(group) for number, item in enumerate(group)}
+    return sorted(items, key=places.__getitem__)
 
 
 def _rows(items: list[pytest.Item], on_postgres: bool) -> dict[pytest.Item, Row]:
-    rows, numbers = {}, Counter[tuple[Path, int]]()
+    rows, numbers = {}, Counter[tuple[str, int]]()
     for item in sorted(items, key=lambda item: item.nodeid):  # the order of the run is random
         row = _row(item, on_postgres)
-        rows[item] = replace(row, number=numbers[item.path, row.kind])
-        numbers[item.path, row.kind] += row.sampled and not row.longer
+        among = str(item.path) if row.sampled else item.nodeid.partition("[")[0], row.kind
+        rows[item] = replace(row, number=numbers[among])
+        numbers[among] += not row.longer
     return rows
 
 
@@ -176,6 +190,7 @@ def _row(item: pytest.Item, on_postgres: bool) -> Row:
         on_postgres=on_postgres,
         fault=fault,
         once="once" in marks,
+        only_postgres="postgres" in marks,
         longer="longer" in marks,
         kind=kinds.index(kind) if kind else 0,
         kinds=len(kinds),

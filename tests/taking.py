@@ -1,10 +1,10 @@
 """Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
 
-`make test` takes every test on both databases, but of those about faults and in a browser that start processes, which
-cost seconds, every third of each file, on PostgreSQL with the concurrent worker; and a sample of the other
-combinations. `make faults` takes the other two thirds, the tests marked `longer`, and a second sample. `make matrix`
-takes every fault row. What is marked `once` knows no database and is in the SQLite pass only. The samples are the same
-every time.
+`make test` takes every test on both databases: on SQLite with all of its parameters, on PostgreSQL with every fourth of
+them. Of the tests about faults and in a browser that start processes, which cost seconds, it takes every fourth of each
+file, on PostgreSQL with the concurrent worker; and a sample of the other combinations. `make faults` takes all others,
+the tests marked `longer`, and a second sample. `make matrix` takes every fault row. What is marked `once` knows no
+database and is in the SQLite pass only, what is marked `postgres` in the other. The samples are the same every time.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from dataclasses import dataclass
 TARGETS = ("test", "faults", "matrix")
 ONE_IN = 6
 """The part of the other combinations that each of the two samples takes."""
-FIRST_ONE_IN = 3
-"""The part of a file's rows that `make test` takes, the first always; `make faults` has the others."""
+EARLY_ONE_IN = 4
+"""The part that `make test` takes of what it does not take all of, the first always; `make faults` has the others."""
 
 
 @dataclass(frozen=True)
 class Row:
     """A test on one database; `kinds` says of how many kinds of worker `kind` is one, none of them for 0.
 
-    `number` counts the rows of a file that are of one kind.
+    `number` counts the rows of a test, or where these start processes, the rows of a file that are of one kind.
     """
 
     name: str
     on_postgres: bool
     fault: bool = True
     once: bool = False
+    only_postgres: bool = False
     longer: bool = False
     kind: int = 0
     kinds: int = 0
@@ -55,7 +56,8 @@ def is_taken(row: Row, target: str) -> bool:
     if row.longer:
         return target == "faults" and row.first
     if row.first or not row.sampled:
-        early = not row.sampled or row.number % FIRST_ONE_IN == 0
+        in_full = not row.sampled and (row.only_postgres or not row.on_postgres)
+        early = in_full or row.number % EARLY_ONE_IN == 0
         return target == ("test" if early else "faults")
     return _sample(row) == ("test", "faults").index(target)
 

@@ -27,7 +27,7 @@ POSTGRES = ("PostgreSQL", "--ds=tests.settings.postgres", "-m", "not once")
 # What each target takes (tests/taking.py), in which passes.
 TARGETS: dict[str, Sequence[str]] = {
     "test": ("--take=test",),
-    "faults": ("--take=faults", "tests/faults", "tests/browser"),
+    "faults": ("--take=faults",),
     "matrix": ("--take=matrix", "tests/faults"),
 }
 WORKERS_PER_PROCESSOR = 1.5

@@ -55,9 +55,24 @@ def test_a_test_that_knows_no_database_is_in_the_sqlite_pass_once() -> None:
         assert [takers(row) for row in on_sqlite if row.kind == 0] == [["test"]]
 
 
-def test_what_starts_no_process_and_what_is_no_fault_test_is_taken_on_both_databases() -> None:
-    for on_postgres, fault in product((True, False), (True, False)):
+@pytest.mark.parametrize("fault", [True, False])
+def test_a_test_that_starts_no_process_is_taken_on_both_databases(fault: bool) -> None:
+    for on_postgres in (True, False):
         assert takers(Row("name", on_postgres, fault=fault)) == ["test"]
+
+
+@pytest.mark.parametrize("parameters", [2, 4, 9])
+def test_its_further_parameters_are_on_sqlite_at_once_and_on_postgresql_in_one_of_both(parameters: int) -> None:
+    for number in range(1, parameters):
+        assert takers(Row("name", False, number=number)) == ["test"]
+    found = [takers(Row("name", True, number=number)) for number in range(parameters)]
+    assert found[0] == ["test"] and all(len(takers) == 1 for takers in found) and ["faults"] in found
+
+
+def test_what_is_on_one_database_only_is_taken_with_all_its_parameters_at_once() -> None:
+    for number in range(9):
+        assert takers(Row("name", True, only_postgres=True, number=number)) == ["test"]
+        assert takers(Row("name", False, once=True, number=number)) == ["test"]
 
 
 def test_the_matrix_takes_every_fault_row_and_nothing_else() -> None:
