@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ from agentcore.streams import hints
 from supportdemo.servers import start_redis
 from tests import emptied
 from tests.distributions import dist, sdist, wheel  # noqa: F401 - fixtures, of which a run makes each once
-from tests.servers import settings_module
+from tests.servers import DIRECTORY_VARIABLE, settings_module
 from tests.stack import WORKERS, Stack
 from tests.taking import Row, is_taken
 
@@ -51,19 +52,17 @@ def own_hints() -> Iterator[None]:
     hints.close(10)
 
 
-@pytest.fixture(autouse=True)
-def own_fork_server() -> Iterator[None]:
-    """End the server that a worker in this process has its suspects forked from: it lives as long as the process."""
-    place = tempfile.mkdtemp()  # for its socket, whose path must be short
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """Have a worker in this process fork its suspects from one server, which lives as long as the process."""
     config: dict[str, Any] = process.current_process()._config  # type: ignore[attr-defined]
-    config["tempdir"] = place
+    config["tempdir"] = tempfile.mkdtemp(dir=os.environ[DIRECTORY_VARIABLE])  # for its socket, whose path must be short
     yield
     server: Any = forkserver._forkserver  # type: ignore[attr-defined]
     if server._forkserver_pid is not None:
         server._stop()  # as Python's own tests do
         resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
-    del config["tempdir"]
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(config.pop("tempdir"), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

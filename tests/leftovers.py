@@ -4,7 +4,8 @@ After each test, and after all of its fixtures are torn down, nothing may be the
 thread, no task of the test's event loop, no child process, no database connection, no socket or other open file, and
 no file in the checkout or in the run's own temporary directory. What is merely on its way out gets `PATIENCE`.
 
-What a library keeps for the whole process is named in `pools()` and `kept_sockets()`, each with its reason.
+What a library keeps for the whole process is named in `pools()`, `kept_processes()` and `kept_descriptors()`, each with
+its reason.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +65,31 @@ def pools() -> Iterator[threading.Thread]:
     yield from database._threads._threads  # where sockets run their queries; each gives its connection back
 
 
-def kept_sockets() -> Iterator[int]:
-    """Descriptors of connections that live as long as the process: the main thread's to the database, and to Redis."""
+def kept_processes() -> Iterator[tuple[int, list[int]]]:
+    """The processes that serve the whole run, each with the descriptors it costs: of the stacks, and of suspects."""
+    from tests import warm
+
+    for one in warm.running():
+        yield one.process.pid, [*one.descriptors()]
+    server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+    tracker: Any = resource_tracker._resource_tracker  # type: ignore[attr-defined]
+    if server._forkserver_pid is not None:
+        yield server._forkserver_pid, [server._forkserver_alive_fd]
+    if tracker._pid is not None:
+        yield tracker._pid, [tracker._fd]
+
+
+def kept_descriptors() -> Iterator[int]:
+    """Those of such processes, and of the main thread's connections to the database and to Redis."""
     from django.db import connections
 
     from agentcore import dispatch
-    from tests import warm
 
+    for _, descriptors_of in kept_processes():
+        yield from descriptors_of
     for wrapper in connections.all(initialized_only=True):
         if wrapper.connection is not None and wrapper.vendor == "postgresql":
             yield wrapper.connection.fileno()
-    for process in warm.running():
-        yield from process.descriptors()
     for client in dispatch._clients.values():  # a pool, closed by dispatch.forget()
         pool: Any = client.connection_pool
         for connection in [*pool._available_connections, *pool._in_use_connections]:
@@ -136,14 +151,12 @@ class Processes:
 
     def there(self) -> Things:
         """All that run; orphans are looked for after a test that had processes of its own."""
-        from tests import warm
-
         found = {child.pid for child in psutil.Process().children()} if not PROC else _children()
         reaped = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
         if reaped != self._reaped:
             self._reaped = reaped
             self._known = self._orphans()
-        kept = {process.process.pid for process in warm.running()}  # of the stacks; they serve the whole run
+        kept = {pid for pid, _ in kept_processes()}
         with contextlib.suppress(OSError):  # a test that crashes the run's PostgreSQL starts it anew
             kept.add(int(self._postmaster.read_text().split()[0]))
         return {("process", pid): f"the process {pid} ({_command(pid)})" for pid in (found | self._known) - kept}
@@ -180,7 +193,7 @@ def descriptors() -> Things:
     """The open files, sockets and pipes, but for those of SQLite, which are counted as connections."""
     if not PROC:
         return {}
-    kept = set(kept_sockets())
+    kept = set(kept_descriptors())
     database = os.environ.get("DATABASE_URL", "").removeprefix("sqlite:///")
     found: Things = {}
     for name in os.listdir("/proc/self/fd"):
