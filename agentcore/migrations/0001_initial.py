@@ -20,23 +20,24 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='Message',
+            name='Thread',
             fields=[
                 ('id', models.UUIDField(default=agentcore.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('order', models.PositiveIntegerField(verbose_name='turn')),
-                ('step_order', models.PositiveIntegerField(verbose_name='step of the turn')),
-                ('author_kind', models.CharField(choices=[('user', 'user'), ('agent', 'agent'), ('tool', 'tool'), ('system', 'system')], max_length=8, verbose_name='author')),
-                ('author_name', models.CharField(blank=True, max_length=150, verbose_name="author's name")),
-                ('status', models.CharField(choices=[('pending', 'pending'), ('streaming', 'streaming'), ('complete', 'complete'), ('failed', 'failed'), ('canceled', 'canceled')], default=agentcore.states.MessageStatus['COMPLETE'], max_length=10, verbose_name='status')),
-                ('finish_reason', models.CharField(blank=True, max_length=30, verbose_name='finish reason')),
-                ('key', models.CharField(blank=True, max_length=200, verbose_name='key')),
-                ('content', models.JSONField(verbose_name='content')),
+                ('title', models.CharField(blank=True, max_length=200, verbose_name='title')),
+                ('next_order', models.PositiveIntegerField(default=0, editable=False)),
+                ('next_number', models.PositiveIntegerField(default=1, editable=False)),
+                ('metadata', models.JSONField(blank=True, default=dict, verbose_name='metadata')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),
-                ('author_user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='agentcore_messages', to=settings.AUTH_USER_MODEL, verbose_name='user')),
+                ('updated_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='updated at')),
+                ('removal_due_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='removal due at')),
+                ('owner', models.ForeignKey(blank=True, null=True, on_delete=agentcore.models.deletion.remove_with_owner, related_name='agentcore_threads', to=settings.AUTH_USER_MODEL, verbose_name='owner')),
+                ('stream', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='agentcore_streams.stream', verbose_name='stream')),
             ],
             options={
-                'verbose_name': 'message',
-                'verbose_name_plural': 'messages',
+                'verbose_name': 'thread',
+                'verbose_name_plural': 'threads',
+                'permissions': [('view_any_thread', 'Can see every thread')],
+                'indexes': [models.Index(fields=['owner', '-updated_at'], name='agentcore_thread_owner'), models.Index(condition=models.Q(('removal_due_at__isnull', False)), fields=['removal_due_at'], name='agentcore_thread_removal'), models.Index(fields=['-updated_at'], name='agentcore_thread_new')],
             },
         ),
         migrations.CreateModel(
@@ -81,21 +82,18 @@ class Migration(migrations.Migration):
                 ('running_seconds', models.FloatField(default=0.0, verbose_name='seconds running')),
                 ('running_since', models.DateTimeField(blank=True, null=True, verbose_name='running since')),
                 ('finished_at', models.DateTimeField(blank=True, null=True, verbose_name='finished at')),
-                ('prompt', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='agentcore.message', verbose_name='prompt')),
                 ('retry_of', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='retries', to='agentcore.run', verbose_name='retry of')),
                 ('stream', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='agentcore_streams.stream', verbose_name='stream')),
                 ('user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='agentcore_runs', to=settings.AUTH_USER_MODEL, verbose_name='user')),
+                ('thread', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='agentcore.thread', verbose_name='thread')),
             ],
             options={
                 'verbose_name': 'run',
                 'verbose_name_plural': 'runs',
                 'permissions': [('cancel_any_run', 'Can cancel every run')],
+                'indexes': [models.Index(condition=models.Q(('status', agentcore.states.RunStatus['PENDING'])), fields=['status', 'available_at'], name='agentcore_run_pending'), models.Index(condition=models.Q(('status', agentcore.states.RunStatus['RUNNING'])), fields=['id'], name='agentcore_run_running'), models.Index(condition=models.Q(('status', agentcore.states.RunStatus['WAITING'])), fields=['id'], name='agentcore_run_waiting'), models.Index(condition=models.Q(('status__in', (agentcore.states.RunStatus['PENDING'], agentcore.states.RunStatus['RUNNING'], agentcore.states.RunStatus['WAITING']))), fields=['thread', 'number'], name='agentcore_run_live'), models.Index(condition=models.Q(('retry_of__isnull', False)), fields=['retry_of'], name='agentcore_run_retries'), models.Index(fields=['-created_at'], name='agentcore_run_new'), models.Index(fields=['status', '-created_at'], name='agentcore_run_status_new'), models.Index(fields=['agent', '-created_at'], name='agentcore_run_agent_new')],
+                'constraints': [models.UniqueConstraint(fields=('thread', 'number'), name='agentcore_run_number'), models.UniqueConstraint(condition=models.Q(('key', ''), _negated=True), fields=('thread', 'agent', 'key'), name='agentcore_run_key'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled'])), name='agentcore_run_status'), models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', (agentcore.states.RunStatus['SUCCEEDED'], agentcore.states.RunStatus['FAILED'], agentcore.states.RunStatus['CANCELED']))), models.Q(('finished_at', None), ('status__in', (agentcore.states.RunStatus['PENDING'], agentcore.states.RunStatus['RUNNING'], agentcore.states.RunStatus['WAITING']))), _connector='OR'), name='agentcore_run_finished'), models.CheckConstraint(condition=models.Q(models.Q(('status', agentcore.states.RunStatus['RUNNING']), _negated=True), ('lease_expires_at__isnull', False), _connector='OR'), name='agentcore_run_leased')],
             },
-        ),
-        migrations.AddField(
-            model_name='message',
-            name='run',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agentcore.run', verbose_name='run'),
         ),
         migrations.CreateModel(
             name='Step',
@@ -122,50 +120,9 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'step',
                 'verbose_name_plural': 'steps',
+                'indexes': [models.Index(fields=['run', 'number'], name='agentcore_step_run')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('status', agentcore.states.StepStatus['FINISHED'])), fields=('run', 'number'), name='agentcore_step_once'), models.UniqueConstraint(condition=models.Q(('status', agentcore.states.StepStatus['STARTED'])), fields=('run',), name='agentcore_step_one_open'), models.CheckConstraint(condition=models.Q(('status__in', ['started', 'finished', 'failed'])), name='agentcore_step_status')],
             },
-        ),
-        migrations.CreateModel(
-            name='SweepLease',
-            fields=[
-                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
-                ('holder', models.CharField(blank=True, max_length=100, verbose_name='holder')),
-                ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='expires at')),
-            ],
-            options={
-                'verbose_name': 'sweep lease',
-                'verbose_name_plural': 'sweep leases',
-                'constraints': [models.CheckConstraint(condition=models.Q(('pk', 1)), name='agentcore_sweep_lease_only')],
-            },
-        ),
-        migrations.CreateModel(
-            name='Thread',
-            fields=[
-                ('id', models.UUIDField(default=agentcore.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('title', models.CharField(blank=True, max_length=200, verbose_name='title')),
-                ('next_order', models.PositiveIntegerField(default=0, editable=False)),
-                ('next_number', models.PositiveIntegerField(default=1, editable=False)),
-                ('metadata', models.JSONField(blank=True, default=dict, verbose_name='metadata')),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),
-                ('updated_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='updated at')),
-                ('removal_due_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='removal due at')),
-                ('owner', models.ForeignKey(blank=True, null=True, on_delete=agentcore.models.deletion.remove_with_owner, related_name='agentcore_threads', to=settings.AUTH_USER_MODEL, verbose_name='owner')),
-                ('stream', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='agentcore_streams.stream', verbose_name='stream')),
-            ],
-            options={
-                'verbose_name': 'thread',
-                'verbose_name_plural': 'threads',
-                'permissions': [('view_any_thread', 'Can see every thread')],
-            },
-        ),
-        migrations.AddField(
-            model_name='run',
-            name='thread',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='agentcore.thread', verbose_name='thread'),
-        ),
-        migrations.AddField(
-            model_name='message',
-            name='thread',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agentcore.thread', verbose_name='thread'),
         ),
         migrations.CreateModel(
             name='ToolCall',
@@ -194,7 +151,38 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'tool call',
                 'verbose_name_plural': 'tool calls',
+                'indexes': [models.Index(fields=['run', 'status'], name='agentcore_call_run')],
+                'constraints': [models.UniqueConstraint(fields=('run', 'call_id'), name='agentcore_call_once'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'waiting', 'running', 'succeeded', 'failed', 'denied', 'canceled', 'effect_unverified'])), name='agentcore_call_status'), models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', (agentcore.states.ToolCallStatus['SUCCEEDED'], agentcore.states.ToolCallStatus['FAILED'], agentcore.states.ToolCallStatus['DENIED'], agentcore.states.ToolCallStatus['CANCELED']))), models.Q(('finished_at', None), ('status__in', (agentcore.states.ToolCallStatus['PENDING'], agentcore.states.ToolCallStatus['WAITING'], agentcore.states.ToolCallStatus['RUNNING'], agentcore.states.ToolCallStatus['EFFECT_UNVERIFIED']))), _connector='OR'), name='agentcore_call_finished')],
             },
+        ),
+        migrations.CreateModel(
+            name='Message',
+            fields=[
+                ('id', models.UUIDField(default=agentcore.ids.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('order', models.PositiveIntegerField(verbose_name='turn')),
+                ('step_order', models.PositiveIntegerField(verbose_name='step of the turn')),
+                ('author_kind', models.CharField(choices=[('user', 'user'), ('agent', 'agent'), ('tool', 'tool'), ('system', 'system')], max_length=8, verbose_name='author')),
+                ('author_name', models.CharField(blank=True, max_length=150, verbose_name="author's name")),
+                ('status', models.CharField(choices=[('pending', 'pending'), ('streaming', 'streaming'), ('complete', 'complete'), ('failed', 'failed'), ('canceled', 'canceled')], default=agentcore.states.MessageStatus['COMPLETE'], max_length=10, verbose_name='status')),
+                ('finish_reason', models.CharField(blank=True, max_length=30, verbose_name='finish reason')),
+                ('key', models.CharField(blank=True, max_length=200, verbose_name='key')),
+                ('content', models.JSONField(verbose_name='content')),
+                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),
+                ('author_user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='agentcore_messages', to=settings.AUTH_USER_MODEL, verbose_name='user')),
+                ('run', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agentcore.run', verbose_name='run')),
+                ('thread', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agentcore.thread', verbose_name='thread')),
+                ('tool_call', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='agentcore.toolcall', verbose_name='tool call')),
+            ],
+            options={
+                'verbose_name': 'message',
+                'verbose_name_plural': 'messages',
+                'constraints': [models.UniqueConstraint(fields=('thread', 'order', 'step_order'), name='agentcore_message_place'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'streaming', 'complete', 'failed', 'canceled'])), name='agentcore_message_status'), models.UniqueConstraint(condition=models.Q(('tool_call__isnull', False)), fields=('tool_call',), name='agentcore_message_result')],
+            },
+        ),
+        migrations.AddField(
+            model_name='run',
+            name='prompt',
+            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='agentcore.message', verbose_name='prompt'),
         ),
         migrations.CreateModel(
             name='Approval',
@@ -219,6 +207,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'approval',
                 'verbose_name_plural': 'approvals',
                 'permissions': [('decide_approval', 'Can decide approvals')],
+                'indexes': [models.Index(condition=models.Q(('status', agentcore.states.ApprovalStatus['PENDING'])), fields=['expires_at'], name='agentcore_approval_open'), models.Index(fields=['run', 'status'], name='agentcore_approval_run'), models.Index(fields=['-requested_at'], name='agentcore_approval_new'), models.Index(fields=['status', '-requested_at'], name='agentcore_approval_status_new')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('status__in', [agentcore.states.ApprovalStatus['PENDING'], agentcore.states.ApprovalStatus['APPROVED']])), fields=('tool_call',), name='agentcore_approval_one'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'approved', 'denied', 'expired', 'canceled'])), name='agentcore_approval_status'), models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('status', agentcore.states.ApprovalStatus['PENDING'])), models.Q(models.Q(('status', agentcore.states.ApprovalStatus['PENDING']), _negated=True), ('decided_at__isnull', False)), _connector='OR'), name='agentcore_approval_decided'), models.CheckConstraint(condition=models.Q(('consumed_at', None), ('status', agentcore.states.ApprovalStatus['APPROVED']), _connector='OR'), name='agentcore_approval_consumed')],
             },
         ),
         migrations.CreateModel(
@@ -237,149 +227,17 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('run', 'kind', 'external_id'), name='agentcore_link_once')],
             },
         ),
-        migrations.AddIndex(
-            model_name='step',
-            index=models.Index(fields=['run', 'number'], name='agentcore_step_run'),
-        ),
-        migrations.AddConstraint(
-            model_name='step',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', agentcore.states.StepStatus['FINISHED'])), fields=('run', 'number'), name='agentcore_step_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='step',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', agentcore.states.StepStatus['STARTED'])), fields=('run',), name='agentcore_step_one_open'),
-        ),
-        migrations.AddConstraint(
-            model_name='step',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['started', 'finished', 'failed'])), name='agentcore_step_status'),
-        ),
-        migrations.AddIndex(
-            model_name='thread',
-            index=models.Index(fields=['owner', '-updated_at'], name='agentcore_thread_owner'),
-        ),
-        migrations.AddIndex(
-            model_name='thread',
-            index=models.Index(condition=models.Q(('removal_due_at__isnull', False)), fields=['removal_due_at'], name='agentcore_thread_removal'),
-        ),
-        migrations.AddIndex(
-            model_name='thread',
-            index=models.Index(fields=['-updated_at'], name='agentcore_thread_new'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', agentcore.states.RunStatus['PENDING'])), fields=['status', 'available_at'], name='agentcore_run_pending'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', agentcore.states.RunStatus['RUNNING'])), fields=['id'], name='agentcore_run_running'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', agentcore.states.RunStatus['WAITING'])), fields=['id'], name='agentcore_run_waiting'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status__in', (agentcore.states.RunStatus['PENDING'], agentcore.states.RunStatus['RUNNING'], agentcore.states.RunStatus['WAITING']))), fields=['thread', 'number'], name='agentcore_run_live'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('retry_of__isnull', False)), fields=['retry_of'], name='agentcore_run_retries'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['-created_at'], name='agentcore_run_new'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['status', '-created_at'], name='agentcore_run_status_new'),
-        ),
-        migrations.AddIndex(
-            model_name='run',
-            index=models.Index(fields=['agent', '-created_at'], name='agentcore_run_agent_new'),
-        ),
-        migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(fields=('thread', 'number'), name='agentcore_run_number'),
-        ),
-        migrations.AddConstraint(
-            model_name='run',
-            constraint=models.UniqueConstraint(condition=models.Q(('key', ''), _negated=True), fields=('thread', 'agent', 'key'), name='agentcore_run_key'),
-        ),
-        migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'running', 'waiting', 'succeeded', 'failed', 'canceled'])), name='agentcore_run_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', (agentcore.states.RunStatus['SUCCEEDED'], agentcore.states.RunStatus['FAILED'], agentcore.states.RunStatus['CANCELED']))), models.Q(('finished_at', None), ('status__in', (agentcore.states.RunStatus['PENDING'], agentcore.states.RunStatus['RUNNING'], agentcore.states.RunStatus['WAITING']))), _connector='OR'), name='agentcore_run_finished'),
-        ),
-        migrations.AddConstraint(
-            model_name='run',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('status', agentcore.states.RunStatus['RUNNING']), _negated=True), ('lease_expires_at__isnull', False), _connector='OR'), name='agentcore_run_leased'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.UniqueConstraint(fields=('thread', 'order', 'step_order'), name='agentcore_message_place'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'streaming', 'complete', 'failed', 'canceled'])), name='agentcore_message_status'),
-        ),
-        migrations.AddField(
-            model_name='message',
-            name='tool_call',
-            field=models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='agentcore.toolcall', verbose_name='tool call'),
-        ),
-        migrations.AddConstraint(
-            model_name='message',
-            constraint=models.UniqueConstraint(condition=models.Q(('tool_call__isnull', False)), fields=('tool_call',), name='agentcore_message_result'),
-        ),
-        migrations.AddIndex(
-            model_name='toolcall',
-            index=models.Index(fields=['run', 'status'], name='agentcore_call_run'),
-        ),
-        migrations.AddConstraint(
-            model_name='toolcall',
-            constraint=models.UniqueConstraint(fields=('run', 'call_id'), name='agentcore_call_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='toolcall',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'waiting', 'running', 'succeeded', 'failed', 'denied', 'canceled', 'effect_unverified'])), name='agentcore_call_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='toolcall',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', (agentcore.states.ToolCallStatus['SUCCEEDED'], agentcore.states.ToolCallStatus['FAILED'], agentcore.states.ToolCallStatus['DENIED'], agentcore.states.ToolCallStatus['CANCELED']))), models.Q(('finished_at', None), ('status__in', (agentcore.states.ToolCallStatus['PENDING'], agentcore.states.ToolCallStatus['WAITING'], agentcore.states.ToolCallStatus['RUNNING'], agentcore.states.ToolCallStatus['EFFECT_UNVERIFIED']))), _connector='OR'), name='agentcore_call_finished'),
-        ),
-        migrations.AddIndex(
-            model_name='approval',
-            index=models.Index(condition=models.Q(('status', agentcore.states.ApprovalStatus['PENDING'])), fields=['expires_at'], name='agentcore_approval_open'),
-        ),
-        migrations.AddIndex(
-            model_name='approval',
-            index=models.Index(fields=['run', 'status'], name='agentcore_approval_run'),
-        ),
-        migrations.AddIndex(
-            model_name='approval',
-            index=models.Index(fields=['-requested_at'], name='agentcore_approval_new'),
-        ),
-        migrations.AddIndex(
-            model_name='approval',
-            index=models.Index(fields=['status', '-requested_at'], name='agentcore_approval_status_new'),
-        ),
-        migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', [agentcore.states.ApprovalStatus['PENDING'], agentcore.states.ApprovalStatus['APPROVED']])), fields=('tool_call',), name='agentcore_approval_one'),
-        ),
-        migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'approved', 'denied', 'expired', 'canceled'])), name='agentcore_approval_status'),
-        ),
-        migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('decided_at', None), ('status', agentcore.states.ApprovalStatus['PENDING'])), models.Q(models.Q(('status', agentcore.states.ApprovalStatus['PENDING']), _negated=True), ('decided_at__isnull', False)), _connector='OR'), name='agentcore_approval_decided'),
-        ),
-        migrations.AddConstraint(
-            model_name='approval',
-            constraint=models.CheckConstraint(condition=models.Q(('consumed_at', None), ('status', agentcore.states.ApprovalStatus['APPROVED']), _connector='OR'), name='agentcore_approval_consumed'),
+        migrations.CreateModel(
+            name='SweepLease',
+            fields=[
+                ('id', models.PositiveSmallIntegerField(default=1, primary_key=True, serialize=False)),
+                ('holder', models.CharField(blank=True, max_length=100, verbose_name='holder')),
+                ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='expires at')),
+            ],
+            options={
+                'verbose_name': 'sweep lease',
+                'verbose_name_plural': 'sweep leases',
+                'constraints': [models.CheckConstraint(condition=models.Q(('pk', 1)), name='agentcore_sweep_lease_only')],
+            },
         ),
     ]
