@@ -47,7 +47,7 @@ KEPT = 3
 """How many warm processes a test run keeps: most of its tests use the same few environments."""
 WORKER = "agentcore_worker"
 COMMANDS = (WORKER, "agentcore_sweep", "rqworker")
-MODULES = ("django", "daphne", "uvicorn")
+MODULES = ("django", "daphne", "supportdemo.bounded_daphne", "uvicorn")
 """What is run warm: all of them load the project."""
 
 _warm: OrderedDict[str, Warm] = OrderedDict()
@@ -65,8 +65,8 @@ class Warm:
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
+                # It ends when the socket does. To die with its parent would be to die with the thread that started it.
                 start_new_session=True,
-                preexec_fn=die_with_parent(),
             )
         self._answers = self._ours.makefile("rb")
 
