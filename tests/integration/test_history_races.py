@@ -7,10 +7,12 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, registry, tool
 from agentcore.engine import claim as claims
@@ -20,6 +22,7 @@ from agentcore.models import Run, Step
 from agentcore.parts import ToolResultPart
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
+from tests.integration.live import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -149,6 +152,82 @@ def test_a_thread_that_moves_while_the_claim_is_made_is_read_again_and_no_error(
 
 
 @pytest.mark.covers("fc:B1")
+def test_the_claim_itself_is_refused_where_its_history_is_old(monkeypatch: Any) -> None:
+    """Not only what is written with it, which would take back all that other runs commit in that transaction."""
+    agent = Agent(name="test", model=Counts(), on_busy="parallel")
+    thread = agent.threads.create(user=SYSTEM)
+    first, second = (agent.runs.send(thread, text, user=SYSTEM) for text in ("one", "two"))
+    real, claimed = claims.take, list[int]()
+
+    def take(takes: Any) -> Any:
+        found = real(takes)
+        claimed.append(len(found))
+        return found
+
+    def first_ends() -> None:
+        execution.drive(first.pk, Runtime("other"))
+        monkeypatch.setattr(claims, "take", take)
+
+    with armed(after_look=once(first_ends)):
+        execution.drive(second.pk, Runtime("worker", inline=True))
+    assert claimed == [0, 1] and answers(thread) == ["0", "1"]
+
+
+@pytest.mark.covers("fc:B1")
+def test_a_claim_in_one_commit_with_the_answer_it_has_not_read_is_made_after_that() -> None:
+    model = SpeaksLate()
+    agent = Agent(name="test", model=model, on_busy="parallel")
+    thread = agent.threads.create(user=SYSTEM)
+    first, second = (agent.runs.send(thread, text, user=SYSTEM) for text in ("one", "two"))
+    elsewhere(lambda: asyncio.run(commit_together(model, first, second)))
+    assert answers(thread) == ["0", "1"]
+
+
+class SpeaksLate(Counts):
+    """Says how many answers it was shown, once it may."""
+
+    def __init__(self) -> None:
+        self.is_asked, self.may_speak = asyncio.Event(), asyncio.Event()
+
+    async def stream(self, request: ModelRequest) -> Any:
+        self.is_asked.set()
+        await self.may_speak.wait()
+        async for event in super().stream(request):
+            yield event
+
+
+async def commit_together(model: SpeaksLate, first: Run, second: Run) -> None:
+    """Drive both in one process, which has the end of the first and the claim of the second to commit at once."""
+    runtime = Runtime("worker", alone=False)
+    journal, looks, sizes = runtime.journal, list[bool](), list[int]()
+
+    async def until(is_there: Callable[[Any], Any]) -> None:
+        await eventually(lambda: any(is_there(request.order) for request in journal._waiting))
+
+    async def write() -> None:
+        await until(lambda order: order.take)
+        sizes.append(len(journal._waiting))
+        await journal._write_all()
+
+    async def hold() -> None:
+        looks.append(True)
+        if len(looks) == 1:  # it has read the history
+            journal._writing = asyncio.create_task(write())
+            model.may_speak.set()
+            await until(lambda order: order.entry.messages)
+
+    try:
+        ahead = asyncio.create_task(execution.adrive(first.pk, runtime))
+        await model.is_asked.wait()
+        await journal.settled()
+        with armed(after_look=hold):
+            await asyncio.gather(ahead, execution.adrive(second.pk, runtime))
+    finally:
+        await runtime.aclose()
+    assert sizes == [2]
+
+
+@pytest.mark.covers("fc:B1")
 def test_a_thread_that_never_stands_still_is_read_once_its_run_is_claimed() -> None:
     agent = Agent(name="test", model=Counts(), on_busy="parallel")
     thread = agent.threads.create(user=SYSTEM)
@@ -161,6 +240,22 @@ def test_a_thread_that_never_stands_still_is_read_once_its_run_is_claimed() -> N
     with armed(after_look=write):
         execution.drive(run.pk, Runtime("worker", inline=True))
     assert Run.objects.get(pk=run.pk).status == "succeeded"
+
+
+@pytest.mark.covers("fc:B1")
+@pytest.mark.parametrize("waits_for", ["its time", "its turn"])
+def test_a_run_that_may_not_be_claimed_yet_is_looked_at_once(waits_for: str) -> None:
+    agent = Agent(name="test", model=Counts())
+    thread = agent.threads.create(user=SYSTEM)
+    run = agent.runs.send(thread, "one", user=SYSTEM)
+    if waits_for == "its time":
+        Run.objects.filter(pk=run.pk).update(available_at=timezone.now() + timedelta(hours=1))
+    else:
+        run = agent.runs.send(thread, "two", user=SYSTEM)
+    looks: list[bool] = []
+    with armed(after_look=lambda: looks.append(True)):
+        assert execution.drive(run.pk, Runtime("worker", inline=True)) == "nothing"
+    assert len(looks) == 1
 
 
 @pytest.mark.covers("fc:B1")
