@@ -100,6 +100,8 @@ def test_a_forwarded_address_is_believed_from_a_trusted_proxy_only(user: Abstrac
         log_in_from("192.0.2.1", "ada", "wrong", forwarded=chain.format(number))
     assert "Too many attempts" in errors(log_in_from("192.0.2.1", "ada", "pw", forwarded=chain.format(99)))
     assert log_in_from("192.0.2.1", "ada", "pw", forwarded="198.51.100.2").status_code == 302
+    behind_both = "198.51.100.1, 198.51.100.3, 192.0.2.7"  # is not counted as the inner proxy, nor as whom it names
+    assert log_in_from("192.0.2.1", "ada", "pw", forwarded=behind_both).status_code == 302
 
 
 def start(client: Client, thread: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,8 @@ from supportdemo.cases import sending
 from supportdemo.cases.forms import MessageIn
 from supportdemo.cases.models import Order, Refund
 from supportdemo.cases.tools import issue_refund
+from supportdemo.files import store as files
+from supportdemo.files.sniff import sniff
 from supportdemo.files.store import MAX_FILES, store
 from supportdemo.problems import Problem
 
@@ -88,18 +91,26 @@ def test_refunds_at_once_never_pay_more_than_there_is(user: AbstractUser) -> Non
 
 
 @pytest.mark.covers("fc:E14")
-def test_uploads_at_once_stop_at_the_room_there_is(user: AbstractUser, settings: LazySettings, tmp_path: Path) -> None:
+def test_uploads_at_once_stop_at_the_room_there_is(
+    user: AbstractUser, settings: LazySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.MEDIA_ROOT = tmp_path
     case = open_case(user)
     for number in range(MAX_FILES - 2):
         store(case, user, SimpleUploadedFile(f"{number}.txt", b"There."))
-    ready = threading.Barrier(16)
+    all_found_room, keep = threading.Barrier(16), files._keep
 
-    def upload(number: int) -> Any:
-        ready.wait(30)
-        return store(case, user, SimpleUploadedFile(f"more{number}.txt", b"Here."))
+    def read(*given: Any) -> Any:
+        all_found_room.wait(30)
+        return sniff(*given)
 
-    outcomes = at_once(16, upload)
+    def keep_slowly(*given: Any) -> None:
+        time.sleep(0.2)  # whoever does not wait for this one counts meanwhile
+        keep(*given)
+
+    monkeypatch.setattr(files, "sniff", read)
+    monkeypatch.setattr(files, "_keep", keep_slowly)
+    outcomes = at_once(16, lambda number: store(case, user, SimpleUploadedFile(f"more{number}.txt", b"Here.")))
     refused = [outcome.code for outcome in outcomes if isinstance(outcome, Problem)]
     assert refused == ["too_many_files"] * 14
     stored = [path for path in tmp_path.rglob("*") if path.is_file()]
