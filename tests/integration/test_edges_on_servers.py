@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import psutil
 import pytest
 from django.conf import LazySettings
 from websockets.asyncio.client import connect
@@ -17,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from agentcore.realtime import frames
 from agentcore.realtime.database import query
 from agentcore.streams import log
-from tests.integration.sockets import log_in, make_run, make_thread, run_name, write
+from tests.integration.sockets import log_in, make_run, make_thread, run_name, say, write
 from tests.integration.test_socket_servers import address, serve
 from tests.stack import Stack, Web
 
@@ -163,3 +165,58 @@ def break_stream(run: Any) -> None:
     with transaction.atomic():
         Run.objects.filter(pk=run.pk).update(next_seq=2)
         log.write(run.stream_id, 1, [b"\xff"])
+
+
+WINDOW = 262_144  # SOCKET_WINDOW, as it is without a word in the settings
+PIECE = 100_000
+SOCKETS = 20
+
+
+def resident(web: Web) -> int:
+    """The memory that a web process and its children have now."""
+    main = psutil.Process(web.pid)
+    return sum(int(process.memory_info().rss) for process in (main, *main.children(recursive=True)))
+
+
+@pytest.mark.covers("fc:E4")
+@pytest.mark.parametrize("server", SERVERS)
+async def test_clients_that_read_nothing_cost_a_server_no_more_than_their_windows(
+    server: str, stack: Stack, user: Any, settings: LazySettings
+) -> None:
+    thread = await query(make_thread, user)
+    run = await query(make_run, thread)
+    for _ in range(10):
+        await query(say, run, *["x" * PIECE] * 30)
+    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={await query(log_in, user)}"}
+    limits = json.dumps({"SOCKETS_PER_USER": SOCKETS + 1, "ACK_SECONDS": 120})
+    web = await asyncio.to_thread(serve, stack, server, AGENTCORE_TEST_SETTINGS=limits)
+    attach = json.dumps({"type": "attach", "cursors": {run_name(run): -1}})
+    async with AsyncExitStack() as opened:
+
+        async def connection(**options: Any) -> Any:
+            return await opened.enter_async_context(
+                connect(
+                    address(web, thread), additional_headers=cookie, ping_interval=None, close_timeout=0.1, **options
+                )
+            )
+
+        reader = await connection(max_queue=None)
+        await reader.send(attach)
+        size = 0
+        with suppress(TimeoutError):
+            while True:
+                size += len(await asyncio.wait_for(reader.recv(), 3))
+        assert WINDOW <= size < WINDOW + 2 * PIECE
+        before = await asyncio.to_thread(resident, web)
+        for _ in range(SOCKETS):
+            deaf = await connection(max_queue=1)
+            for _ in range(3):  # from the beginning each time
+                await deaf.send(attach)
+        with pytest.raises(ConnectionClosed):  # and there is no seat for one more
+            one_more = await connection()
+            while True:
+                await one_more.recv()
+        assert one_more.close_code == frames.CLOSE_FLOOD
+        await asyncio.sleep(3)
+        grown = await asyncio.to_thread(resident, web) - before
+        assert grown < SOCKETS * 3 * WINDOW + 20_000_000, f"{grown:,} bytes"

@@ -171,6 +171,27 @@ async def test_any_exception_closes_with_a_code_that_every_server_sends(
     assert codes and all(4000 <= code <= 4999 for code in codes), "autobahn sends 1000 and 3000 to 4999, and no other"
 
 
+@pytest.mark.covers("fc:E2")
+async def test_a_socket_that_cannot_be_checked_again_is_closed_too(
+    thread: Thread,
+    session: str,
+    every: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    every(recheck=0.2)
+
+    def fail(*args: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    async with Client(thread.pk, session) as client:
+        await client.attach()
+        monkeypatch.setattr(consumers, "may_see", fail)
+        assert (await client.frame("error"))["code"] == "failed"
+        assert await client.closed() == frames.CLOSE_FAILED
+    assert "a socket cannot be checked" in caplog.text
+
+
 @pytest.mark.covers("fc:E4")
 async def test_what_a_stream_holds_back_does_not_starve_the_others(thread: Thread, session: str, window: int) -> None:
     """A run whose history fills the socket's allowance, and one that speaks meanwhile."""
