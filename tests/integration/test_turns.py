@@ -9,8 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from agentcore import SYSTEM, events, registry, tool
+from agentcore.access import OwnerPolicy
 from agentcore.exceptions import ModelError
-from agentcore.models import Message, Run
+from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending, turns
 from agentcore.streams import log as streams
 from agentcore.testing import Turn, run_until_idle
@@ -169,22 +170,35 @@ def test_a_run_that_is_shown_as_ended_has_all_its_messages(user, monkeypatch):
     assert [message.text for message in older.messages] == ["Go"] and older.before is None
 
 
-@pytest.mark.covers("fc:F4")
-def test_a_page_takes_as_many_queries_for_forty_runs_as_for_two(user, caller):
-    room = make([Turn(text="Yes.") for _ in range(42)], user=user)
+class Owners(OwnerPolicy):
+    """A project's own rule, which looks at the thread: its owner says what became of its calls."""
 
-    def queries() -> int:
+    def may_resolve(self, user: Any, call: ToolCall) -> bool:
+        return call.run.thread.owner_id == user.pk
+
+
+@pytest.mark.covers("fc:F4")
+@pytest.mark.parametrize("listed", ["messages", "runs", "approvals"])
+def test_a_page_takes_as_many_queries_for_forty_runs_as_for_two(user, caller, settings, listed):
+    settings.AGENTCORE = {**settings.AGENTCORE, "ACCESS_POLICY": f"{__name__}.Owners"}
+    asked = Turn(text="Shall I?", calls=[("pay", {"cents": 5})])
+    room = make([asked for _ in range(41)], [pay], user=user, on_busy="parallel")
+    address = "approvals" if listed == "approvals" else f"threads/{room.thread.pk}/{listed}"
+
+    def queries(number: int) -> int:
+        for _ in range(number):
+            room.play()
+        if listed != "approvals":
+            ToolCall.objects.update(status="effect_unverified")
         with CaptureQueriesContext(connection) as captured:
-            page = read(caller, room, limit=200)
-        assert len(page["runs"]) == Run.objects.filter(thread=room.thread).count()
+            page = ok(caller.get(address, limit=200))
+        assert len(page["approvals" if listed == "approvals" else "runs"]) == Run.objects.count()
+        assert all(call["question"] for run in page.get("runs", []) for call in run["calls"])
         return len(captured)
 
-    for _ in range(2):
-        room.play()
-    few = queries()
-    for _ in range(38):
-        room.play()
-    assert queries() == few
+    queries(1)  # which reads once for all what a process keeps
+    few = queries(1)
+    assert queries(38) == few
 
 
 @pytest.mark.covers("fc:E1")
