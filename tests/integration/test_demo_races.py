@@ -15,9 +15,11 @@ from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import close_old_connections, connection
+from django.test import Client
 
 from agentcore.exceptions import ToolFailed
 from agentcore.models import Message, Run
+from supportdemo.accounts import forms
 from supportdemo.accounts.limits import RateLimit
 from supportdemo.accounts.models import Allowance
 from supportdemo.cases import sending
@@ -29,7 +31,7 @@ from supportdemo.files.sniff import sniff
 from supportdemo.files.store import MAX_FILES, store
 from supportdemo.problems import Problem
 
-from .demo import FakeContext, open_case
+from .demo import FakeContext, client_of, open_case
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,8 +112,37 @@ def test_uploads_at_once_stop_at_the_room_there_is(
 
     monkeypatch.setattr(files, "sniff", read)
     monkeypatch.setattr(files, "_keep", keep_slowly)
-    outcomes = at_once(16, lambda number: store(case, user, SimpleUploadedFile(f"more{number}.txt", b"Here.")))
-    refused = [outcome.code for outcome in outcomes if isinstance(outcome, Problem)]
-    assert refused == ["too_many_files"] * 14
+    clients = [client_of(user) for _ in range(16)]
+
+    def upload(number: int) -> Any:
+        file = SimpleUploadedFile(f"more{number}.txt", b"Here.")
+        return clients[number].post(f"/cases/{case.pk}/files/", {"file": file})
+
+    answers = [(answer.status_code, answer.json().get("code")) for answer in at_once(16, upload)]
+    assert sorted(answers, key=str) == [(201, None)] * 2 + [(409, "too_many_files")] * 14
     stored = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert case.attachments.count() == len(stored) == MAX_FILES
+
+
+@pytest.mark.covers("fc:E14")
+def test_of_guesses_at_once_no_more_are_judged_than_the_limit_allows(
+    user: AbstractUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("supportdemo.accounts.limits.time.time", lambda: 3600.0 * 100 + 10)  # in one window
+    all_found_some, judged = threading.Barrier(30), list[str]()
+    take = RateLimit.take
+
+    def together(limit: RateLimit, subject: str) -> int | None:
+        if limit is forms.GUESSES:
+            all_found_some.wait(30)
+        return take(limit, subject)
+
+    def judge(request: Any, **credentials: str) -> None:
+        judged.append(credentials["username"])
+
+    monkeypatch.setattr(RateLimit, "take", together)
+    monkeypatch.setattr("django.contrib.auth.forms.authenticate", judge)
+    guess = {"username": "ada", "password": "wrong"}
+    answers = at_once(30, lambda number: Client().post("/accounts/login/", guess).content.decode())
+    assert judged == ["ada"] * forms.GUESSES.times
+    assert sum("Too many attempts" in answer for answer in answers) == 30 - forms.GUESSES.times

@@ -214,8 +214,9 @@ async def test_clients_that_read_nothing_cost_a_server_no_more_than_their_window
                 await deaf.send(attach)
         with pytest.raises(ConnectionClosed):  # and there is no seat for one more
             one_more = await connection()
-            while True:
-                await one_more.recv()
+            async with asyncio.timeout(20):
+                while True:
+                    await one_more.recv()
         assert one_more.close_code == frames.CLOSE_FLOOD
         await asyncio.sleep(3)
         grown = await asyncio.to_thread(resident, web) - before

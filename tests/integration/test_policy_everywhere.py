@@ -13,7 +13,7 @@ from django.test import Client
 from agentcore import SYSTEM, registry
 from agentcore.access import OwnerPolicy
 from agentcore.exceptions import Invalid, ModelError, NotAllowed, NotFound
-from agentcore.models import Approval, Message, Run, Thread
+from agentcore.models import Approval, Message, Run, Thread, ToolCall
 from agentcore.parts import ToolCallPart, ToolResultPart
 from agentcore.services import messages, runs, sending
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
@@ -151,6 +151,9 @@ class TeamLeads(OwnerPolicy):
     def may_retry(self, user: Any, run: Run) -> bool:
         return self._leads(user)
 
+    def may_resolve(self, user: Any, call: ToolCall) -> bool:
+        return self._leads(user)
+
 
 @pytest.fixture
 def lead(settings: LazySettings, client: Client) -> AbstractUser:
@@ -178,6 +181,38 @@ def test_who_may_decide_by_the_policy_decides_in_the_admin(
     assert 'value="approve"' in client.get(address(Approval, "change", approval.pk)).content.decode()
     assert "You approved pay." in said(decide(client, approval))[0]
     assert run_until_idle(run).status == "succeeded" and clerk.paid == [500]
+
+
+@pytest.mark.covers("fc:E12")
+def test_many_decisions_at_once_are_taken_by_the_same_rule(
+    clerk: Clerk, user: AbstractUser, lead: AbstractUser, client: Client
+) -> None:
+    run = clerk.asks(("pay", {"cents": 1}), ("pay", {"cents": 2}), owner=user)
+    owed = list(Approval.objects.all())
+    fields = {"action": "approve_selected", "_selected_action": [str(approval.pk) for approval in owed]}
+    page = client.post(address(Approval, "changelist"), fields).content.decode()
+    assert all(f'name="digest_{approval.pk}"' in page for approval in owed)
+    digests = {f"digest_{approval.pk}": approval.digest for approval in owed}
+    client.post(address(Approval, "changelist"), {**fields, **digests, "confirmed": "1"})
+    assert run_until_idle(run).status == "succeeded" and sorted(clerk.paid) == [1, 2]
+
+
+@pytest.mark.covers("fc:E12")
+def test_who_may_resolve_by_the_policy_answers_in_the_admin_and_nobody_else(
+    clerk: Clerk, user: AbstractUser, lead: AbstractUser, client: Client
+) -> None:
+    run = clerk.doubts(owner=user)
+    page, call = address(Run, "change", run.pk), ToolCall.objects.get(run=run)
+    fields = {"call_id": call.call_id, "answer": "happened"}
+    client.force_login(staff("mallory", "decide_approval", "view_run"))
+    assert client.post(address(Run, "answer", run.pk), fields).status_code == 404
+    call.refresh_from_db()
+    assert call.status == "effect_unverified"
+    client.force_login(lead)
+    assert "data-ac-answer" in client.get(page).content.decode()
+    assert said(client.post(address(Run, "answer", run.pk), fields, follow=True)) == ["Answered for pay: happened."]
+    call.refresh_from_db()
+    assert call.status == "succeeded"
 
 
 @pytest.mark.covers("fc:E12")
