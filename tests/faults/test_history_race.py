@@ -1,4 +1,4 @@
-"""Second runs of many threads, looked at all the time while the first ones end: none misses the first answer."""
+"""Second runs of a thread, looked at before the first ones end and claimed after that: none misses the first answer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from django.db import connections
 
 from agentcore import SYSTEM, Agent, registry
 from agentcore.engine.runtime import Runtime
+from agentcore.failpoints import Marks
 from agentcore.models import Run
 from agentcore.providers.base import ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
+from tests.faults.runs import LONG, failpoints, send, status, wait_for_success, words
+from tests.stack import Stack, wait_for
+from tests.testapp import agents
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ROUNDS = 200
@@ -75,3 +79,20 @@ def test_of_two_hundred_second_runs_each_has_read_the_first_answer() -> None:
         assert not worker.is_alive() and failures == []
     said = [run.messages.get(author_kind="agent").text for pair in pairs for run in pair]
     assert said == ["0", "1"] * ROUNDS
+
+
+@pytest.mark.covers("fc:B1")
+def test_a_worker_that_has_looked_before_the_first_run_ended_reads_again(stack: Stack, make_thread: Any) -> None:
+    stack.hold_tools()
+    thread, marks = make_thread("recaller"), Marks(stack.directory)
+    first = send(agents.recaller, thread, "one")
+    stack.worker("stock")  # has its hands full with the first run
+    wait_for(lambda: status(first) == "running", LONG, "the first run's model to be asked")
+    stack.worker(**failpoints(stack.directory, after_look="hold"))
+    second = send(agents.recaller, thread, "two")
+    wait_for(lambda: marks.reached("after_look"), LONG, "a look at the second run")
+    stack.release_tools()
+    wait_for_success(first)
+    marks.release("after_look")
+    wait_for_success(second)
+    assert [words(run) for run in (first, second)] == [["0"], ["1"]]

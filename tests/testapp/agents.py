@@ -10,7 +10,7 @@ from tests.testapp import world
 from tests.testapp.books import atomic_booker, booker, checked_booker, looper
 from tests.testapp.hazards import blocker, faller, interrupter, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
-from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Slow
+from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Recalls, Slow
 
 __all__ = [
     "atomic_booker",
@@ -83,6 +83,7 @@ gc_probe = Agent(
 endless = Agent(name="endless", version="1", model=Slow(pieces=1200, pause=0.1), instructions=INSTRUCTIONS)
 side_by_side = Agent(name="side_by_side", version="1", model=Echo(), instructions=INSTRUCTIONS, on_busy="parallel")
 counter = Agent(name="counter", version="1", model=CountsOn(), instructions=INSTRUCTIONS)
+recaller = Agent(name="recaller", version="1", model=Recalls(), instructions=INSTRUCTIONS)
 silent = Agent(name="silent", version="1", model=Slow(pieces=2, pause=100), instructions=INSTRUCTIONS)
 
 # A worker of another release has this agent in another version, or (an empty one) does not have it at all.

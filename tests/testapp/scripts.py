@@ -91,6 +91,20 @@ class CountsOn:
 
 
 @dataclass(frozen=True)
+class Recalls:
+    """Says how many answers it was shown, once the test holds no tools any more."""
+
+    name: str = "recalls-1"
+    provider: str = "tests"
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
+        await asyncio.to_thread(world.wait_while_held)
+        yield TextDelta(str(sum(message.author == "agent" for message in request.messages)))
+        yield USAGE
+        yield StepFinished("stop")
+
+
+@dataclass(frozen=True)
 class AsksOnce:
     """Asks for one tool, then reports what came back, word for word."""
 
