@@ -163,3 +163,27 @@ def test_a_lost_answer_is_asked_for_again_and_two_tabs_and_a_reload_agree(quiet_
     start(one, thread_id)
     assert one.evaluate("mine().map(({ text }) => text)") == ["Hello", "Hello", "And this"]
     assert stored(quiet_desk, thread_id) == 3
+
+
+@pytest.mark.covers("fc:E1")
+def test_two_messages_under_way_at_once_each_stand_once(quiet_desk: Desk) -> None:
+    thread_id = new_thread(quiet_desk)
+    page = blank_page(quiet_desk.person("ada"))
+    wire = Wire(page)
+    start(page, thread_id)
+    for text in ("Same", "Same"):
+        send(page, text)
+    wait_for(lambda: page.wait_for_timeout(1) or len(wire.posts) == 2, 20, "two POSTs")
+    uids = page.evaluate("mine().map(({ uid }) => uid)")
+    answers = [route.fetch() for route in wire.posts]
+    wire.posts[1].fulfill(response=answers[1])  # the later one is answered first
+    until(page, "mine()[1].status === 'sent'")
+    wire.let_frames_through()
+    until_settled(page, 2)
+    wire.posts[0].fulfill(response=answers[0])
+    page.wait_for_timeout(300)
+    assert page.evaluate("[mine().map(({ uid }) => uid), most]") == [uids, 2]
+    page.reload()
+    start(page, thread_id)
+    assert page.evaluate("mine().map(({ text }) => text)") == ["Same", "Same"]
+    assert stored(quiet_desk, thread_id) == 2
