@@ -181,8 +181,6 @@ def _row(item: pytest.Item, on_postgres: bool) -> Row:
     kinds = list(WORKERS) if kind else []
     marks = {mark.name for mark in item.iter_markers()}
     fault = FAULTS in item.path.parents
-    if "longer" in marks and not fault:
-        raise pytest.UsageError(f"{item.nodeid} is marked longer, but make faults takes fault tests only")
     return Row(
         # Without the kind, so that the kinds of a test share its fate.
         name=item.nodeid.replace(kind, ""),

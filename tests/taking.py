@@ -1,7 +1,7 @@
 """Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
 
-`make test` takes every test on both databases: on SQLite with all of its parameters, on PostgreSQL with every fourth of
-them. Of the tests about faults and in a browser that start processes, which cost seconds, it takes every fourth of each
+`make test` takes every test on both databases: on SQLite with all of its parameters, on PostgreSQL with every sixth of
+them. Of the tests about faults and in a browser that start processes, which cost seconds, it takes every sixth of each
 file, on PostgreSQL with the concurrent worker; and a sample of the other combinations. `make faults` takes all others,
 the tests marked `longer`, and a second sample. `make matrix` takes every fault row. What is marked `once` knows no
 database and is in the SQLite pass only, what is marked `postgres` in the other. The samples are the same every time.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 TARGETS = ("test", "faults", "matrix")
 ONE_IN = 6
 """The part of the other combinations that each of the two samples takes."""
-EARLY_ONE_IN = 4
+EARLY_ONE_IN = 6
 """The part that `make test` takes of what it does not take all of, the first always; `make faults` has the others."""
 
 

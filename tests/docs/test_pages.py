@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,14 @@ def for_postgresql(page: str) -> list[Block]:
 ON_BOTH = [page for page in pages() if for_postgresql(page)]
 # The pages that begin with nothing; all others begin with the project that "Add agentcore to a project" leaves.
 FROM_NOTHING = ["docs/tutorial/first-agent.md"]
+# Pages that start many processes.
+LONG = {"CONTRIBUTING.md", "docs/howto/call-the-api-with-tokens.md", "docs/howto/deploy.md"}
 # In one process of pytest: the project that the pages begin with takes as long as several of them.
 pytestmark = [pytest.mark.timeout(500), pytest.mark.xdist_group("pages")]
+
+
+def each(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.longer] if name in LONG else []) for name in names]
 
 
 def follow(project: Project, page: str, those: Iterable[Block]) -> None:
@@ -37,7 +44,7 @@ def test_a_page_that_begins_with_nothing_does_what_it_says(page: str, nowhere: P
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("page", [page for page in pages() if page not in {*FROM_NOTHING, ADD}])
+@pytest.mark.parametrize("page", each(page for page in pages() if page not in {*FROM_NOTHING, ADD}))
 def test_a_page_does_what_it_says(page: str, project: Project) -> None:
     follow(project, page, blocks(page))
 
@@ -53,6 +60,6 @@ def test_agentcore_is_added_on_postgresql_as_the_page_says(project: Project) -> 
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("page", [page for page in ON_BOTH if page != ADD])
+@pytest.mark.parametrize("page", each(page for page in ON_BOTH if page != ADD))
 def test_what_a_page_says_of_postgresql_holds(page: str, project: Project) -> None:
     follow(project, page, for_postgresql(page))

@@ -53,6 +53,7 @@ async def all_rounds(pairs: list[tuple[Run, Run]]) -> None:
         await runtime.aclose()
 
 
+@pytest.mark.longer
 @pytest.mark.timeout(500)
 @pytest.mark.covers("fc:B1")
 def test_of_two_hundred_second_runs_each_has_read_the_first_answer() -> None:

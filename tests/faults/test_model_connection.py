@@ -40,6 +40,7 @@ def quick(settings: LazySettings) -> None:
 
 
 @pytest.mark.once
+@pytest.mark.longer
 @pytest.mark.covers("fault:M7")
 @pytest.mark.parametrize("politely", [False, True], ids=["abruptly", "politely"])
 async def test_a_stream_cut_after_any_byte_brings_no_call(politely: bool) -> None:
