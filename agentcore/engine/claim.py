@@ -26,6 +26,8 @@ _STREAM = Stream._meta.db_table
 _THREAD = Thread._meta.db_table
 _LIVE = ", ".join(f"'{status.value}'" for status in LIVE_RUN_STATUSES)
 _OVER = ", ".join(f"'{status.value}'" for status in TERMINAL_RUN_STATUSES)
+# What a claim makes of the count of lost leases: only one that was lost by a process that drove nothing else counts.
+_LOST = f"{_RUN}.lost_leases + CASE WHEN {_RUN}.status = 'running' AND {_RUN}.alone THEN 1 ELSE 0 END"
 
 
 @dataclass(frozen=True)
@@ -87,15 +89,6 @@ def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
 
 @cache
 def _taking(alias: str, clock: str) -> bulk.Statement:
-    ahead = (
-        f"SELECT 1 FROM {_RUN} ahead WHERE ahead.thread_id = {_RUN}.thread_id AND ahead.queued "
-        f"AND ahead.number < {_RUN}.number AND ahead.status IN ({_LIVE})"
-    )
-    thread_ends = (
-        f"SELECT stream.next_seq FROM {_STREAM} stream JOIN {_THREAD} thread ON thread.stream_id = stream.id "
-        f"WHERE thread.id = {_RUN}.thread_id"
-    )
-    lost = f"{_RUN}.lost_leases + CASE WHEN {_RUN}.status = 'running' AND {_RUN}.alone THEN 1 ELSE 0 END"
     return _allocating(
         alias,
         clock,
@@ -106,17 +99,52 @@ def _taking(alias: str, clock: str) -> bulk.Statement:
             bulk.column(alias, Run, "alone"),
             bulk.extra("thread_seq", "bigint"),
         ],
-        f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {lost}, "
+        f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {_LOST}, "
         f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
         # In the time after the lease that ran out nobody was at it, which does not count.
         f"running_seconds = running_seconds + {sql.seconds_until_lapse()}, running_since = {clock}, "
         "available_at = NULL, version_missing_since = NULL, "
         "dispatched_at = NULL, dispatch_count = 0, hint_failed_at = NULL",
+        _may_be_claimed(clock),
+    )
+
+
+def _may_be_claimed(clock: str) -> str:
+    """Return the condition of a claim; its parameter is the number of leases that may be lost."""
+    ahead = (
+        f"SELECT 1 FROM {_RUN} ahead WHERE ahead.thread_id = {_RUN}.thread_id AND ahead.queued "
+        f"AND ahead.number < {_RUN}.number AND ahead.status IN ({_LIVE})"
+    )
+    thread_ends = (
+        f"SELECT stream.next_seq FROM {_STREAM} stream JOIN {_THREAD} thread ON thread.stream_id = stream.id "
+        f"WHERE thread.id = {_RUN}.thread_id"
+    )
+    return (
         f"{_RUN}.attempt = wanted.attempt - 1 AND next_seq = wanted.seen_seq "
         f"AND (wanted.thread_seq IS NULL OR wanted.thread_seq = ({thread_ends})) AND ("
         f"({_RUN}.status = 'pending' AND (available_at IS NULL OR available_at <= {clock}) "
         f"AND NOT (queued AND EXISTS ({ahead}))) "
-        f"OR ({_RUN}.status = 'running' AND lease_expires_at < {clock} AND {lost} < %s))",
+        f"OR ({_RUN}.status = 'running' AND lease_expires_at < {clock} AND {_LOST} < %s))"
+    )
+
+
+def claimable(takes: Sequence[Take]) -> set[UUID]:
+    """Return which of the runs may be claimed now: `take` has left them out because somebody held their rows then."""
+    rows = [(item.claim.run_id, item.claim.attempt, item.seen_seq, item.thread_seq) for item in takes]
+    found = bulk.execute(sql.connection(), _asking(sql.alias(), sql.clock()), rows, [get_settings().poison_after])
+    return {dialect.id_out(row[0]) for row in found}
+
+
+@cache
+def _asking(alias: str, clock: str) -> bulk.Statement:
+    return bulk.Statement(
+        f"SELECT {_RUN}.id FROM {_RUN} JOIN wanted ON wanted.id = {_RUN}.id WHERE {_may_be_claimed(clock)}",
+        [
+            bulk.column(alias, Run, "id"),
+            bulk.column(alias, Run, "attempt"),
+            bulk.extra("seen_seq", "bigint"),
+            bulk.extra("thread_seq", "bigint"),
+        ],
     )
 
 

@@ -185,6 +185,9 @@ def _why_not(orders: Sequence[Order]) -> dict[UUID, Answer]:
     """Return why the rows of some entries did not take them."""
     claimed = [order.claim for order in orders]
     held = claims.held_by_others([claim.run_id for claim in claimed])
+    # A row that was held when it was to be claimed may be free by now.
+    takes = [order.take for order in orders if order.take is not None]
+    held |= claims.claimable(takes) if takes else set()
     ours = claims.ours(claimed)
     answers: dict[UUID, Answer] = {}
     for order in orders:

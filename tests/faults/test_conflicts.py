@@ -57,6 +57,7 @@ def ready(directory: Path, names: list[str]) -> bool:
     return all((directory / f"{name}.ready").exists() for name in names)
 
 
+@pytest.mark.longer
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("fault:D5", "promise:P1")
 def test_eight_senders_with_fifty_transactions_each_make_no_error(make_thread: Callable[..., Any]) -> None:

@@ -123,6 +123,7 @@ class Crowd:
             return self.left >= 0 and not self.faults
 
 
+@pytest.mark.longer
 @pytest.mark.postgres
 @pytest.mark.timeout(600)
 @pytest.mark.covers("fault:D4", "promise:P2")

@@ -178,6 +178,7 @@ def resident(web: Web) -> int:
     return sum(int(process.memory_info().rss) for process in (main, *main.children(recursive=True)))
 
 
+@pytest.mark.longer
 @pytest.mark.covers("fc:E4")
 @pytest.mark.parametrize("server", SERVERS)
 async def test_clients_that_read_nothing_cost_a_server_no_more_than_their_windows(

@@ -13,6 +13,7 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM, Agent, failpoints, registry, tool
+from agentcore.engine import claim as claims
 from agentcore.engine import hold as holds
 from agentcore.engine import snapshot, write
 from agentcore.engine.claim import Claim, Take
@@ -205,6 +206,35 @@ def drive_while_held(runs: list[Run], lock: Callable[[], object]) -> list[Any]:
 @pytest.mark.covers("fault:D8")
 def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
     assert drive_while_held(sent, lambda: holds.hold(sent[0].pk)) == ["ended"] * RUNS
+
+
+@pytest.mark.postgres
+@pytest.mark.covers("fault:D8")
+def test_a_row_that_is_let_go_before_anybody_asks_who_held_it_is_claimed_after_all(
+    sent: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            holds.hold(sent[0].pk)
+            held.set()
+            assert let_go.wait(30)
+        connections.close_all()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    really = claims.held_by_others
+
+    def ask(run_ids: Any) -> Any:
+        let_go.set()
+        holder.join(10)
+        return really(run_ids)
+
+    monkeypatch.setattr(claims, "held_by_others", ask)
+    assert drive(sent[:1]) == ["ended"]
+    assert let_go.is_set()
 
 
 @pytest.mark.postgres

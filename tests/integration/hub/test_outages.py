@@ -37,6 +37,7 @@ async def test_lost_hints_cost_a_poll_and_nothing_else(
             assert [entry.seq for entry in await take(subscription, 1)] == [seq]
 
 
+@pytest.mark.longer
 @pytest.mark.covers("dj:WS-6", "fault:S1", "fault:S4", "fault:S5")
 @pytest.mark.parametrize("backend", [f"{HERE}.ChaosLayer", CORE], ids=["drops, doubles and shuffles", "capacity 5"])
 async def test_ten_thousand_events_over_a_bad_layer_and_many_disconnects_arrive_exactly_once(
