@@ -32,6 +32,8 @@ VARIABLE = "AGENTCORE_TEST_SABOTAGE"
 def _token_check(patches: ExitStack) -> None:
     """A worker writes on whether the claim is still its own or not, and never looks."""
     _change(patches, claims, "_fencing", r"\S+\.attempt = wanted\.attempt AND ", "")
+    # Else a write that met the other worker's would find out that the run is not its own, and be heard by nobody.
+    patches.enter_context(mock.patch.object(claims, "ours", lambda given: {claim.run_id: False for claim in given}))
     real = Watch.interrupt
 
     def deaf(watch: Watch, reason: BaseException) -> None:
