@@ -153,9 +153,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _mixed(items: list[pytest.Item], rows: dict[pytest.Item, Row]) -> list[pytest.Item]:
-    """Order them so that some compute while others wait, and no minute is all that is left to one worker at the end.
+    """Spread tests that wait for processes among those that compute, so that the processors always have work.
 
-    What waits for processes is spread over the first part of the run, what needs minutes over the beginning of it.
+    They come in the first part of the run, and those that need minutes at its beginning: at the end of it one worker
+    would work on them alone.
     """
     minutes = [item for item in items if item.get_closest_marker("timeout")]
     seconds = [item for item in items if rows[item].sampled and not item.get_closest_marker("timeout")]

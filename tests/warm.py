@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver, util
@@ -209,8 +210,11 @@ def _fork_instead(executable: str, arguments: list[str], descriptors: list[int])
                 with contextlib.suppress(OSError):  # the listing's own
                     os.close(int(name))
         exec(arguments[-1])  # noqa: S102 - multiprocessing's code
-    finally:
+    except SystemExit:
         os._exit(0)
+    except BaseException:  # noqa: BLE001 - nothing else would say it
+        traceback.print_exc()
+    os._exit(1)
 
 
 def warm_up() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any
 
@@ -145,19 +145,15 @@ def unavailable(error: Exception) -> HttpResponse:
 
 def urls_of(api: NinjaAPI) -> list[URLPattern]:
     """Return an API's addresses, and one for all others below it; whatever is refused there is a problem."""
-
-    @cache  # asked for with the first request: each command of manage.py that checks the project imports the addresses
-    def known() -> Mapping[str, Mapping[str, frozenset[str]]]:
-        return _query_parameters(api)
-
     patterns = [pattern for pattern in api.urls[0] if isinstance(pattern, URLPattern)]
     for pattern in patterns:
         address = str(pattern.pattern).replace("<", "{").replace(">", "}")
         view = pattern.callback
-        pattern.callback = csrf_exempt(_answered(api, view, address, known) if address else _nowhere)
+        pattern.callback = csrf_exempt(_answered(api, view, address) if address else _nowhere)
     return [*patterns, re_path("", csrf_exempt(_nowhere))]
 
 
+@cache
 def _query_parameters(api: NinjaAPI) -> dict[str, dict[str, frozenset[str]]]:
     """Return the names that each method of each address takes in its query, as the API's document has them."""
     return {
@@ -174,15 +170,11 @@ def _nowhere(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     return problem(404, missing.code, missing.message)
 
 
-def _answered(
-    api: NinjaAPI,
-    view: Callable[..., Any],
-    address: str,
-    known: Callable[[], Mapping[str, Mapping[str, frozenset[str]]]],
-) -> Callable[..., Any]:
+def _answered(api: NinjaAPI, view: Callable[..., Any], address: str) -> Callable[..., Any]:
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        query = known().get(address, {"GET": frozenset()})
+        # Not before: each command of manage.py that checks the project imports the addresses.
+        query = _query_parameters(api).get(address, {"GET": frozenset()})
         method = str(request.method)
         if method not in query:
             allowed = ", ".join(query)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from uuid import uuid4
 
 from django.db import connection
 
+from tests.programs import output
 from tests.stack import ROOT, database_url
 
 
@@ -35,20 +35,5 @@ def empty_database(directory: Path) -> Iterator[str]:
 
 def python(*words: str, settings: str, database: str, **env: str) -> str:
     """Run the interpreter with warnings as errors and return what it said; fails with it where it failed."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *words],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "DJANGO_SETTINGS_MODULE": settings,
-            "DATABASE_URL": database,
-            **env,
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, f"{words}:\n{done.stdout}"
-    return done.stdout
+    ours = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": settings, "DATABASE_URL": database}
+    return output([sys.executable, "-W", "error", *words], cwd=ROOT, env={**os.environ, **ours, **env})

@@ -112,14 +112,18 @@ def test_what_makes_no_sense_is_answered_with_4xx(server: str, debug: str, stack
     assert " ERROR " not in web.text and "500 Internal" not in web.text, web.tail(80)
 
 
+def given(user: Any, settings: LazySettings) -> tuple[Any, Any, dict[str, str]]:
+    """A thread of the user's, a run in it, and the header that says who asks."""
+    thread = make_thread(user)
+    return thread, make_run(thread), {"Cookie": f"{settings.SESSION_COOKIE_NAME}={log_in(user)}"}
+
+
 @pytest.mark.covers("fc:E2", "fc:E6", "fc:E7")
 @pytest.mark.parametrize("server", SERVERS)
 async def test_a_socket_is_closed_with_a_code_and_never_left_dead(
     server: str, stack: Stack, user: Any, settings: LazySettings
 ) -> None:
-    thread = await query(make_thread, user)
-    run = await query(make_run, thread)
-    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={await query(log_in, user)}"}
+    thread, run, cookie = await query(given, user, settings)
     web = await asyncio.to_thread(serve, stack, server, AGENTCORE_TEST_DEBUG="1")
     other_port = f"http://127.0.0.1:{urlsplit(web.url).port + 1}"  # type: ignore[operator]
     refused = [
@@ -184,11 +188,9 @@ def resident(web: Web) -> int:
 async def test_clients_that_read_nothing_cost_a_server_no_more_than_their_windows(
     server: str, stack: Stack, user: Any, settings: LazySettings
 ) -> None:
-    thread = await query(make_thread, user)
-    run = await query(make_run, thread)
+    thread, run, cookie = await query(given, user, settings)
     for _ in range(10):
         await query(say, run, *["x" * PIECE] * 30)
-    cookie = {"Cookie": f"{settings.SESSION_COOKIE_NAME}={await query(log_in, user)}"}
     limits = json.dumps({"SOCKETS_PER_USER": SOCKETS + 1, "ACK_SECONDS": 120})
     web = await asyncio.to_thread(serve, stack, server, AGENTCORE_TEST_SETTINGS=limits)
     attach = json.dumps({"type": "attach", "cursors": {run_name(run): -1}})
@@ -206,7 +208,7 @@ async def test_clients_that_read_nothing_cost_a_server_no_more_than_their_window
         size = 0
         with suppress(TimeoutError):
             while True:
-                size += len(await asyncio.wait_for(reader.recv(), 3))
+                size += len(await asyncio.wait_for(reader.recv(), 6))
         assert WINDOW <= size < WINDOW + 2 * PIECE
         before = await asyncio.to_thread(resident, web)
         for _ in range(SOCKETS):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -172,21 +173,34 @@ def test_a_zombie_in_a_batch_loses_its_own_run_only(sent: list[Run]) -> None:
     assert [log(run)[-1]["type"] for run in sent[:3]] == ["text.delta", "run.started", "text.delta"]
 
 
-def drive_while_held(runs: list[Run], lock: Callable[[], object]) -> list[Any]:
-    """Drive runs while somebody holds what the first one needs, until all the others have ended."""
-    held, others = runs[0], runs[1:]
-    locked, let_go = threading.Event(), threading.Event()
+@contextmanager
+def somebody_holds(lock: Callable[[], object]) -> Iterator[Callable[[], None]]:
+    """Hold in a transaction of another thread what `lock` locks, until what this yields is called."""
+    locked, over = threading.Event(), threading.Event()
 
     def hold() -> None:
         with transaction.atomic():
             assert lock() is not None
             locked.set()
-            assert let_go.wait(30)
+            assert over.wait(30)
         connections.close_all()
+
+    def let_go() -> None:
+        over.set()
+        holder.join(10)
 
     holder = threading.Thread(target=hold, daemon=True)
     holder.start()
     assert locked.wait(10)
+    try:
+        yield let_go
+    finally:
+        let_go()
+
+
+def drive_while_held(runs: list[Run], lock: Callable[[], object]) -> list[Any]:
+    """Drive runs while somebody holds what the first one needs, until all the others have ended."""
+    held, others = runs[0], runs[1:]
 
     def all_others_end() -> None:
         mine = Run.objects.filter(pk__in=[run.pk for run in others], status="succeeded")
@@ -194,12 +208,11 @@ def drive_while_held(runs: list[Run], lock: Callable[[], object]) -> list[Any]:
             wait_for(lambda: mine.count() == len(others), 20, "the other runs to end")
             assert fresh(held).status == "pending"
         finally:
-            let_go.set()
+            let_go()
             connections.close_all()
 
-    outcomes = drive(runs, all_others_end)
-    holder.join(10)
-    return outcomes
+    with somebody_holds(lock) as let_go:
+        return drive(runs, all_others_end)
 
 
 @pytest.mark.postgres
@@ -213,28 +226,17 @@ def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
 def test_a_row_that_is_let_go_before_anybody_asks_who_held_it_is_claimed_after_all(
     sent: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, let_go = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with transaction.atomic():
-            holds.hold(sent[0].pk)
-            held.set()
-            assert let_go.wait(30)
-        connections.close_all()
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(10)
-    really = claims.held_by_others
+    really, asked = claims.held_by_others, list[Any]()
 
     def ask(run_ids: Any) -> Any:
-        let_go.set()
-        holder.join(10)
+        let_go()
+        asked.append(run_ids)
         return really(run_ids)
 
-    monkeypatch.setattr(claims, "held_by_others", ask)
-    assert drive(sent[:1]) == ["ended"]
-    assert let_go.is_set()
+    with somebody_holds(lambda: holds.hold(sent[0].pk)) as let_go:
+        monkeypatch.setattr(claims, "held_by_others", ask)
+        assert drive(sent[:1]) == ["ended"]
+    assert asked == [[sent[0].pk]]
 
 
 @pytest.mark.postgres

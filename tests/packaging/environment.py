@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import venv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from tests.programs import output
+
 OURS = {"PYTHONPATH", "DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REDIS_URL", "AGENTCORE_TEST_DIR"}
 
 
-def run(*command: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+def run(*command: str | Path, cwd: Path) -> str:
     """Run a command far from the source tree, without anything of this test run's environment."""
     clean = {name: value for name, value in os.environ.items() if name not in OURS}
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env={**clean, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout}"
-    return done.stdout
+    return output(command, cwd=cwd, env=clean)
 
 
 def make(directory: Path, wheel: Path) -> Path:

@@ -98,3 +98,8 @@ def test_more_wait_side_by_side_than_there_are_processors() -> None:
     workers = [int(command[command.index("--numprocesses") + 1]) for command in commands("test", 1, [], 2).values()]
     assert sum(workers) > 2 and all(workers)
     assert all(int(c[c.index("--numprocesses") + 1]) >= 1 for c in commands("test", 1, [], 1).values())
+
+
+def test_pytest_has_the_attribute_that_xdist_writes_a_group_into(request: pytest.FixtureRequest) -> None:
+    """Where it has not, xdist runs the tests of a group in any process, and says nothing."""
+    assert request.node._nodeid == request.node.nodeid
