@@ -119,8 +119,8 @@ def test_a_blocked_loop_ends_its_process_which_says_where_it_stood(
     stack.sweeper()
     quick = settings_of_process(LEASE_SECONDS=2, SWEEP_SECONDS=0.5, HINT_GRACE_SECONDS=1, WATCHDOG_SECONDS=1)
     worker = stack.worker(**quick)
-    wait_for(lambda: "stood still for 1 seconds" in worker.text, LONG, "the stacks")
-    assert "in block_loop" in worker.text
+    wait_for(lambda: "in block_loop" in worker.text, LONG, "the stacks")
+    assert "stood still for 1 seconds" in worker.text
     if chosen_workers() == "concurrent":
         wait_for(lambda: not worker.alive, LONG, "the process to end")
         assert worker.sigterm() == 1
