@@ -8,12 +8,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from ..conf import get_settings
 from ..failpoints import failpoint
 from ..outage import is_conflict, is_outage
-from . import sql
 from .entry import Commit
 from .threaded import ThreadedBody, contained
 from .units import unit
@@ -81,7 +80,7 @@ class AtomicBody(ThreadedBody):
     def _transaction_of_a_tool(self) -> None:
         self._recording = self._committing = False
         try:
-            with transaction.atomic(using=sql.alias(), durable=True):
+            with transaction.atomic(durable=True):
                 self._go_on()
                 value = contained(lambda: self._bind()())
                 failpoint("after_tool_return")
@@ -103,9 +102,8 @@ class AtomicBody(ThreadedBody):
 
     def _write(self, value: Any) -> None:
         """Write the result, and have it known and announced before the tool's own hooks, which may fail or hang."""
-        connection = sql.connection()
         hooks = len(connection.run_on_commit)
-        transaction.on_commit(self._land, using=connection.alias)
+        transaction.on_commit(self._land)
         self._written = self._record(value)
         connection.run_on_commit = connection.run_on_commit[hooks:] + connection.run_on_commit[:hooks]
 

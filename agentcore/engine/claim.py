@@ -18,8 +18,7 @@ from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, TERMINAL_RUN_STATUSES, RunStatus, check_move
 from ..streams import bulk, dialect
 from ..streams.models import Stream
-from . import sql
-from .row import Allocation, RunRow
+from .row import Allocation, RunRow, seconds_until_lapse
 
 _RUN = Run._meta.db_table
 _STREAM = Stream._meta.db_table
@@ -84,25 +83,24 @@ def take(takes: Sequence[tuple[Take, Want]]) -> dict[UUID, Allocation]:
     settings = get_settings()
     rows = [(item.claim.attempt, item.seen_seq, item.worker[:100], item.alone, item.thread_seq) for item, _ in takes]
     params = [settings.lease_seconds, settings.poison_after]
-    return _allocate([want for _, want in takes], _taking(sql.alias(), sql.clock()), rows, params)
+    return _allocate([want for _, want in takes], _taking(dialect.clock()), rows, params)
 
 
 @cache
-def _taking(alias: str, clock: str) -> bulk.Statement:
+def _taking(clock: str) -> bulk.Statement:
     return _allocating(
-        alias,
         clock,
         [
-            bulk.column(alias, Run, "attempt"),
+            bulk.column(Run, "attempt"),
             bulk.extra("seen_seq", "bigint"),
-            bulk.column(alias, Run, "worker"),
-            bulk.column(alias, Run, "alone"),
+            bulk.column(Run, "worker"),
+            bulk.column(Run, "alone"),
             bulk.extra("thread_seq", "bigint"),
         ],
         f"status = 'running', attempt = wanted.attempt, worker = wanted.worker, lost_leases = {_LOST}, "
-        f"alone = wanted.alone, lease_expires_at = {sql.later()}, started_at = COALESCE(started_at, {clock}), "
+        f"alone = wanted.alone, lease_expires_at = {dialect.later()}, started_at = COALESCE(started_at, {clock}), "
         # In the time after the lease that ran out nobody was at it, which does not count.
-        f"running_seconds = running_seconds + {sql.seconds_until_lapse()}, running_since = {clock}, "
+        f"running_seconds = running_seconds + {seconds_until_lapse()}, running_since = {clock}, "
         "available_at = NULL, version_missing_since = NULL, "
         "dispatched_at = NULL, dispatch_count = 0, hint_failed_at = NULL",
         _may_be_claimed(clock),
@@ -131,17 +129,17 @@ def _may_be_claimed(clock: str) -> str:
 def claimable(takes: Sequence[Take]) -> set[UUID]:
     """Return which of the runs may be claimed now: `take` has left them out because somebody held their rows then."""
     rows = [(item.claim.run_id, item.claim.attempt, item.seen_seq, item.thread_seq) for item in takes]
-    found = bulk.execute(sql.connection(), _asking(sql.alias(), sql.clock()), rows, [get_settings().poison_after])
+    found = bulk.execute(_asking(dialect.clock()), rows, [get_settings().poison_after])
     return {dialect.id_out(row[0]) for row in found}
 
 
 @cache
-def _asking(alias: str, clock: str) -> bulk.Statement:
+def _asking(clock: str) -> bulk.Statement:
     return bulk.Statement(
         f"SELECT {_RUN}.id FROM {_RUN} JOIN wanted ON wanted.id = {_RUN}.id WHERE {_may_be_claimed(clock)}",
         [
-            bulk.column(alias, Run, "id"),
-            bulk.column(alias, Run, "attempt"),
+            bulk.column(Run, "id"),
+            bulk.column(Run, "attempt"),
             bulk.extra("seen_seq", "bigint"),
             bulk.extra("thread_seq", "bigint"),
         ],
@@ -183,29 +181,28 @@ def fence(wants: Sequence[Want]) -> dict[UUID, Allocation]:
         )
         for want in wants
     ]
-    return _allocate(wants, _fencing(sql.alias(), sql.clock()), rows, [get_settings().lease_seconds])
+    return _allocate(wants, _fencing(dialect.clock()), rows, [get_settings().lease_seconds])
 
 
 @cache
-def _fencing(alias: str, clock: str) -> bulk.Statement:
-    columns = [bulk.column(alias, Run, name) for name in _SET_BY_WORKERS]
+def _fencing(clock: str) -> bulk.Statement:
+    columns = [bulk.column(Run, name) for name in _SET_BY_WORKERS]
     kept = ", ".join(f"{item.name} = COALESCE(wanted.{item.name}, {_RUN}.{item.name})" for item in columns)
     now_is = f"COALESCE(wanted.status, {_RUN}.status)"
     return _allocating(
-        alias,
         clock,
         [
-            bulk.column(alias, Run, "attempt"),
+            bulk.column(Run, "attempt"),
             bulk.extra("starts", "boolean"),
             bulk.extra("seen_seq", "bigint"),
             bulk.extra("available_in", "float"),
             *columns,
         ],
-        f"{kept}, lease_expires_at = CASE WHEN {now_is} = 'running' THEN {sql.later()} END, "
-        f"available_at = CASE WHEN wanted.available_in IS NOT NULL THEN {sql.later('wanted.available_in')} END, "
+        f"{kept}, lease_expires_at = CASE WHEN {now_is} = 'running' THEN {dialect.later()} END, "
+        f"available_at = CASE WHEN wanted.available_in IS NOT NULL THEN {dialect.later('wanted.available_in')} END, "
         f"finished_at = CASE WHEN {now_is} IN ({_OVER}) THEN {clock} END, "
         f"running_seconds = running_seconds + "
-        f"CASE WHEN {now_is} = 'running' THEN 0.0 ELSE {sql.seconds_since('running_since')} END, "
+        f"CASE WHEN {now_is} = 'running' THEN 0.0 ELSE {dialect.seconds_since('running_since')} END, "
         f"running_since = CASE WHEN {now_is} = 'running' THEN running_since END",
         f"{_RUN}.attempt = wanted.attempt AND {_RUN}.status = 'running' "
         "AND NOT (wanted.starts AND cancel_requested_at IS NOT NULL) "
@@ -213,12 +210,10 @@ def _fencing(alias: str, clock: str) -> bulk.Statement:
     )
 
 
-def _allocating(
-    alias: str, clock: str, columns: Sequence[bulk.Column], assignments: str, condition: str
-) -> bulk.Statement:
+def _allocating(clock: str, columns: Sequence[bulk.Column], assignments: str, condition: str) -> bulk.Statement:
     """Return the statement that locks runs, changes those that fit the condition, and allocates their positions."""
-    own = [bulk.column(alias, Run, "id"), bulk.extra("records", "bigint"), bulk.extra("said", "integer")]
-    lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
+    own = [bulk.column(Run, "id"), bulk.extra("records", "bigint"), bulk.extra("said", "integer")]
+    lock = dialect.row_lock("run", skip_locked=True)
     # On PostgreSQL the rows are locked first, so that one which is held is skipped; SQLite has one writer.
     locked = f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
     return bulk.Statement(
@@ -236,7 +231,7 @@ def _allocate(
     asked = {want.claim.run_id: want for want in wants}
     wanted = [(want.claim.run_id, want.records, want.messages, *row) for want, row in zip(wants, rows, strict=True)]
     allocated = {}
-    for pk, next_seq, next_step_order, cancel, now in bulk.execute(sql.connection(), statement, wanted, params):
+    for pk, next_seq, next_step_order, cancel, now in bulk.execute(statement, wanted, params):
         want = asked[dialect.id_out(pk)]
         allocated[want.claim.run_id] = Allocation(
             next_seq - want.records, next_step_order - want.messages, dialect.time_out(now), cancel is not None
@@ -245,7 +240,7 @@ def _allocate(
 
 
 @cache
-def next_in_turn(alias: str) -> bulk.Statement:
+def next_in_turn() -> bulk.Statement:
     """Return the statement that finds, for threads, the runs that wait for their turn.
 
     Whoever holds the threads' logs misses none: a run that is sent later has a hint of its own.
@@ -253,22 +248,22 @@ def next_in_turn(alias: str) -> bulk.Statement:
     return bulk.Statement(
         f"SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.thread_id = run.thread_id "
         f"WHERE run.queued AND run.status = '{RunStatus.PENDING.value}'",
-        [bulk.column(alias, Run, "thread")],
+        [bulk.column(Run, "thread")],
     )
 
 
 def held_by_others(run_ids: Sequence[UUID]) -> set[UUID]:
     """Return which of the runs somebody else has locked at this moment; the others are locked by the caller now."""
-    free = bulk.execute(sql.connection(), _locking(sql.alias()), [(run_id,) for run_id in run_ids])
+    free = bulk.execute(_locking(), [(run_id,) for run_id in run_ids])
     return set(run_ids) - {dialect.id_out(row[0]) for row in free}
 
 
 @cache
-def _locking(alias: str) -> bulk.Statement:
-    lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
+def _locking() -> bulk.Statement:
+    lock = dialect.row_lock("run", skip_locked=True)
     return bulk.Statement(
         f"SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}",
-        [bulk.column(alias, Run, "id")],
+        [bulk.column(Run, "id")],
     )
 
 

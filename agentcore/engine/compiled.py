@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model, QuerySet
 
 from ..clock import offset
 from ..ids import uuid7
-from . import sql
+from ..streams import dialect
 
 M = TypeVar("M", bound=Model)
 
@@ -28,7 +29,7 @@ class Compiled(Generic[M]):
         """Return the rows there are, in no particular order."""
         known: dict[Any, _Kept[M]] = self._of_this_thread.__dict__.setdefault("known", {})
         count = 1 << (len(keys) - 1).bit_length()  # few queries for any number of keys: the last is asked for again
-        key = (sql.connection(), count, offset())
+        key = (connections[DEFAULT_DB_ALIAS], count, offset())
         if key not in known:
             known[key] = _Kept(self._ask([uuid7() for _ in range(count)]), count)
         return known[key].read([*keys, *[keys[-1]] * (count - len(keys))])
@@ -39,7 +40,7 @@ class _Kept(Generic[M]):
 
     def __init__(self, rows: QuerySet[M], count: int) -> None:
         query: Any = rows.query
-        compiler = query.get_compiler(using=sql.alias())
+        compiler = query.get_compiler(using=DEFAULT_DB_ALIAS)
         self._text, params = compiler.as_sql()
         if len(params) != count:
             raise TypeError(f"a query of {count} keys has {len(params)} parameters")
@@ -52,5 +53,5 @@ class _Kept(Generic[M]):
         return self._text, self._params
 
     def read(self, keys: Sequence[UUID]) -> list[M]:
-        self._params = tuple(sql.uuid(key) for key in keys)
+        self._params = tuple(dialect.id_in(key) for key in keys)
         return list(self._rows.all())

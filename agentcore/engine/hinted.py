@@ -9,7 +9,6 @@ from uuid import UUID
 
 from ..models import Run
 from ..streams import bulk, dialect
-from . import sql
 
 _RUN = Run._meta.db_table
 # As far as its column goes: where nobody works for weeks, one run must not keep the others from their hints.
@@ -18,7 +17,7 @@ _ONE_MORE = f"CASE WHEN {_RUN}.dispatch_count < 30000 THEN {_RUN}.dispatch_count
 
 def note(run_ids: Iterable[UUID]) -> None:
     """Note that a hint goes out for each of the runs; the rows are taken by id, as everybody takes them."""
-    bulk.execute(sql.connection(), _noting(sql.alias(), sql.clock()), [(run_id,) for run_id in sorted(set(run_ids))])
+    bulk.execute(_noting(dialect.clock()), [(run_id,) for run_id in sorted(set(run_ids))])
 
 
 @dataclass(frozen=True)
@@ -38,30 +37,30 @@ def note_where_unchanged(seen: Sequence[Seen]) -> list[UUID]:
     """
     # The count, not the time: SQLite keeps times as text, of more than one precision.
     rows = [(item.run_id, item.attempt, item.dispatch_count, item.afresh) for item in seen]
-    found = bulk.execute(sql.connection(), _claiming(sql.alias(), sql.clock()), rows)
+    found = bulk.execute(_claiming(dialect.clock()), rows)
     noted = {dialect.id_out(row[0]) for row in found}
     return [item.run_id for item in seen if item.run_id in noted]
 
 
 def take_back(run_ids: Sequence[UUID]) -> None:
     """Note that the hints did not go out: none is outstanding, and the runs that were not tried come first now."""
-    bulk.execute(sql.connection(), _taking_back(sql.alias(), sql.clock()), [(run_id,) for run_id in sorted(run_ids)])
+    bulk.execute(_taking_back(dialect.clock()), [(run_id,) for run_id in sorted(run_ids)])
 
 
 @cache
-def _noting(alias: str, clock: str) -> bulk.Statement:
-    lock = dialect.row_lock(sql.connection(), "run")
+def _noting(clock: str) -> bulk.Statement:
+    lock = dialect.row_lock("run")
     return bulk.Statement(
         f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
         f"UPDATE {_RUN} SET dispatched_at = {clock}, hint_failed_at = NULL, dispatch_count = {_ONE_MORE} "
         f"FROM locked WHERE {_RUN}.id = locked.id RETURNING {_RUN}.id",
-        [bulk.column(alias, Run, "id")],
+        [bulk.column(Run, "id")],
     )
 
 
 @cache
-def _claiming(alias: str, clock: str) -> bulk.Statement:
-    lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
+def _claiming(clock: str) -> bulk.Statement:
+    lock = dialect.row_lock("run", skip_locked=True)
     return bulk.Statement(
         f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
         f"UPDATE {_RUN} SET dispatched_at = {clock}, hint_failed_at = NULL, "
@@ -69,7 +68,7 @@ def _claiming(alias: str, clock: str) -> bulk.Statement:
         f"FROM wanted JOIN locked ON locked.id = wanted.id WHERE {_RUN}.id = wanted.id "
         f"AND {_RUN}.attempt = wanted.seen_attempt AND {_RUN}.dispatch_count = wanted.seen_count RETURNING {_RUN}.id",
         [
-            bulk.column(alias, Run, "id"),
+            bulk.column(Run, "id"),
             bulk.extra("seen_attempt", "integer"),
             bulk.extra("seen_count", "integer"),
             bulk.extra("afresh", "boolean"),
@@ -78,11 +77,11 @@ def _claiming(alias: str, clock: str) -> bulk.Statement:
 
 
 @cache
-def _taking_back(alias: str, clock: str) -> bulk.Statement:
-    lock = dialect.row_lock(sql.connection(), "run", skip_locked=True)
+def _taking_back(clock: str) -> bulk.Statement:
+    lock = dialect.row_lock("run", skip_locked=True)
     return bulk.Statement(
         f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
         f"UPDATE {_RUN} SET dispatched_at = NULL, dispatch_count = 0, hint_failed_at = {clock} "
         f"FROM locked WHERE {_RUN}.id = locked.id RETURNING {_RUN}.id",
-        [bulk.column(alias, Run, "id")],
+        [bulk.column(Run, "id")],
     )

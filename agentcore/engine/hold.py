@@ -12,13 +12,15 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
+from django.db.models import Field
+
 from ..clock import Later
 from ..exceptions import LeaseLost
 from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, RunStatus, check_move
 from ..streams import bulk, dialect
-from . import sql
-from .row import Allocation, RunRow
+from .row import Allocation, RunRow, seconds_until_lapse
 
 _RUN = Run._meta.db_table
 
@@ -43,7 +45,7 @@ def hold(run_id: UUID, statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> Hel
 def hold_all(run_ids: Iterable[UUID], statuses: Sequence[RunStatus] = LIVE_RUN_STATUSES) -> dict[UUID, Held]:
     """Do what `hold` does for several runs, by id as every transaction does; those of another status are left out."""
     wanted = [(run_id,) for run_id in sorted(set(run_ids))]
-    found = bulk.execute(sql.connection(), _holding(sql.alias(), sql.clock(), tuple(statuses)), wanted)
+    found = bulk.execute(_holding(dialect.clock(), tuple(statuses)), wanted)
     held = map(_held, found)
     return {item.run_id: item for item in held}
 
@@ -55,21 +57,20 @@ def _held(row: tuple[Any, ...]) -> Held:
 
 
 @cache
-def _holding(alias: str, clock: str, statuses: tuple[RunStatus, ...]) -> bulk.Statement:
+def _holding(clock: str, statuses: tuple[RunStatus, ...]) -> bulk.Statement:
     names = ", ".join(f"'{status.value}'" for status in statuses)
-    lock = dialect.row_lock(sql.connection(), "run")
+    lock = dialect.row_lock("run")
     thread = f"(SELECT thread.stream_id FROM {Thread._meta.db_table} thread WHERE thread.id = {_RUN}.thread_id)"
     return bulk.Statement(
         f", locked AS (SELECT run.id FROM {_RUN} run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}) "
         f"UPDATE {_RUN} SET next_seq = next_seq FROM locked WHERE {_RUN}.id = locked.id AND {_RUN}.status IN ({names}) "
         f"RETURNING {_RUN}.id, thread_id, {_RUN}.stream_id, {thread}, number, agent, status, attempt, {clock}",
-        [bulk.column(alias, Run, "id")],
+        [bulk.column(Run, "id")],
     )
 
 
 def wait_no_longer_than(milliseconds: int) -> None:
     """Have the caller's transaction fail, as by a conflict, rather than wait longer for a row that somebody holds."""
-    connection = sql.connection()
     if connection.vendor == "postgresql":  # SQLite has no rows to hold, and a time limit of its own
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
@@ -112,12 +113,12 @@ def _columns(need: Need) -> dict[str, Any]:
 def _allocate(status: RunStatus, columns: Mapping[str, Any], needs: Sequence[Need]) -> dict[UUID, Allocation]:
     stops = status is RunStatus.RUNNING is not columns.get("status", status)
     later = tuple(name for name, value in columns.items() if isinstance(value, Later))
-    statement = _allocating(sql.alias(), sql.clock(), tuple(columns), later, stops)
-    values = [value.seconds if isinstance(value, Later) else sql.value(name, value) for name, value in columns.items()]
+    statement = _allocating(dialect.clock(), tuple(columns), later, stops)
+    values = [value.seconds if isinstance(value, Later) else _stored(name, value) for name, value in columns.items()]
     wanted = {need.held.run_id: need for need in needs}
     rows = [(need.held.run_id, need.records, need.messages) for need in needs]
     allocated = {}
-    for row in bulk.execute(sql.connection(), statement, rows, [*values, status.value]):
+    for row in bulk.execute(statement, rows, [*values, status.value]):
         need = wanted[dialect.id_out(row[0])]
         now = dialect.time_out(row[4])
         allocated[need.held.run_id] = Allocation(
@@ -126,13 +127,16 @@ def _allocate(status: RunStatus, columns: Mapping[str, Any], needs: Sequence[Nee
     return allocated
 
 
+def _stored(name: str, value: Any) -> Any:
+    field: Field[Any, Any] = Run._meta.get_field(name)  # type: ignore[assignment]
+    return field.get_db_prep_save(value, connection)
+
+
 @cache
-def _allocating(
-    alias: str, clock: str, columns: tuple[str, ...], later: tuple[str, ...], stops: bool
-) -> bulk.Statement:
-    assignments = [f"{name} = {sql.later() if name in later else '%s'}" for name in columns]
+def _allocating(clock: str, columns: tuple[str, ...], later: tuple[str, ...], stops: bool) -> bulk.Statement:
+    assignments = [f"{name} = {dialect.later() if name in later else '%s'}" for name in columns]
     if stops:
-        assignments += [f"running_seconds = running_seconds + {sql.seconds_until_lapse()}"]
+        assignments += [f"running_seconds = running_seconds + {seconds_until_lapse()}"]
         assignments += ["running_since = NULL"]
     more = "".join(f", {assignment}" for assignment in assignments)
     return bulk.Statement(
@@ -140,5 +144,5 @@ def _allocating(
         f"next_step_order = next_step_order + wanted.said{more} "
         f"FROM wanted WHERE {_RUN}.id = wanted.id AND {_RUN}.status = %s "
         f"RETURNING {_RUN}.id, next_seq, next_step_order, cancel_requested_at, {clock}",
-        [bulk.column(alias, Run, "id"), bulk.extra("records", "bigint"), bulk.extra("said", "integer")],
+        [bulk.column(Run, "id"), bulk.extra("records", "bigint"), bulk.extra("said", "integer")],
     )

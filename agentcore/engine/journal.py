@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from ..conf import get_settings
 from ..exceptions import CancelRequested, LeaseLost
@@ -27,7 +27,7 @@ from ..failpoints import failpoint
 from ..outage import is_outage
 from ..streams.exceptions import StreamBusy
 from . import claim as claims
-from . import sql, write
+from . import write
 from .claim import Claim, Take
 from .entry import Commit, NotClaimed
 from .row import Allocation
@@ -147,7 +147,7 @@ def commit_batch(orders: Sequence[Order], given: Given | None = None) -> list[An
         found = {order.claim.run_id: answer for order, answer in zip(free, commit_batch(free, given), strict=True)}
         return [found.get(order.claim.run_id, RowHeld()) for order in orders]
     except Exception as error:
-        if is_outage(error) and not sql.connection().in_atomic_block:
+        if is_outage(error) and not connection.in_atomic_block:
             return _in_order(orders, _again(orders, given, error))
         return [commit_batch([order], given)[0] for order in orders] if len(orders) > 1 else [error]
 
@@ -168,7 +168,7 @@ def _once(orders: Sequence[Order], given: Given) -> dict[UUID, Answer]:
         answers.update(fresh.written)
         orders = fresh.left
     # Durable: inside somebody's transaction "committed before the body runs" would be untrue.
-    with transaction.atomic(using=sql.alias(), durable=True):
+    with transaction.atomic(durable=True):
         allocated = write.write(orders)
         given.update(allocated)
         left_out = [order for order in orders if order.claim.run_id not in allocated]
@@ -215,7 +215,7 @@ def _again(orders: Sequence[Order], given: Given, error: Exception) -> dict[UUID
         pause = min(pause * 2, LONGEST_PAUSE)
         # From the third time on alone: one entry may be what the database cannot take.
         for turn in [[order] for order in left] if pause > FIRST_PAUSE * 4 else [left]:
-            sql.connection().close()
+            connection.close()
             try:
                 answers.update(_one_turn(turn, given))
             except Exception as fault:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from .. import events
 from ..states import RunStatus
+from ..streams import dialect
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,8 @@ class Allocation:
     now: datetime
     cancel_requested: bool
     last: bool = False
+
+
+def seconds_until_lapse() -> str:
+    """Return the expression for the seconds a run has been running, to now or to where its lease ran out before."""
+    return dialect.seconds_since("running_since", "lease_expires_at")

@@ -13,11 +13,10 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections
 
 from ..definition import AgentDefinition
 from ..exceptions import LeaseLost
-from . import sql
 from .gathering import Gathering
 from .heartbeat import Heartbeat
 from .journal import Journal
@@ -167,7 +166,7 @@ def _leaving_no_dead_connection(function: Callable[..., T], *args: Any, **kwargs
     try:
         return function(*args, **kwargs)
     except (OperationalError, InterfaceError):
-        sql.connection().close_if_unusable_or_obsolete()
+        connection.close_if_unusable_or_obsolete()
         raise
 
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from ..outage import is_conflict
-from . import sql
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -39,7 +38,7 @@ def unit(function: Callable[P, T]) -> Callable[P, T]:
             try:
                 return function(*args, **kwargs)
             except OperationalError as error:
-                if not is_conflict(error) or sql.connection().in_atomic_block:
+                if not is_conflict(error) or connection.in_atomic_block:
                     raise
                 if retry == RETRIES or time.monotonic() > gives_up_at:
                     raise

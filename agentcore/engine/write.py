@@ -20,11 +20,10 @@ from .. import events
 from ..clock import Later
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import TERMINAL_RUN_STATUSES
-from ..streams import bulk, log, rows
+from ..streams import bulk, dialect, log, rows
 from ..streams.log import Append, Own
 from . import claim as claims
 from . import hold as holds
-from . import sql
 from .claim import Claim, Take, Want
 from .entry import Change, Commit, Insert, Move, Moved, Saved
 from .hold import Held, Need
@@ -178,8 +177,8 @@ def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
         skip_locked=skip_locked,
     )
     _check_history(items, logs.allocated)
-    turn = [bulk.Part(claims.next_in_turn(sql.alias()), [(item.row.thread_id,) for item in over])] if over else []
-    counts = bulk.together(sql.connection(), [*moves, *logs.first, *turn], [*inserts, *logs.then])
+    turn = [bulk.Part(claims.next_in_turn(), [(item.row.thread_id,) for item in over])] if over else []
+    counts = bulk.together([*moves, *logs.first, *turn], [*inserts, *logs.then])
     for part in moves:
         if (count := counts.pop(0)) != len(part.rows):
             raise Moved(f"{count} rows moved, {len(part.rows)} expected")
@@ -245,7 +244,7 @@ def _inserts(new: Iterable[models.Model]) -> list[bulk.Part]:
     for row in new:
         by_model.setdefault(type(row), []).append(row)
     # Always in one order, so that there are few statements for the database to plan.
-    return [rows.inserting(sql.alias(), by_model[model]) for model in sorted(by_model, key=_ORDER.index)]
+    return [rows.inserting(by_model[model]) for model in sorted(by_model, key=_ORDER.index)]
 
 
 def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:
@@ -258,26 +257,25 @@ def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:
         kind = (type(move.row), tuple(move.values), move.until)
         alike.setdefault(kind, []).append((move.row.pk, move.source.value, *values))
     in_order = sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0]))
-    clock = sql.clock()
+    clock = dialect.clock()
     return [
-        bulk.Part(_moving(sql.alias(), model, names, f"{until} > {clock}" if until else ""), rows)
+        bulk.Part(_moving(model, names, f"{until} > {clock}" if until else ""), rows)
         for (model, names, until), rows in in_order
     ]
 
 
 @cache
-def _moving(alias: str, model: type[models.Model], names: tuple[str, ...], condition: str) -> bulk.Statement:
-    connection = sql.connection()
+def _moving(model: type[models.Model], names: tuple[str, ...], condition: str) -> bulk.Statement:
     table = model._meta.db_table
-    columns = [bulk.column(alias, model, name) for name in names]
+    columns = [bulk.column(model, name) for name in names]
     # Named apart from the columns they go to, which the condition reads as they were.
     wanted = [bulk.Column(f"new_{item.name}", item.type, item.field) for item in columns]
     pairs = zip(columns, wanted, strict=True)
-    values = ", ".join(f"{column.name} = {new.read(connection, 'wanted')}" for column, new in pairs)
+    values = ", ".join(f"{column.name} = {new.read('wanted')}" for column, new in pairs)
     return bulk.Statement(
         f"UPDATE {table} SET {values} FROM wanted WHERE {table}.id = wanted.id AND {table}.status = wanted.source "
         f"{f'AND {table}.{condition} ' if condition else ''}RETURNING {table}.id",
-        [bulk.column(alias, model, "id"), bulk.extra("source", "text"), *wanted],
+        [bulk.column(model, "id"), bulk.extra("source", "text"), *wanted],
     )
 
 

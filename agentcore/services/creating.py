@@ -7,7 +7,6 @@ from typing import Any
 from .. import events
 from ..access import SYSTEM, name_of, require
 from ..definition import AgentDefinition
-from ..engine import sql
 from ..models import Message, Run, Thread
 from ..states import RunStatus
 from ..streams import bulk, log, rows
@@ -45,11 +44,11 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     run.stream, now, logs = log.prepare_new(f"run:{run.pk}", [_created(run).encode], told)
     run.created_at, run.next_seq = now, 1
     run.dispatched_at, run.dispatch_count = now, 1
-    inserts = [rows.inserting(sql.alias(), [run])]
+    inserts = [rows.inserting([run])]
     if prompt is not None:
         prompt.created_at = now
-        inserts.append(rows.inserting(sql.alias(), [prompt]))
-    logs.done(bulk.together(sql.connection(), logs.first, [*inserts, *logs.then]))
+        inserts.append(rows.inserting([prompt]))
+    logs.done(bulk.together(logs.first, [*inserts, *logs.then]))
     runs.send_hint(run.pk)
 
 

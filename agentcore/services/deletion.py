@@ -8,13 +8,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, transaction
 from django.db.models import Exists, OuterRef, ProtectedError, Q, RestrictedError, Value
 from django.db.models.deletion import Collector
 
 from ..access import SYSTEM, get_policy
 from ..engine import hold as holds
-from ..engine import sql
 from ..engine.hold import Held
 from ..engine.units import unit
 from ..exceptions import Conflict, NotAllowed
@@ -47,7 +46,7 @@ def delete(thread: Thread | UUID | str, *, user: Any) -> None:
     if user is not SYSTEM and not get_policy().may_delete(user, found):
         raise NotAllowed("You may see this thread, but not delete it.")
     try:
-        Collector(using=sql.alias(), origin=found).collect([found])
+        Collector(using=DEFAULT_DB_ALIAS, origin=found).collect([found])
     except (ProtectedError, RestrictedError) as error:
         raise Conflict(IN_USE.format(_names(error))) from error
     remove(found.pk)

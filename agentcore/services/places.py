@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine import sql
 from ..exceptions import NotFound
 from ..models import Thread
 from ..streams.dialect import DbNow
@@ -34,8 +33,7 @@ def take(thread: Thread, *, turns: int = 0, runs: int = 0) -> Place:
 def renew(thread: Thread) -> None:
     """Lock a thread that may have changed since it was read, and read again what it allocates; raises `NotFound`."""
     lock(thread)
-    # Not from a replica, which may lag behind what is locked.
-    now = Thread.objects.using(sql.alias()).kept().filter(pk=thread.pk).values_list("next_order", "next_number").first()
+    now = Thread.objects.kept().filter(pk=thread.pk).values_list("next_order", "next_number").first()
     if now is None:
         raise NotFound
     thread.next_order, thread.next_number = now

@@ -14,7 +14,6 @@ from .. import jsontext, parts, registry
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..engine import hold as holds
-from ..engine import sql
 from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
@@ -215,9 +214,7 @@ def _check_idle(definition: AgentDefinition, thread: Thread) -> None:
 def _same_key(submission: Submission) -> Run | None:
     if not submission.key:
         return None
-    same = Run.objects.using(sql.alias()).filter(
-        thread=submission.thread, agent=submission.definition.name, key=submission.key
-    )
+    same = Run.objects.filter(thread=submission.thread, agent=submission.definition.name, key=submission.key)
     earlier = same.select_related("thread").first()
     if earlier is not None and earlier.request_digest != submission.request:
         raise KeyConflict

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connection
 from django.db.models import BinaryField, Field, ForeignKey, Model, UUIDField
 from pydantic_core import to_json
 
@@ -38,7 +37,7 @@ class Column:
         target = self.field.target_field if isinstance(self.field, ForeignKey) else None
         return None if target is None or isinstance(target, UUIDField) else target
 
-    def read(self, connection: BaseDatabaseWrapper, table: str) -> str:
+    def read(self, table: str) -> str:
         """Return the expression that reads the column of `table`."""
         name = f'{table}."{self.name}"'
         is_bytes = isinstance(self.field, BinaryField)
@@ -63,7 +62,7 @@ class Statement:
         types = ", ".join(f'"{item.name}" {item.type}' for item in self.columns)
         return f'SELECT * FROM json_to_recordset(%s::json) AS rows({types}) WHERE num_nulls("{self.names[0]}") = 0'
 
-    def json(self, connection: BaseDatabaseWrapper, rows: Sequence[Sequence[Any]]) -> str:
+    def json(self, rows: Sequence[Sequence[Any]]) -> str:
         """Return that parameter."""
         named = [dict(zip(self.names, row, strict=True)) for row in rows]
         for place, key in self._keys:
@@ -82,11 +81,11 @@ class Part:
 
 
 @cache
-def column(alias: str, model: type[Model], name: str) -> Column:
-    """Return the column of a model's field in one of the databases."""
+def column(model: type[Model], name: str) -> Column:
+    """Return the column of a model's field."""
     field: Field[Any, Any] = model._meta.get_field(name)  # type: ignore[assignment]
     # Without its length: what is too long is refused by the column, and not cut on the way.
-    kind = str(field.db_parameters(connections[alias])["type"]).partition("(")[0]
+    kind = str(field.db_parameters(connection)["type"]).partition("(")[0]
     return Column(str(field.column), "text" if isinstance(field, BinaryField) else kind, field)
 
 
@@ -96,52 +95,46 @@ def extra(name: str, kind: str) -> Column:
 
 
 @cache
-def inserting(alias: str, model: type[Model], names: tuple[str, ...], **expressions: str) -> Statement:
+def inserting(model: type[Model], names: tuple[str, ...], **expressions: str) -> Statement:
     """Return the statement that inserts the fields `names` of rows, and into other columns an expression."""
-    columns = [column(alias, model, name) for name in names]
+    columns = [column(model, name) for name in names]
     into = ", ".join([*(f'"{item.name}"' for item in columns), *expressions])
-    values = ", ".join([*(item.read(connections[alias], "wanted") for item in columns), *expressions.values()])
+    values = ", ".join([*(item.read("wanted") for item in columns), *expressions.values()])
     return Statement(f"INSERT INTO {model._meta.db_table} ({into}) SELECT {values} FROM wanted", columns)
 
 
-def execute(
-    connection: BaseDatabaseWrapper, statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()
-) -> Rows:
+def execute(statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()) -> Rows:
     """Run a statement, and return what it returns; its own `params` come after the rows."""
     if connection.vendor == "postgresql":
-        return _on_postgres(connection, _with_rows(statement), [statement.json(connection, rows), *params])
+        return _on_postgres(_with_rows(statement), [statement.json(rows), *params])
     found: Rows = []
     names = ", ".join(f'"{name}"' for name in statement.names)
     places = f"({', '.join(['%s'] * len(statement.columns))})"
     for chunk in _chunks(statement.columns, rows):
         text = f"WITH wanted({names}) AS (VALUES {', '.join([places] * len(chunk))}) {statement.text}"
-        values = [
-            _prepared(connection, item, value)
-            for row in chunk
-            for item, value in zip(statement.columns, row, strict=True)
-        ]
+        values = [_prepared(item, value) for row in chunk for item, value in zip(statement.columns, row, strict=True)]
         with connection.cursor() as cursor:
             cursor.execute(text, [*values, *params])
             found += cursor.fetchall() if cursor.description else []
     return found
 
 
-def together(connection: BaseDatabaseWrapper, first: Sequence[Part], then: Sequence[Part]) -> list[int]:
+def together(first: Sequence[Part], then: Sequence[Part]) -> list[int]:
     """Run several statements, on PostgreSQL as one: those of `then` after those of `first`, and else in any order.
 
     Returns how many rows each of `first` has returned. None of them may write a row
     that another one has written.
     """
     if connection.vendor != "postgresql":
-        counts = [len(execute(connection, part.statement, part.rows)) for part in first]
+        counts = [len(execute(part.statement, part.rows)) for part in first]
         for part in then:
-            execute(connection, part.statement, part.rows)
+            execute(part.statement, part.rows)
         return counts
     parts = [*first, *then]
     if not parts:
         return []
     text = _chained(tuple(part.statement for part in first), tuple(part.statement for part in then))
-    (row,) = _on_postgres(connection, text, [part.statement.json(connection, part.rows) for part in parts])
+    (row,) = _on_postgres(text, [part.statement.json(part.rows) for part in parts])
     return list(row[: len(first)])
 
 
@@ -166,7 +159,7 @@ def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
     return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '0'}"
 
 
-def _on_postgres(connection: BaseDatabaseWrapper, text: str, params: Sequence[Any]) -> Rows:
+def _on_postgres(text: str, params: Sequence[Any]) -> Rows:
     """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
     import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 
@@ -182,5 +175,5 @@ def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterato
         yield rows[start : start + size]
 
 
-def _prepared(connection: BaseDatabaseWrapper, column: Column, value: Any) -> Any:
+def _prepared(column: Column, value: Any) -> Any:
     return value if column.field is None or value is None else column.field.get_db_prep_save(value, connection)

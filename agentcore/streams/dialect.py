@@ -6,20 +6,21 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import DateTimeField, Func
+from django.db.models import DateTimeField, Func, UUIDField
 from django.db.models.sql.compiler import SQLCompiler
 
 from ..clock import offset
-from .models import Stream
 
 __all__ = ["DbNow", "clock", "id_in", "id_out", "later", "row_lock", "seconds_since", "time_out"]
 
+_ID: UUIDField[UUID, UUID] = UUIDField()
 # As long as Python writes a time, so that the two compare as text.
 _FORMAT = "'%%Y-%%m-%%d %%H:%%M:%%f000'"
 
 
-def clock(connection: BaseDatabaseWrapper) -> str:
+def clock() -> str:
     """Return the expression for the database's time, as it is now and not as the transaction began."""
     ahead = offset()
     if connection.vendor == "sqlite":
@@ -27,19 +28,19 @@ def clock(connection: BaseDatabaseWrapper) -> str:
     return f"(clock_timestamp() + interval '{ahead:f} seconds')" if ahead else "clock_timestamp()"
 
 
-def later(connection: BaseDatabaseWrapper, seconds: str = "%s") -> str:
+def later(seconds: str = "%s") -> str:
     """Return the expression for a time some seconds (an expression; by default a parameter) after the database's."""
     if connection.vendor == "sqlite":
-        return f"{clock(connection)[:-1]}, ({seconds}) || ' seconds')"
-    return f"{clock(connection)} + {seconds} * interval '1 second'"
+        return f"{clock()[:-1]}, ({seconds}) || ' seconds')"
+    return f"{clock()} + {seconds} * interval '1 second'"
 
 
-def seconds_since(connection: BaseDatabaseWrapper, moment: str, until: str = "") -> str:
+def seconds_since(moment: str, until: str = "") -> str:
     """Return how many seconds (never less than none) a time lies back by the database's clock; 0 where it is null.
 
     With `until`, another time, they are counted to that one where it has passed.
     """
-    now = clock(connection)
+    now = clock()
     if connection.vendor == "sqlite":
         end = f"MIN(julianday({now}), COALESCE(julianday({until}), julianday({now})))" if until else f"julianday({now})"
         return f"MAX(COALESCE(({end} - julianday({moment})) * 86400.0, 0.0), 0.0)"
@@ -56,10 +57,10 @@ class DbNow(Func):
         self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, *args: Any, **context: Any
     ) -> tuple[str, tuple[str | int, ...]]:
         """Return the expression of `clock`."""
-        return clock(connection), ()
+        return clock(), ()
 
 
-def row_lock(connection: BaseDatabaseWrapper, table: str, *, skip_locked: bool = False) -> str:
+def row_lock(table: str, *, skip_locked: bool = False) -> str:
     """Return the clause that locks the rows of `table` as an UPDATE would; SQLite has one writer, and needs none.
 
     Not FOR UPDATE: that would also wait for whoever inserts a row that refers to one of these.
@@ -69,9 +70,9 @@ def row_lock(connection: BaseDatabaseWrapper, table: str, *, skip_locked: bool =
     return f" FOR NO KEY UPDATE OF {table}" + (" SKIP LOCKED" if skip_locked else "")
 
 
-def id_in(connection: BaseDatabaseWrapper, value: UUID) -> Any:
+def id_in(value: UUID) -> Any:
     """Return an id as this database's driver takes it."""
-    return Stream._meta.pk.get_db_prep_value(value, connection, prepared=False)
+    return _ID.get_db_prep_value(value, connection, prepared=False)
 
 
 def id_out(value: Any) -> UUID:

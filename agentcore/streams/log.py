@@ -13,8 +13,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connections, router, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db import connection, transaction
 
 from . import bulk, dialect, hints, rows
 from .exceptions import StreamBusy, StreamClosed, StreamMissing
@@ -73,7 +72,7 @@ class Own:
 
 def create(name: str, sequencer: str = Sequencer.OWN, content_type: str = "application/json") -> Stream:
     """Create an empty stream."""
-    return Stream.objects.using(_alias()).create(name=name, sequencer=sequencer, content_type=content_type)
+    return Stream.objects.create(name=name, sequencer=sequencer, content_type=content_type)
 
 
 def write(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
@@ -89,7 +88,7 @@ def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
 
     Joins an open transaction, else opens one.
     """
-    with transaction.atomic(using=_alias()):
+    with transaction.atomic():
         return store([], [Own(stream_id, encoders)])[stream_id]
 
 
@@ -111,7 +110,7 @@ class Writing:
             raise StreamMissing("There is no such stream to close.")
         if self.written:
             # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-            transaction.on_commit(lambda: _announce(self.written), using=_alias(), robust=True)
+            transaction.on_commit(lambda: _announce(self.written), robust=True)
 
 
 def prepare(
@@ -121,10 +120,10 @@ def prepare(
 
     With `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
     """
-    connection = _in_transaction()
-    allocated = _allocate(connection, own, skip_locked=skip_locked) if own else {}
+    _check_transaction()
+    allocated = _allocate(own, skip_locked=skip_locked) if own else {}
     encoded = [_encoded(item.stream_id, *allocated[item.stream_id], item.encoders) for item in own]
-    return _writing(connection, [*appends, *encoded], allocated, closing)
+    return _writing([*appends, *encoded], allocated, closing)
 
 
 def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Stream, datetime, Writing]:
@@ -132,13 +131,13 @@ def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Strea
 
     Returns the new stream too, and the database's time, which all the records have.
     """
-    connection = _in_transaction()
-    allocated = _allocate(connection, [own], skip_locked=False)
+    _check_transaction()
+    allocated = _allocate([own], skip_locked=False)
     first, now = allocated[own.stream_id]
     stream = Stream(name=name, sequencer=Sequencer.EXTERNAL, created_at=now)
     appends = [_encoded(stream.pk, 0, now, encoders), _encoded(own.stream_id, first, now, own.encoders)]
-    writing = _writing(connection, appends, allocated)
-    return stream, now, replace(writing, then=[rows.inserting(connection.alias, [stream]), *writing.then])
+    writing = _writing(appends, allocated)
+    return stream, now, replace(writing, then=[rows.inserting([stream]), *writing.then])
 
 
 def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, int]:
@@ -153,12 +152,12 @@ def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, i
 
 def close(*stream_ids: UUID) -> None:
     """Close streams for good; closing one twice is no error."""
-    with transaction.atomic(using=_alias()):
+    with transaction.atomic():
         _carry_out(prepare([], closing=stream_ids))
 
 
 def _carry_out(writing: Writing) -> None:
-    writing.done(bulk.together(connections[_alias()], writing.first, writing.then))
+    writing.done(bulk.together(writing.first, writing.then))
 
 
 def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
@@ -168,44 +167,36 @@ def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
 
 def read_batch(cursors: Mapping[UUID, int], limit: int = 500) -> dict[UUID, list[Entry]]:
     """Return up to `limit` entries of each stream after its position; every asked stream has a key."""
-    connection = connections[_alias()]
     found: dict[UUID, list[Entry]] = {stream_id: [] for stream_id in cursors}
     wanted = list(cursors.items())
     for start in range(0, len(wanted), _STREAMS_PER_SELECT):
-        _select(connection, wanted[start : start + _STREAMS_PER_SELECT], limit, found)
+        _select(wanted[start : start + _STREAMS_PER_SELECT], limit, found)
     return found
 
 
-def _alias() -> str:
-    # Reads go where writes go: a replica that lags would turn every hint into a wait for the next poll.
-    return router.db_for_write(Stream)
-
-
 @cache
-def _closing(alias: str, clock: str) -> bulk.Statement:
+def _closing(clock: str) -> bulk.Statement:
     return bulk.Statement(
         f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {clock}) FROM wanted "
         f"WHERE {_STREAMS}.id = wanted.id RETURNING {_STREAMS}.id",
-        [bulk.column(alias, Stream, "id")],
+        [bulk.column(Stream, "id")],
     )
 
 
 @cache
-def _allocating(alias: str, clock: str, lock: str) -> bulk.Statement:
+def _allocating(clock: str, lock: str) -> bulk.Statement:
     return bulk.Statement(
         f", locked AS (SELECT stream.id, wanted.records FROM {_STREAMS} stream JOIN wanted ON wanted.id = stream.id "
         f"WHERE stream.sequencer = '{Sequencer.OWN.value}' AND stream.closed_at IS NULL ORDER BY stream.id{lock}) "
         f"UPDATE {_STREAMS} SET next_seq = next_seq + locked.records FROM locked WHERE {_STREAMS}.id = locked.id "
         f"RETURNING {_STREAMS}.id, next_seq, {clock}",
-        [bulk.column(alias, Stream, "id"), bulk.extra("records", "bigint")],
+        [bulk.column(Stream, "id"), bulk.extra("records", "bigint")],
     )
 
 
-def _in_transaction() -> BaseDatabaseWrapper:
-    connection = connections[_alias()]
+def _check_transaction() -> None:
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
-    return connection
 
 
 def _encoded(stream_id: UUID, first: int, now: datetime, encoders: Sequence[Encoder]) -> Append:
@@ -213,7 +204,6 @@ def _encoded(stream_id: UUID, first: int, now: datetime, encoders: Sequence[Enco
 
 
 def _writing(
-    connection: BaseDatabaseWrapper,
     appends: Sequence[Append],
     allocated: Mapping[UUID, tuple[int, datetime]],
     closing: Sequence[UUID] = (),
@@ -224,35 +214,33 @@ def _writing(
         for item in written
         for offset, payload in enumerate(item.payloads)
     ]
-    alias, clock = connection.alias, dialect.clock(connection)
+    clock = dialect.clock()
     columns = ("stream", "seq", "append_seq", "data")
     return Writing(
-        [bulk.Part(_closing(alias, clock), [(stream_id,) for stream_id in closing])] if closing else [],
-        [bulk.Part(bulk.inserting(alias, Record, columns, created_at=clock), records)] if records else [],
+        [bulk.Part(_closing(clock), [(stream_id,) for stream_id in closing])] if closing else [],
+        [bulk.Part(bulk.inserting(Record, columns, created_at=clock), records)] if records else [],
         written,
         {stream_id: first for stream_id, (first, _) in allocated.items()},
     )
 
 
-def _allocate(
-    connection: BaseDatabaseWrapper, own: Sequence[Own], *, skip_locked: bool
-) -> dict[UUID, tuple[int, datetime]]:
+def _allocate(own: Sequence[Own], *, skip_locked: bool) -> dict[UUID, tuple[int, datetime]]:
     """Lock the streams in the order of their ids, and give each as many positions as it has records."""
     counts = {item.stream_id: len(item.encoders) for item in own}
     if len(counts) != len(own):
         raise ValueError("a stream is named twice")
-    lock = dialect.row_lock(connection, "stream", skip_locked=skip_locked)
-    statement = _allocating(connection.alias, dialect.clock(connection), lock)
-    returned = bulk.execute(connection, statement, sorted(counts.items()))
+    lock = dialect.row_lock("stream", skip_locked=skip_locked)
+    statement = _allocating(dialect.clock(), lock)
+    returned = bulk.execute(statement, sorted(counts.items()))
     found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned}
     missing = [stream_id for stream_id in counts if stream_id not in found]
     if missing:
-        raise _refusal(connection.alias, missing)
+        raise _refusal(missing)
     return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
 
 
-def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
-    known = Stream.objects.using(alias).in_bulk(missing)
+def _refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
+    known = Stream.objects.in_bulk(missing)
     for stream_id in missing:
         stream = known.get(stream_id)
         if stream is None:
@@ -265,7 +253,6 @@ def _refusal(alias: str, missing: Sequence[UUID]) -> StreamClosed | StreamMissin
 
 
 def _select(
-    connection: BaseDatabaseWrapper,
     wanted: Sequence[tuple[UUID, int]],
     limit: int,
     found: dict[UUID, list[Entry]],
@@ -277,7 +264,7 @@ def _select(
     )
     params: list[Any] = []
     for position, (stream_id, after) in enumerate(wanted):
-        params += [position, dialect.id_in(connection, stream_id), after, limit]
+        params += [position, dialect.id_in(stream_id), after, limit]
     with connection.cursor() as cursor:
         cursor.execute(" UNION ALL ".join([one] * len(wanted)) + " ORDER BY 1, 2", params)
         for position, seq, data in cursor.fetchall():

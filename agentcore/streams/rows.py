@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Model
 
 from . import bulk
@@ -12,7 +13,7 @@ from . import bulk
 __all__ = ["inserting"]
 
 
-def inserting(alias: str, rows: Sequence[Model]) -> bulk.Part:
+def inserting(rows: Sequence[Model]) -> bulk.Part:
     """Return the statement that inserts rows of one model; they count as stored from now on.
 
     No signal is sent, and nothing is made up: what the database has a default for must be given.
@@ -20,8 +21,8 @@ def inserting(alias: str, rows: Sequence[Model]) -> bulk.Part:
     model = type(rows[0])
     names, values = _columns(model)
     for row in rows:
-        row._state.adding, row._state.db = False, alias
-    return bulk.Part(bulk.inserting(alias, model, names), [[getattr(row, value) for value in values] for row in rows])
+        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+    return bulk.Part(bulk.inserting(model, names), [[getattr(row, value) for value in values] for row in rows])
 
 
 @cache

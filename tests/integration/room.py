@@ -211,9 +211,9 @@ def statements() -> Iterator[list[str]]:
 
     really = bulk._on_postgres
 
-    def on_postgres(connection: Any, text: str, params: Any) -> Any:
+    def on_postgres(text: str, params: Any) -> Any:
         found.append(text)
-        return really(connection, text, params)
+        return really(text, params)
 
     with connection.execute_wrapper(note), mock.patch.object(bulk, "_on_postgres", on_postgres):
         yield found

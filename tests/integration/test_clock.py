@@ -33,13 +33,13 @@ DAY = 86_400.0
 
 def db_now() -> datetime:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {dialect.clock(connection)} WHERE 1 = %s", [1])
+        cursor.execute(f"SELECT {dialect.clock()} WHERE 1 = %s", [1])
         return dialect.time_out(cursor.fetchone()[0])
 
 
 def db_later(seconds: float) -> datetime:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {dialect.later(connection)} WHERE 1 = %s", [seconds, 1])
+        cursor.execute(f"SELECT {dialect.later()} WHERE 1 = %s", [seconds, 1])
         return dialect.time_out(cursor.fetchone()[0])
 
 
@@ -75,7 +75,7 @@ def test_the_database_writes_a_time_as_long_as_python_does(thread: Thread) -> No
     run = send(agents.echo, thread)
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {dialect.clock(connection)}, {dialect.later(connection)} WHERE 1 = %s", [5, 1])
+            cursor.execute(f"SELECT {dialect.clock()}, {dialect.later()} WHERE 1 = %s", [5, 1])
             assert {len(text) for text in cursor.fetchone()} == {len("2026-01-01 00:00:00.123000")}
     # Whatever the database: a time it gave is found again by an exact comparison.
     Run.objects.filter(pk=run.pk).update(available_at=DbNow())

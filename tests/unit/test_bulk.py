@@ -20,12 +20,12 @@ from agentcore.streams import bulk
 
 def sent(columns: list[bulk.Column], *rows: tuple[Any, ...]) -> list[dict[str, Any]]:
     """Return the rows that a statement's one parameter holds."""
-    found: list[dict[str, Any]] = json.loads(bulk.Statement("SELECT 1", columns).json(connection, rows))
+    found: list[dict[str, Any]] = json.loads(bulk.Statement("SELECT 1", columns).json(rows))
     return found
 
 
 def of(model: Any, name: str) -> bulk.Column:
-    return bulk.column(connection.alias, model, name)
+    return bulk.column(model, name)
 
 
 def test_a_users_key_travels_as_its_own_field_stores_it() -> None:
@@ -46,7 +46,7 @@ def test_values_travel_as_json_says_them() -> None:
 @pytest.mark.postgres
 @pytest.mark.django_db
 def test_postgresql_looks_the_rows_of_a_statement_up_and_reads_no_whole_table() -> None:
-    statement = claim._fencing(connection.alias, "clock_timestamp()")
+    statement = claim._fencing("clock_timestamp()")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE agentcore_run")  # it knows how small the table is
         cursor.execute(f"EXPLAIN {bulk._with_rows(statement)}", ["[]", 15.0])
