@@ -15,7 +15,7 @@ from .conversion import Conversion
 from .exceptions import UserError
 from .providers.base import AgentModel, ToolSpec
 from .tools import Tool
-from .usage import Usage
+from .values.usage import Usage
 
 OnBusy = Literal["queue", "reject", "interrupt", "parallel"]
 ON_BUSY: tuple[OnBusy, ...] = ("queue", "reject", "interrupt", "parallel")

@@ -17,7 +17,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from .conf import get_settings
-from .ids import uuid7
+from .values.ids import uuid7
 
 logger = logging.getLogger("agentcore.dispatch")
 

@@ -22,13 +22,13 @@ from uuid import UUID
 from django.db import DataError
 from pydantic_core import to_jsonable_python
 
-from . import foreign
 from .conf import get_settings
 from .exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
-from .functions import is_coroutine_function, is_generator_function, kind_of, name_of
 from .outage import is_refusal
 from .signature import read
 from .tools import Tool, ToolContext
+from .values import bounded as foreign
+from .values.functions import is_coroutine_function, is_generator_function, kind_of, name_of
 
 __all__ = ["ProcessDied", "isolated"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from .conversion import Conversion, arguments
 from .docstrings import describe
 from .exceptions import UserError
-from .functions import given_to, underlying
+from .values.functions import given_to, underlying
 
 
 @dataclass(frozen=True)

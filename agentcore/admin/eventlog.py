@@ -8,9 +8,9 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from .. import events
 from ..models import Run
 from ..streams import log
+from ..values import events
 from . import show
 
 PAGE = 200

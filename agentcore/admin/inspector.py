@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from ..access import get_policy
 from ..models import Approval, Run, Step, ToolCall
 from ..states import RunStatus, ToolCallStatus
-from ..usage import Usage
+from ..values.usage import Usage
 from . import show
 from .decision import Card, card
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from .. import jsontext
+from ..values import jsontext
 
 LONGEST = 20_000  # of one value on a page that shows many; a decision always shows everything
 

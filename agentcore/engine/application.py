@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from ..functions import is_coroutine_function
+from ..values.functions import is_coroutine_function
 from .runtime import Runtime
 from .threaded import BrokeOff, contained
 

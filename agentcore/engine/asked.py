@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .. import jsontext
 from ..models import Run, ToolCall
+from ..values import jsontext
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from .. import events, jsontext
-from ..clock import NOW, Later
 from ..conf import get_settings
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry, NotKept
-from ..ids import uuid7
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
 from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
+from ..values import events, jsontext
+from ..values.clock import NOW, Later
+from ..values.ids import uuid7
 from . import application, arguments, checking, hooks
 from .ending import close_call
 from .entry import Commit, Insert, combined

@@ -9,7 +9,7 @@ from typing import TypeVar
 from ..conf import get_settings
 from ..conversion import VALIDATORS, Conversion
 from ..exceptions import NotKept
-from ..functions import kind_of
+from ..values.functions import kind_of
 from . import application
 from .runtime import Runtime
 from .threaded import BrokeOff, contained

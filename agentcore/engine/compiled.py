@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model, QuerySet
 
-from ..clock import offset
-from ..ids import uuid7
 from ..streams import dialect
+from ..values.clock import offset
+from ..values.ids import uuid7
 
 M = TypeVar("M", bound=Model)
 

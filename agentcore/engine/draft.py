@@ -8,13 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import events, jsontext
 from ..conf import get_settings
-from ..events import Event
 from ..exceptions import ModelError, RunError
-from ..finish import ENDS, End, FinishReason, reason_of
-from ..functions import kind_of
-from ..parts import Part, ReasoningPart, SourcePart, TextPart
 from ..providers.base import (
     CallRequested,
     DataFound,
@@ -27,7 +22,12 @@ from ..providers.base import (
     TextDelta,
     UsageReported,
 )
-from ..usage import Usage
+from ..values import events, jsontext
+from ..values.events import Event
+from ..values.finish import ENDS, End, FinishReason, reason_of
+from ..values.functions import kind_of
+from ..values.parts import Part, ReasoningPart, SourcePart, TextPart
+from ..values.usage import Usage
 from . import arguments, estimate, intake
 
 logger = logging.getLogger("agentcore.engine")

@@ -6,16 +6,16 @@ import asyncio
 import logging
 import time
 
-from .. import events
 from ..conf import get_settings
 from ..definition import AgentDefinition
 from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
-from ..functions import kind_of
-from ..ids import uuid7
 from ..models import Run
 from ..outage import is_outage
 from ..states import MessageStatus, RunStatus
+from ..values import events
+from ..values.functions import kind_of
+from ..values.ids import uuid7
 from . import ending, limits, prompt, snapshot, suspend, takeover, toolexec, turn
 from .claim import Claim, Take
 from .draft import Draft

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
-from .. import events, jsontext
-from ..clock import NOW
-from ..finish import FinishReason
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
-from ..parts import ToolResultPart
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
+from ..values import events, jsontext
+from ..values.clock import NOW
+from ..values.finish import FinishReason
+from ..values.parts import ToolResultPart
 from .entry import Change, Commit, Move, Saved, combined
 from .row import RunRow
 from .takeover import INTERRUPTED

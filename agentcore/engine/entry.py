@@ -15,10 +15,10 @@ from typing import Any
 from django.db import models
 from django.db.models import QuerySet
 
-from ..clock import Later
-from ..events import Event
 from ..models import Message
 from ..states import check_move
+from ..values.clock import Later
+from ..values.events import Event
 
 
 @dataclass(frozen=True)

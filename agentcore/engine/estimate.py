@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from .. import parts
-from ..parts import Part
 from ..providers.base import CallRequested, ModelRequest
-from ..usage import Usage
+from ..values import parts
+from ..values.parts import Part
+from ..values.usage import Usage
 
 CHARACTERS_PER_TOKEN = 4
 ESTIMATED = "estimated_tokens"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from ..conf import get_settings
 from ..exceptions import ModelError, RunError, UserError
-from ..functions import kind_of
 from ..models import Run
 from ..outage import is_outage
+from ..values.functions import kind_of
 from . import application
 from .runtime import Runtime
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .. import jsontext
 from ..exceptions import ModelError
-from ..functions import kind_of
 from ..providers.base import (
     CallRequested,
     DataFound,
@@ -19,6 +17,8 @@ from ..providers.base import (
     StepFinished,
     TextDelta,
 )
+from ..values import jsontext
+from ..values.functions import kind_of
 
 _TEXTS: dict[type[Any], tuple[str, ...]] = {
     TextDelta: ("text",),

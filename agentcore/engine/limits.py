@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..definition import Limits
 from ..exceptions import LimitReached
 from ..models import Run
-from ..usage import Usage
+from ..values.usage import Usage
 from . import application, asked, hooks
 from .asked import Asked
 from .hooks import TRY_AGAIN, Hook

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import foreign, jsontext, parts
 from ..conf import get_settings
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry
 from ..models import Step
-from ..parts import Part
+from ..values import bounded as foreign
+from ..values import jsontext, parts
+from ..values.parts import Part
 from .checking import checked
 from .draft import Draft
 from .runtime import Runtime

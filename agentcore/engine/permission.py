@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from .. import jsontext
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..exceptions import ModelRetry, NotKept
@@ -15,6 +14,7 @@ from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import ApprovalStatus, ToolCallStatus
 from ..tools import EffectKind, Tool
+from ..values import jsontext
 from . import ending
 from .calls import request_approval
 from .entry import Commit, Move

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from .. import events, jsontext
 from ..conf import get_settings
+from ..values import events, jsontext
 from .entry import Commit
 
 logger = logging.getLogger("agentcore.engine")

@@ -8,17 +8,17 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from .. import jsontext
 from ..conf import get_settings
 from ..context import ContextBlock, LoaderContext
 from ..definition import AgentDefinition
 from ..exceptions import RunError
-from ..functions import kind_of, name_of
 from ..models import Message, Run, Thread, ToolCall
 from ..models.tool_call import TOLD
-from ..parts import Part, ToolCallPart, ToolResultPart
 from ..providers import names
 from ..providers.base import ModelMessage, ModelRequest
+from ..values import jsontext
+from ..values.functions import kind_of, name_of
+from ..values.parts import Part, ToolCallPart, ToolResultPart
 from . import application, hooks, output
 from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime

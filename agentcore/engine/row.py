@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from .. import events
 from ..states import RunStatus
 from ..streams import dialect
+from ..values import events
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import events, foreign, jsontext
 from ..conf import get_settings
 from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
 from ..failpoints import afailpoint
-from ..functions import is_coroutine_function, kind_of
-from ..ids import uuid7
 from ..models import Run, ToolCall
 from ..outage import is_refusal
 from ..states import ToolCallStatus
 from ..tools import LEAVES_NOTHING, EffectKind, Tool
+from ..values import bounded as foreign
+from ..values import events, jsontext
+from ..values.functions import is_coroutine_function, kind_of
+from ..values.ids import uuid7
 from . import application, takeover
 from .atomic import AtomicBody
 from .checking import checked

@@ -20,7 +20,7 @@ from ..context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..streams.dialect import DbNow
-from ..usage import Usage
+from ..values.usage import Usage
 from .asked import Asked
 from .compiled import Compiled
 from .retry import Retry

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import events
-from ..clock import Later
 from ..models import ToolCall
 from ..states import BLOCKED_CALL_STATUSES, WAITS_FOR, RunStatus, ToolCallStatus
+from ..values import events
+from ..values.clock import Later
 from .entry import Check, Commit
 from .row import RunRow
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
-from .. import events, jsontext
-from ..clock import NOW
-from ..finish import FinishReason
 from ..models import Step, ToolCall
 from ..states import StepKind, StepStatus, ToolCallStatus
 from ..tools import EffectKind
+from ..values import events, jsontext
+from ..values.clock import NOW
+from ..values.finish import FinishReason
 from .entry import Commit, Move, combined
 
 DOUBT = "It is not known whether it took effect; a person will say. Do not repeat it."

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .. import events
-from ..clock import NOW
 from ..definition import AgentDefinition
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..tools import LEAVES_NOTHING
+from ..values import events
+from ..values.clock import NOW
 from . import hooks, takeover, write
 from .ending import close_call
 from .entry import Change, Commit, Insert, Move, combined

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from .. import events
-from ..clock import NOW
 from ..conf import get_settings
 from ..context import ContextBlock
 from ..definition import AgentDefinition
 from ..exceptions import ModelError
 from ..failpoints import afailpoint
-from ..finish import FinishReason, WithCalls
-from ..functions import name_of
 from ..models import Message, Step
 from ..models.message import compose
-from ..parts import Part, ToolCallPart
 from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
-from ..usage import Usage
+from ..values import events
+from ..values.clock import NOW
+from ..values.finish import FinishReason, WithCalls
+from ..values.functions import name_of
+from ..values.parts import Part, ToolCallPart
+from ..values.usage import Usage
 from . import application, calls, ending, estimate, hooks, limits, output, prompt, retry, takeover
 from .draft import Draft
 from .entry import Commit, Insert, Move, Saved, combined

@@ -16,12 +16,12 @@ from django.db import models
 from django.db.models import NOT_PROVIDED
 from django.db.models.expressions import DatabaseDefault
 
-from .. import events
-from ..clock import Later
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import TERMINAL_RUN_STATUSES
 from ..streams import bulk, dialect, log, rows
 from ..streams.log import Append, Own
+from ..values import events
+from ..values.clock import Later
 from . import claim as claims
 from . import hold as holds
 from .claim import Claim, Take, Want

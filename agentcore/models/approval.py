@@ -12,10 +12,10 @@ from django.db import models
 from django.db.models import Func, Q
 from django.utils.translation import gettext_lazy as _
 
-from .. import jsontext
 from ..access import SYSTEM, get_policy, require
-from ..ids import uuid7
 from ..states import ApprovalStatus
+from ..values import jsontext
+from ..values.ids import uuid7
 from .fields import choices, only
 
 

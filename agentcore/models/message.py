@@ -14,9 +14,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from .. import jsontext, parts
-from ..ids import uuid7
 from ..states import MessageStatus
+from ..values import jsontext, parts
+from ..values.ids import uuid7
 from .fields import choices, only
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from django.utils.translation import gettext_lazy as _
 
 from ..access import LONGEST_NAME, SYSTEM, require
 from ..conf import get_settings
-from ..ids import uuid7
 from ..states import (
     BLOCKED_CALL_STATUSES,
     LIVE_RUN_STATUSES,
@@ -26,7 +25,8 @@ from ..states import (
     WaitingReason,
 )
 from ..streams.models import Record
-from ..usage import Usage
+from ..values.ids import uuid7
+from ..values.usage import Usage
 from .fields import choices, only
 from .thread import Thread
 

@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from ..ids import uuid7
+from ..values.ids import uuid7
 
 
 class RunLink(models.Model):

@@ -6,8 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from ..ids import uuid7
 from ..states import StepKind, StepStatus
+from ..values.ids import uuid7
 from .fields import choices, only
 
 

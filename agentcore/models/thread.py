@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from ..access import SYSTEM, get_policy, require
-from ..ids import uuid7
+from ..values.ids import uuid7
 from .deletion import remove_with_owner
 
 

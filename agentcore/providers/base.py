@@ -8,8 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from ..context import ContextBlock
-from ..parts import Part
-from ..usage import Usage
+from ..values.parts import Part
+from ..values.usage import Usage
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class OutputProduced:
 
 @dataclass(frozen=True)
 class StepFinished:
-    """Why the model stopped: stop, tool_calls, length, content_filter or refusal; see `agentcore.finish`.
+    """Why the model stopped: stop, tool_calls, length, content_filter or refusal; see `agentcore.values.finish`.
 
     It is a model's last word. What a provider says and nobody knows is kept as `other`; None is an end
     without a reason.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from urllib.error import HTTPError, URLError
 
 from ..exceptions import ModelError
-from ..functions import kind_of
+from ..values.functions import kind_of
 
 __all__ = ["failure_of"]
 

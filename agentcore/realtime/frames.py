@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from .. import jsontext
+from ..values import jsontext
 
 __all__ = [
     "CLOSE_BAD_FRAMES",

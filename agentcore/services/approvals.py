@@ -12,9 +12,8 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from .. import events, jsontext, registry
+from .. import registry
 from ..access import SYSTEM, get_policy, name_of, require
-from ..clock import NOW
 from ..conf import get_settings
 from ..engine import ending, write
 from ..engine import hold as holds
@@ -38,6 +37,8 @@ from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from ..streams.dialect import DbNow
+from ..values import events, jsontext
+from ..values.clock import NOW
 from . import runs, threads
 from .twins import listing, twin
 

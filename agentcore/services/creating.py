@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import events
 from ..access import SYSTEM, name_of, require
 from ..definition import AgentDefinition
 from ..models import Message, Run, Thread
 from ..states import RunStatus
 from ..streams import bulk, log, rows
 from ..streams.log import Own
+from ..values import events
 from . import runs
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from .. import events
 from ..exceptions import Invalid, NotFound
 from ..models import Run
 from ..streams import log
+from ..values import events
 from . import runs, threads
 from .twins import twin
 

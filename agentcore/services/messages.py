@@ -9,14 +9,14 @@ from uuid import UUID
 
 from django.db import transaction
 
-from .. import events, parts
 from ..access import SYSTEM, get_policy, require
 from ..engine.units import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
-from ..parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from ..streams import log
+from ..values import events, parts
+from ..values.parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
 from . import pages, places, sizes, threads
 from .twins import twin
 

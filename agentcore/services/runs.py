@@ -8,9 +8,8 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
-from .. import dispatch, events, jsontext
+from .. import dispatch
 from ..access import SYSTEM, get_policy
-from ..clock import NOW
 from ..engine import ending, hinted, write
 from ..engine import hold as holds
 from ..engine.entry import Commit
@@ -21,6 +20,8 @@ from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from ..streams.dialect import DbNow
+from ..values import events, jsontext
+from ..values.clock import NOW
 from . import threads
 from .twins import listing, twin
 

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 
-from .. import jsontext, parts, registry
+from .. import registry
 from ..access import SYSTEM, get_policy
 from ..definition import AgentDefinition
 from ..engine import hold as holds
@@ -18,8 +18,9 @@ from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet
-from ..parts import Part
 from ..states import RunStatus, ToolCallStatus
+from ..values import jsontext, parts
+from ..values.parts import Part
 from . import creating, messages, places, runs, sizes
 from .messages import Content
 from .twins import twin

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import jsontext, parts
 from ..conf import get_settings
 from ..exceptions import Invalid, TooLarge
-from ..parts import Part
+from ..values import jsontext, parts
+from ..values.parts import Part
 
 LONGEST_TITLE = 200
 LONGEST_NAME = 150

@@ -14,8 +14,7 @@ from django.db import OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
 
-from .. import dispatch, events
-from ..clock import NOW
+from .. import dispatch
 from ..conf import get_settings
 from ..engine import ending, hinted, write
 from ..engine import hold as holds
@@ -25,6 +24,8 @@ from ..models import Approval, Run, SweepLease
 from ..outage import is_conflict
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..streams.dialect import DbNow
+from ..values import events
+from ..values.clock import NOW
 from . import approvals, deletion, runs
 from .patience import impatient
 

@@ -12,9 +12,9 @@ from django.db.models import QuerySet
 from ..access import SYSTEM, require
 from ..engine.units import unit
 from ..exceptions import NotFound
-from ..ids import uuid7
 from ..models import Thread
 from ..streams import log
+from ..values.ids import uuid7
 from . import sizes
 from .twins import listing, twin
 

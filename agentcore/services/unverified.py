@@ -7,7 +7,6 @@ from uuid import UUID
 
 from django.db import transaction
 
-from .. import events
 from ..access import SYSTEM, get_policy, name_of
 from ..engine import ending
 from ..engine import hold as holds
@@ -18,6 +17,7 @@ from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..streams import log
+from ..values import events
 from . import approvals, runs, sizes
 from .twins import twin
 

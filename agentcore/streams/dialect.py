@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import DateTimeField, Func, UUIDField
 from django.db.models.sql.compiler import SQLCompiler
 
-from ..clock import offset
+from ..values.clock import offset
 
 __all__ = ["DbNow", "clock", "id_in", "id_out", "later", "row_lock", "seconds_since", "time_out"]
 

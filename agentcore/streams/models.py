@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from ..ids import uuid7
+from ..values.ids import uuid7
 
 __all__ = ["Record", "Sequencer", "Stream"]
 

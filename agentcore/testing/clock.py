@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 
-from .. import clock
+from ..values import clock
 
 
 class FakeClock:

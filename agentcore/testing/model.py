@@ -17,7 +17,7 @@ from ..providers.base import (
     TextDelta,
     UsageReported,
 )
-from ..usage import Usage
+from ..values.usage import Usage
 
 Call = tuple[str, Mapping[str, Any]]
 

@@ -15,8 +15,8 @@ from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, TooLarge, UnknownAgent
-from ..ids import uuid7
 from ..outage import is_outage
+from ..values.ids import uuid7
 from .requests import Malformed, check
 
 logger = logging.getLogger("agentcore.web")

@@ -9,7 +9,7 @@ from typing import Any
 from django.http import HttpRequest
 from ninja.parser import Parser
 
-from .. import jsontext
+from ..values import jsontext
 
 __all__ = ["JSON", "Malformed", "StrictParser", "check", "read_json"]
 

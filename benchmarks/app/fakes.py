@@ -7,16 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcore.parts import TextPart, ToolResultPart
-from agentcore.providers.base import (
-    CallRequested,
-    ModelEvent,
-    ModelRequest,
-    StepFinished,
-    TextDelta,
-    UsageReported,
-)
-from agentcore.usage import Usage
+from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
+from agentcore.values.parts import TextPart, ToolResultPart
+from agentcore.values.usage import Usage
 from benchmarks import w1
 
 WORDS_A_STEP = 10

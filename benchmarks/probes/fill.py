@@ -7,9 +7,9 @@ from datetime import timedelta
 from django.db import connection
 from django.utils import timezone
 
-from agentcore import jsontext
 from agentcore.models import Approval, Run, Step, Thread, ToolCall
 from agentcore.streams.models import Record, Sequencer, Stream
+from agentcore.values import jsontext
 
 AT_ONCE = 1000
 EVENTS_PER_RUN = 1000

@@ -18,8 +18,8 @@ from django.db import connections
 from django.db.models import Max, Min
 
 from agentcore import dispatch
-from agentcore.ids import uuid7
 from agentcore.models import Run
+from agentcore.values.ids import uuid7
 from benchmarks.figures import Sample, percentile
 from benchmarks.probes import stored
 from benchmarks.probes.noop import TIMES

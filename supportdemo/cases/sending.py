@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 
 from agentcore.models import Run
-from agentcore.parts import Part, TextPart
+from agentcore.values.parts import Part, TextPart
 from supportdemo.accounts.limits import RateLimit
 from supportdemo.problems import Problem
 

@@ -22,7 +22,7 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 
 from .reading import KNOWLEDGE, Call, Reading, read
 from .reply import compose, money

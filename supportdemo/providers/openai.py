@@ -24,7 +24,7 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 
 from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of
 

@@ -12,9 +12,9 @@ from typing import Any
 import openai
 
 from agentcore.exceptions import ModelError
-from agentcore.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.providers.base import ModelMessage, ModelRequest
-from agentcore.usage import Usage
+from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore.values.usage import Usage
 
 OUTPUT_TOOL = "final_answer"
 OUTPUT_ADVICE = (

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcore.context import ContextBlock
-from agentcore.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.providers.base import ModelMessage, ModelRequest
+from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 
 from .amounts import Amount, amount_in
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
-from agentcore import events
 from agentcore.realtime import frames
+from agentcore.values import events
 from supportdemo.servers import free_port
 from tests.docs.pages import Block
 from tests.stack import Process, wait_for

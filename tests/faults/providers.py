@@ -8,10 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from agentcore.exceptions import ModelError
-from agentcore.parts import TextPart
 from agentcore.providers.base import ModelEvent, ModelMessage, ModelRequest
 from agentcore.testing import HttpModel
 from agentcore.tools import Tool
+from agentcore.values.parts import TextPart
 from supportdemo.providers.openai import OpenAIModel
 from tests.integration.room import Room, make
 

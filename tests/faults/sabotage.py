@@ -17,7 +17,6 @@ from unittest import mock
 
 from django.db import connection
 
-from agentcore.clock import NOW
 from agentcore.engine import claim as claims
 from agentcore.engine import permission, toolexec, write
 from agentcore.engine.entry import Change
@@ -25,6 +24,7 @@ from agentcore.engine.heartbeat import Watch
 from agentcore.exceptions import LeaseLost
 from agentcore.models import Approval, Step
 from agentcore.streams import bulk, hub
+from agentcore.values.clock import NOW
 
 VARIABLE = "AGENTCORE_TEST_SABOTAGE"
 

@@ -12,7 +12,7 @@ from agentcore.exceptions import UserError
 from agentcore.models import Run, Step, ToolCall
 from agentcore.providers.base import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.testing import Turn, check_invariants
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.room import Died, die_driving, drive_to_the_end, make
 from tests.testapp.scripts import Echo
 

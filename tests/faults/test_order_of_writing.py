@@ -12,11 +12,11 @@ from django.db import OperationalError
 from agentcore import registry
 from agentcore.engine import journal
 from agentcore.engine.runtime import Runtime
-from agentcore.events import TextDelta as TextLogged
 from agentcore.exceptions import LeaseLost
 from agentcore.providers.base import ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
 from agentcore.testing import check_invariants
+from agentcore.values.events import TextDelta as TextLogged
 from tests.integration.room import drive_to_the_end, lapse, log, make
 
 

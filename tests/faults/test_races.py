@@ -17,13 +17,13 @@ from agentcore import SYSTEM, registry
 from agentcore.engine.entry import Commit
 from agentcore.engine.journal import RowHeld, commit_batch
 from agentcore.engine.write import Order
-from agentcore.events import TextDelta as TextLogged
 from agentcore.failpoints import Marks
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, runs, sending
 from agentcore.services.approvals import Decision
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, Turn, check_invariants, run_until_idle
+from agentcore.values.events import TextDelta as TextLogged
 from tests.faults import postgres
 from tests.faults.runs import (
     LONG,

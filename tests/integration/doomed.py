@@ -11,7 +11,7 @@ from agentcore import SYSTEM, Checkable, ToolContext, tool
 from agentcore.providers.base import StepFinished, TextDelta, UsageReported
 from agentcore.services import events
 from agentcore.testing import Turn
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.room import (
     Died,
     die_driving,

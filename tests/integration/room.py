@@ -26,7 +26,6 @@ from agentcore.engine.outcome import Outcome
 from agentcore.engine.row import Allocation
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.write import Order
-from agentcore.events import RunStarted
 from agentcore.exceptions import LeaseLost
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
@@ -35,6 +34,7 @@ from agentcore.streams import bulk
 from agentcore.testing import ScriptedModel, run_until_idle
 from agentcore.testing.failpoints import armed
 from agentcore.tools import Tool
+from agentcore.values.events import RunStarted
 
 AGO = timedelta(minutes=10)
 

@@ -22,7 +22,7 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.room import log, make
 
 pytestmark = pytest.mark.django_db

@@ -20,7 +20,7 @@ from agentcore.models import Approval, Message
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.services import approvals, execution, runs
 from agentcore.testing import Turn
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.room import fresh, make, race, types
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,9 +8,9 @@ import pytest
 
 from agentcore import registry, tool
 from agentcore.models import ToolCall
-from agentcore.parts import ToolCallPart, ToolResultPart
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.testing import check_invariants
+from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:A15")]

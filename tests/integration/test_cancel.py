@@ -16,7 +16,7 @@ from agentcore.models import Message, Run, ToolCall
 from agentcore.providers.base import StepFinished, TextDelta, UsageReported
 from agentcore.services import execution, runs, sending
 from agentcore.testing import Turn, run_until_idle
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.room import assert_ended_once, claim, driven, fresh, log, make, race, types
 from tests.stack import wait_for
 

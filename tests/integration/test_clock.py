@@ -13,7 +13,7 @@ import pytest
 from django.conf import LazySettings
 from django.db import connection
 
-from agentcore import SYSTEM, clock
+from agentcore import SYSTEM
 from agentcore.exceptions import ApprovalExpired
 from agentcore.models import Run, Thread
 from agentcore.services import execution
@@ -21,6 +21,7 @@ from agentcore.services.sweep import sweep
 from agentcore.streams import dialect
 from agentcore.streams.dialect import DbNow
 from agentcore.testing import fake_clock
+from agentcore.values import clock
 from tests.faults.runs import events, send, status
 from tests.integration.room import claim
 from tests.stack import ROOT

@@ -14,14 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from agentcore import SYSTEM, failpoints, registry
-from agentcore.exceptions import (
-    AlreadyDecided,
-    ApprovalExpired,
-    DigestMismatch,
-    Invalid,
-    NotFound,
-    RunEnded,
-)
+from agentcore.exceptions import AlreadyDecided, ApprovalExpired, DigestMismatch, Invalid, NotFound, RunEnded
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, execution, runs
 from agentcore.services.approvals import Decision

@@ -8,13 +8,7 @@ import pytest
 from django.contrib.auth import get_user_model
 
 from agentcore import SYSTEM, ToolContext, registry, tool
-from agentcore.exceptions import (
-    AlreadyDecided,
-    DigestMismatch,
-    Invalid,
-    NotAllowed,
-    NotFound,
-)
+from agentcore.exceptions import AlreadyDecided, DigestMismatch, Invalid, NotAllowed, NotFound
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, sending
 from agentcore.services.approvals import Decision

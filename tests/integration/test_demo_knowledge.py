@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 
 from agentcore.context import LoaderContext
-from agentcore.ids import uuid7
+from agentcore.values.ids import uuid7
 from supportdemo.cases.context import knowledge
 from supportdemo.knowledge.models import Article
 from supportdemo.knowledge.retriever import get_retriever, words_of

@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import AbstractUser, Permission
 
 from agentcore.exceptions import RequestError, ToolFailed
-from agentcore.jsontext import MAX_SAFE_INTEGER
 from agentcore.models import Approval, Message, Run
 from agentcore.testing import run_until_idle
-from agentcore.usage import Usage
+from agentcore.values.jsontext import MAX_SAFE_INTEGER
+from agentcore.values.usage import Usage
 from supportdemo.cases.agents import support
 from supportdemo.cases.billing import charges, settle
 from supportdemo.cases.models import Case, Order, Refund, UsageCharge

@@ -10,9 +10,9 @@ from django.test import Client
 from django.urls import reverse
 
 from agentcore import SYSTEM, registry
-from agentcore.finish import ENDS, FinishReason, reason_of
 from agentcore.models import Run
 from agentcore.testing import Turn
+from agentcore.values.finish import ENDS, FinishReason, reason_of
 from tests.integration.room import log, make
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]

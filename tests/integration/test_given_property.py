@@ -6,11 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentcore import SYSTEM, jsontext, registry, tool
+from agentcore import SYSTEM, registry, tool
 from agentcore.models import Run
 from agentcore.models.approval import approval_digest
 from agentcore.services import approvals
 from agentcore.testing import Turn
+from agentcore.values import jsontext
 from agentcore.web.schemas import ApprovalOut, RunOut
 from tests.integration.room import drive_to_the_end, log, make, only_approval
 from tests.unit import declarations

@@ -19,9 +19,9 @@ from agentcore.engine import claim as claims
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed
 from agentcore.models import Run, Step
-from agentcore.parts import ToolResultPart
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
+from agentcore.values.parts import ToolResultPart
 from tests.integration.live import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,13 +21,13 @@ from agentcore.engine.claim import Claim, Take
 from agentcore.engine.entry import Commit
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.write import Order
-from agentcore.events import RunStarted, TextDelta
 from agentcore.models import Message, Run
 from agentcore.services import events, execution
 from agentcore.services import runs as run_services
 from agentcore.states import RunStatus
 from agentcore.streams.models import Stream
 from agentcore.testing import ScriptedModel, Turn
+from agentcore.values.events import RunStarted, TextDelta
 from tests.integration.room import assert_ended_once, claim, commit, fresh, log, race
 from tests.stack import wait_for
 

@@ -13,10 +13,10 @@ import pytest
 from django.contrib.auth.models import Group
 
 from agentcore import SYSTEM, Checkable, registry, tool
-from agentcore.jsontext import TRUNCATED
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals
 from agentcore.testing import Turn
+from agentcore.values.jsontext import TRUNCATED
 from tests.integration.room import drive_as_worker, fresh, make, only_approval
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A1")]

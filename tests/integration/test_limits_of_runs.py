@@ -22,7 +22,7 @@ from agentcore.providers.base import CallRequested, StepFinished, TextDelta, Usa
 from agentcore.services import approvals, execution, runs, unverified
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn, fake_clock, run_until_idle
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.decision_room import PAID, pay
 from tests.integration.room import Died, assert_ended_once, die_driving, drive_to_the_end, fresh, make, only_approval
 

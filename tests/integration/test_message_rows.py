@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 
 from agentcore import registry, tool
 from agentcore.models import Message, Run, Thread, ToolCall
-from agentcore.parts import ToolResultPart
 from agentcore.testing import Turn
+from agentcore.values.parts import ToolResultPart
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:F1")]

@@ -14,12 +14,12 @@ from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from agentcore import Agent, registry, tool
-from agentcore.ids import uuid7
 from agentcore.models import Approval, Message, Run, RunLink, Step, SweepLease, Thread, ToolCall
 from agentcore.states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from agentcore.streams import log
 from agentcore.streams.models import Record, Stream
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
+from agentcore.values.ids import uuid7
 
 pytestmark = pytest.mark.django_db
 

@@ -8,9 +8,9 @@ import pytest
 
 from agentcore import SYSTEM, registry
 from agentcore.models import ToolCall
-from agentcore.parts import ToolCallPart, ToolResultPart
 from agentcore.providers import names
 from agentcore.testing import Turn
+from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.room import log, make
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:A14")]

@@ -14,9 +14,9 @@ from agentcore import SYSTEM, registry
 from agentcore.access import OwnerPolicy
 from agentcore.exceptions import Invalid, ModelError, NotAllowed, NotFound
 from agentcore.models import Approval, Message, Run, Thread, ToolCall
-from agentcore.parts import ToolCallPart, ToolResultPart
 from agentcore.services import messages, runs, sending
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
+from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.office import Clerk, address, said, staff
 
 pytestmark = pytest.mark.django_db

@@ -9,9 +9,9 @@ import pytest
 from django.contrib.auth.models import Group
 
 from agentcore import registry, tool
-from agentcore.jsontext import TRUNCATED
 from agentcore.testing import Turn
 from agentcore.tools import Tool
+from agentcore.values.jsontext import TRUNCATED
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:A9")]

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 
 from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, registry, tool
 from agentcore.exceptions import Invalid, ModelError
-from agentcore.jsontext import KEPT_DEPTH, MAX_DEPTH
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.states import RunStatus, ToolCallStatus
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
+from agentcore.values.jsontext import KEPT_DEPTH, MAX_DEPTH
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:D14")]
 

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore import ContextBlock, jsontext, registry, tool
+from agentcore import ContextBlock, registry, tool
 from agentcore.engine.draft import Draft
 from agentcore.exceptions import RunError
-from agentcore.foreign import bounded
 from agentcore.models import ToolCall
 from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, OutputDelta, StepFinished, TextDelta
 from agentcore.services import sizes
 from agentcore.testing import Turn
+from agentcore.values import jsontext
+from agentcore.values.bounded import bounded
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:B9")]

@@ -16,15 +16,16 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pydantic import BaseModel
 
-from agentcore import SYSTEM, events, registry, tool
+from agentcore import SYSTEM, registry, tool
 from agentcore.engine import prompt
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, ToolFailed
 from agentcore.models import Message, Run, ToolCall
-from agentcore.parts import ToolResultPart
 from agentcore.services import execution, messages, runs, turns, unverified
 from agentcore.streams.models import Record, Stream
 from agentcore.testing import Turn
+from agentcore.values import events
+from agentcore.values.parts import ToolResultPart
 from tests.integration.room import Died, Room, die_driving, fresh, log, make
 
 pytestmark = pytest.mark.django_db

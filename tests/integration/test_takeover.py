@@ -10,16 +10,16 @@ import pytest
 from django.db import connections
 
 from agentcore import SYSTEM, ToolContext, registry, tool
-from agentcore.clock import NOW
 from agentcore.conf import get_settings
 from agentcore.engine.entry import Change, Commit, Insert
-from agentcore.events import TextDelta as TextLogged
 from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.providers.base import TextDelta
 from agentcore.services import approvals, execution, unverified
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn
+from agentcore.values.clock import NOW
+from agentcore.values.events import TextDelta as TextLogged
 from tests.integration import room as scene
 from tests.integration.doomed import TOOLS, WORLD, DiesMidText, interrupted, make_waiting_for_gated
 from tests.integration.room import (

@@ -23,13 +23,7 @@ from agentcore.exceptions import AgentcoreError, LeaseLost
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, runs
 from agentcore.services.sweep import sweep
-from agentcore.states import (
-    RUN_TRANSITIONS,
-    TOOL_CALL_TRANSITIONS,
-    ApprovalStatus,
-    RunStatus,
-    ToolCallStatus,
-)
+from agentcore.states import RUN_TRANSITIONS, TOOL_CALL_TRANSITIONS, ApprovalStatus, RunStatus, ToolCallStatus
 from agentcore.streams import log
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
 from tests.integration import room

@@ -8,13 +8,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from agentcore import SYSTEM, events, registry, tool
+from agentcore import SYSTEM, registry, tool
 from agentcore.access import OwnerPolicy
 from agentcore.exceptions import ModelError
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending, turns
 from agentcore.streams import log as streams
 from agentcore.testing import Turn, run_until_idle
+from agentcore.values import events
 from tests.integration.api_room import Caller, ok, pay
 from tests.integration.room import Room, log, make
 

@@ -13,7 +13,7 @@ from agentcore import Limits, registry, tool
 from agentcore.exceptions import ModelError
 from agentcore.models import Run, Step
 from agentcore.providers.base import CallRequested, StepFinished, TextDelta, UsageReported
-from agentcore.usage import Usage
+from agentcore.values.usage import Usage
 from tests.integration.room import fresh, log, make
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from agentcore.parts import TextPart, ToolResultPart
 from agentcore.providers.base import (
     CallRequested,
     ModelEvent,
@@ -16,7 +15,8 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
-from agentcore.usage import Usage
+from agentcore.values.parts import TextPart, ToolResultPart
+from agentcore.values.usage import Usage
 from tests.testapp import world
 
 USAGE = UsageReported(Usage(input_tokens=10, output_tokens=5, total_tokens=15))

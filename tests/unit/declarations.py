@@ -24,7 +24,7 @@ from pydantic import (
     create_model,
 )
 
-from agentcore import jsontext
+from agentcore.values import jsontext
 
 COLLIDING = ["model_extra", "schema", "json", "copy", "self", "validate", "model_config", "ctx", "p0", "p1", "p2"]
 

@@ -13,8 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Pr
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from agentcore import jsontext, tool
+from agentcore import tool
 from agentcore.tools import Tool
+from agentcore.values import jsontext
 
 NOBODY: Any = object()
 

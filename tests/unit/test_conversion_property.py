@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentcore import jsontext, tool
+from agentcore import tool
 from agentcore.conversion import Conversion
 from agentcore.exceptions import ModelRetry, NotKept
+from agentcore.values import jsontext
 from tests.unit import declarations
 from tests.unit.declarations import Declared
 from tests.unit.declared import NOBODY

@@ -11,7 +11,7 @@ import agentcore
 from agentcore import exceptions
 from agentcore.engine import snapshot
 from agentcore.exceptions import ModelError, RunError, UserError
-from agentcore.finish import ENDS
+from agentcore.values.finish import ENDS
 
 PACKAGE = Path(agentcore.__file__).parent
 PAGE = Path(__file__).resolve().parents[2] / "static" / "demo" / "ends.js"

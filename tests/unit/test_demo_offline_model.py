@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 
 from agentcore.context import ContextBlock
-from agentcore.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.providers.base import (
     CallRequested,
     ModelEvent,
@@ -22,6 +21,7 @@ from agentcore.providers.base import (
     ToolSpec,
     UsageReported,
 )
+from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from supportdemo.cases.triage import Triage
 from supportdemo.providers.offline import OfflineModel
 

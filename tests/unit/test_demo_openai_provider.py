@@ -12,7 +12,6 @@ import pytest
 
 from agentcore.context import ContextBlock
 from agentcore.exceptions import ModelError
-from agentcore.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.providers.base import (
     CallRequested,
     ModelEvent,
@@ -28,7 +27,8 @@ from agentcore.providers.base import (
 )
 from agentcore.testing.http_model import HttpModel, Pause, Reply, refuses
 from agentcore.testing.wire import DONE, chunk, fragment, sse, usage
-from agentcore.usage import Usage
+from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore.values.usage import Usage
 from supportdemo.providers import choose_model, label_of
 from supportdemo.providers.openai import OpenAIModel
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agentcore import events
 from agentcore.conf import Settings
 from agentcore.failpoints import POINTS
+from agentcore.values import events
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from agentcore import events
-from agentcore.clock import Later, stamp
+from agentcore.values import events
+from agentcore.values.clock import Later, stamp
 
 pytestmark = pytest.mark.once
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import AfterValidator
 
 from agentcore import ModelRetry, registry, tool
-from agentcore.jsontext import TRUNCATED
+from agentcore.values.jsontext import TRUNCATED
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:B9")]
 LONG = "k" * 90_000

@@ -21,9 +21,9 @@ from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, Field
 
 from agentcore.exceptions import Unfinished
-from agentcore.foreign import bounded
-from agentcore.jsontext import TRUNCATED
-from agentcore.serialized import NO_FORM as NO_FIELD_FORM
+from agentcore.values.bounded import bounded
+from agentcore.values.jsontext import TRUNCATED
+from agentcore.values.serialized import NO_FORM as NO_FIELD_FORM
 
 pytestmark = pytest.mark.once
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore import events, jsontext
 from agentcore.engine.draft import Draft
 from agentcore.exceptions import RunError
 from agentcore.providers.base import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
+from agentcore.values import events, jsontext
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fault:D14")]
 HIGH, LOW = "\ud83d", "\ude00"

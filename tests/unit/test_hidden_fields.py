@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from agentcore.exceptions import Unfinished
-from agentcore.foreign import bounded
-from agentcore.serialized import NO_FORM
+from agentcore.values.bounded import bounded
+from agentcore.values.serialized import NO_FORM
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:A9")]
 

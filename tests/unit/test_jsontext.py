@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentcore import jsontext
+from agentcore.values import jsontext
 
 pytestmark = pytest.mark.once
 SCRIPT = Path(__file__).resolve().parents[2] / "static" / "demo" / "text.js"

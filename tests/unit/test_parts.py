@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
-from agentcore import parts
 from agentcore.exceptions import Invalid
-from agentcore.parts import Edited, FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore.values import parts
+from agentcore.values.parts import (
+    Edited,
+    FilePart,
+    Part,
+    ReasoningPart,
+    SourcePart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 
 pytestmark = pytest.mark.once
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agentcore.jsontext import MAX_SAFE_INTEGER
-from agentcore.usage import MOST_TOKENS, Usage
+from agentcore.values.jsontext import MAX_SAFE_INTEGER
+from agentcore.values.usage import MOST_TOKENS, Usage
 
 pytestmark = pytest.mark.once
 

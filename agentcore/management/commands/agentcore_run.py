@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from ... import jsontext, registry
+from ... import registry
 from ...access import SYSTEM, get_policy
 from ...engine.outcome import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
@@ -19,6 +19,7 @@ from ...models import Approval, Run
 from ...services import approvals, events, execution, sending, threads
 from ...services.approvals import Decision, Verdict
 from ...states import RunStatus
+from ...values import jsontext
 
 PAUSE = 0.1  # seconds between two looks at the log
 WIDTH = 400

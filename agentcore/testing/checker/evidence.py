@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from ...models import Approval, Message, Run, Step, ToolCall
-from ...parts import TextPart
 from ...providers.base import ModelRequest
 from ...streams import log
+from ...values.parts import TextPart
 
 PAGE = 1000
 

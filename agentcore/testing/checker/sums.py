@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...states import StepStatus
-from ...usage import Usage
+from ...values.usage import Usage
 from .evidence import Dossier, Violation
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM, events
+from agentcore import SYSTEM
 from agentcore.models import Message, Run, Step
 from agentcore.services import approvals
 from agentcore.services.approvals import Decision
 from agentcore.streams import log as streams
 from agentcore.testing import Asked, Evidence, Turn, run_until_idle
+from agentcore.values import events
 from tests.integration.checker.crime import HAPPENED, Events, acted, falsify, found, gated, make, place, seen
 from tests.integration.room import Room, log, only_approval
 

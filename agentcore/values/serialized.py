@@ -11,7 +11,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from .exceptions import Unfinished
+from ..exceptions import Unfinished
 from .functions import kind_of
 
 NO_FORM = "[a value that has no JSON form]"

@@ -29,8 +29,8 @@ from django.db.models.query import RawQuerySet
 from django.utils.asyncio import async_unsafe
 from django.utils.functional import Promise
 
+from ..exceptions import NotRun, Unfinished
 from . import jsontext, serialized
-from .exceptions import NotRun, Unfinished
 from .functions import code_of, kind_of
 
 SLICE = 1_000_000

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from ..exceptions import Invalid
 from . import jsontext
-from .exceptions import Invalid
 
 VERSION = 1
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from . import foreign, jsontext
+from ..conf import get_settings
+from . import bounded as foreign
+from . import jsontext
 from .clock import Later, stamp
-from .conf import get_settings
 
 VERSION = 1
 WIDEST = 8  # bytes of JSON that one character of a bounded value may take, with what stands between values

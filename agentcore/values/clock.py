@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from .conf import get_settings
+from ..conf import get_settings
 
 OFFSET_VARIABLE = "AGENTCORE_CLOCK_OFFSET"
 
