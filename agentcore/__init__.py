@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .access import SYSTEM as SYSTEM
     from .agent import Agent as Agent
-    from .context import ContextBlock as ContextBlock
-    from .context import LoaderContext as LoaderContext
-    from .definition import Limits as Limits
+    from .declaration.agent import Limits as Limits
+    from .declaration.context import ContextBlock as ContextBlock
+    from .declaration.context import LoaderContext as LoaderContext
+    from .declaration.isolated import isolated as isolated
+    from .declaration.tool import Checkable as Checkable
+    from .declaration.tool import ToolContext as ToolContext
+    from .declaration.tool import tool as tool
     from .exceptions import EffectUnknown as EffectUnknown
     from .exceptions import ModelRetry as ModelRetry
     from .exceptions import ToolFailed as ToolFailed
-    from .isolation import isolated as isolated
     from .services.approvals import Decision as Decision
-    from .tools import Checkable as Checkable
-    from .tools import ToolContext as ToolContext
-    from .tools import tool as tool
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "SYSTEM": "access",
     "Agent": "agent",
-    "Checkable": "tools",
-    "ContextBlock": "context",
+    "Checkable": "declaration.tool",
+    "ContextBlock": "declaration.context",
     "Decision": "services.approvals",
     "EffectUnknown": "exceptions",
-    "Limits": "definition",
-    "LoaderContext": "context",
+    "Limits": "declaration.agent",
+    "LoaderContext": "declaration.context",
     "ModelRetry": "exceptions",
-    "ToolContext": "tools",
+    "ToolContext": "declaration.tool",
     "ToolFailed": "exceptions",
-    "isolated": "isolation",
-    "tool": "tools",
+    "isolated": "declaration.isolated",
+    "tool": "declaration.tool",
 }
 
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the names are the keys above

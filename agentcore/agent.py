@@ -8,16 +8,16 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from . import registry
-from .context import ContextLoader, Instructions
-from .definition import AgentDefinition, Limits, OnBusy, OnVersion, define
+from .declaration import registry
+from .declaration.agent import AgentDefinition, Limits, OnBusy, OnVersion, define
+from .declaration.context import ContextLoader, Instructions
+from .declaration.model import AgentModel
+from .declaration.tool import Tool
 from .models import Run, Thread, ToolCall
-from .providers.base import AgentModel
 from .services import approvals, deletion, events, execution, messages, runs, sending, threads, unverified
 from .services.approvals import Decision
 from .services.messages import Content
 from .services.twins import twin
-from .tools import Tool
 
 __all__ = ["Agent", "Decision"]
 

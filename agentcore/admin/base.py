@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST
 
-from .. import registry
+from ..declaration import registry
 from . import show
 
 Perform = Callable[[HttpRequest, Any], HttpResponse]

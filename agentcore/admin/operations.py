@@ -11,12 +11,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ..declaration.tool import EffectKind
 from ..exceptions import RequestError
 from ..models import Run
 from ..services import runs as service
 from ..services import sending
 from ..states import ToolCallStatus
-from ..tools import EffectKind
 
 
 @dataclass(frozen=True)

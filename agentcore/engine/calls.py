@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from ..conf import get_settings
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
+from ..declaration.model import CallRequested
+from ..declaration.tool import EffectKind, Tool
 from ..exceptions import ModelRetry, NotKept
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
-from ..providers.base import CallRequested
 from ..states import ApprovalStatus, ToolCallStatus
-from ..tools import EffectKind, Tool
 from ..values import events, jsontext
 from ..values.clock import NOW, Later
 from ..values.ids import uuid7

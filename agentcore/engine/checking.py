@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..conf import get_settings
-from ..conversion import VALIDATORS, Conversion
+from ..declaration.conversion import VALIDATORS, Conversion
 from ..exceptions import NotKept
 from ..values.functions import kind_of
 from . import application

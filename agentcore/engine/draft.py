@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..conf import get_settings
-from ..exceptions import ModelError, RunError
-from ..providers.base import (
+from ..declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -22,6 +21,7 @@ from ..providers.base import (
     TextDelta,
     UsageReported,
 )
+from ..exceptions import ModelError, RunError
 from ..values import events, jsontext
 from ..values.events import Event
 from ..values.finish import ENDS, End, FinishReason, reason_of

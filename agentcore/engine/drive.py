@@ -7,7 +7,7 @@ import logging
 import time
 
 from ..conf import get_settings
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
 from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
 from ..models import Run

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
+from ..declaration.tool import LEAVES_NOTHING
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
-from ..tools import LEAVES_NOTHING
 from ..values import events, jsontext
 from ..values.clock import NOW
 from ..values.finish import FinishReason

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..providers.base import CallRequested, ModelRequest
+from ..declaration.model import CallRequested, ModelRequest
 from ..values import parts
 from ..values.parts import Part
 from ..values.usage import Usage

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..exceptions import ModelError
-from ..providers.base import (
+from ..declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -17,6 +16,7 @@ from ..providers.base import (
     StepFinished,
     TextDelta,
 )
+from ..exceptions import ModelError
 from ..values import jsontext
 from ..values.functions import kind_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..definition import Limits
+from ..declaration.agent import Limits
 from ..exceptions import LimitReached
 from ..models import Run
 from ..values.usage import Usage

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from .. import registry
-from ..definition import AgentDefinition
+from ..declaration import registry
+from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost, UnknownAgent, UserError
 from ..models import Run
 from ..outage import is_outage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..conf import get_settings
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
 from ..exceptions import ModelRetry
 from ..models import Step
 from ..values import bounded as foreign

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from ..access import SYSTEM, get_policy
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
+from ..declaration.tool import EffectKind, Tool
 from ..exceptions import ModelRetry, NotKept
 from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import ApprovalStatus, ToolCallStatus
-from ..tools import EffectKind, Tool
 from ..values import jsontext
 from . import ending
 from .calls import request_approval

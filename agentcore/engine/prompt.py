@@ -9,13 +9,13 @@ from typing import Any
 from uuid import UUID
 
 from ..conf import get_settings
-from ..context import ContextBlock, LoaderContext
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
+from ..declaration.context import ContextBlock, LoaderContext
+from ..declaration.model import ModelMessage, ModelRequest
 from ..exceptions import RunError
 from ..models import Message, Run, Thread, ToolCall
 from ..models.tool_call import TOLD
 from ..providers import names
-from ..providers.base import ModelMessage, ModelRequest
 from ..values import jsontext
 from ..values.functions import kind_of, name_of
 from ..values.parts import Part, ToolCallPart, ToolResultPart

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..conf import get_settings
+from ..declaration.tool import LEAVES_NOTHING, EffectKind, Tool
 from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
 from ..failpoints import afailpoint
 from ..models import Run, ToolCall
 from ..outage import is_refusal
 from ..states import ToolCallStatus
-from ..tools import LEAVES_NOTHING, EffectKind, Tool
 from ..values import bounded as foreign
 from ..values import events, jsontext
 from ..values.functions import is_coroutine_function, kind_of

@@ -15,7 +15,7 @@ from uuid import UUID
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections
 
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost
 from .gathering import Gathering
 from .heartbeat import Heartbeat

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.db.models import F, QuerySet
 
-from ..context import ContextBlock
+from ..declaration.context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..streams.dialect import DbNow

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ..conf import get_settings
+from ..declaration.model import AgentModel, ModelEvent, ModelRequest
 from ..exceptions import LimitReached, ModelError, RunError
 from ..failpoints import afailpoint
-from ..providers.base import AgentModel, ModelEvent, ModelRequest
 from ..providers.failures import failure_of
 from . import application
 from .draft import Draft

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
+from ..declaration.tool import EffectKind
 from ..models import Step, ToolCall
 from ..states import StepKind, StepStatus, ToolCallStatus
-from ..tools import EffectKind
 from ..values import events, jsontext
 from ..values.clock import NOW
 from ..values.finish import FinishReason

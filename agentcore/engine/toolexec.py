@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
+from ..declaration.tool import LEAVES_NOTHING
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
-from ..tools import LEAVES_NOTHING
 from ..values import events
 from ..values.clock import NOW
 from . import hooks, takeover, write

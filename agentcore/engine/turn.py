@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ..conf import get_settings
-from ..context import ContextBlock
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
+from ..declaration.context import ContextBlock
+from ..declaration.model import AgentModel
 from ..exceptions import ModelError
 from ..failpoints import afailpoint
 from ..models import Message, Step
 from ..models.message import compose
-from ..providers.base import AgentModel
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
 from ..values import events
 from ..values.clock import NOW

@@ -10,8 +10,8 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from ..declaration.tool import EffectKind
 from ..states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ToolCallStatus
-from ..tools import EffectKind
 from ..values.ids import uuid7
 from ..values.parts import Edited, ToolResultPart
 from .fields import choices, only

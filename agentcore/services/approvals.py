@@ -12,9 +12,9 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from .. import registry
 from ..access import SYSTEM, get_policy, name_of, require
 from ..conf import get_settings
+from ..declaration import registry
 from ..engine import ending, write
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move, Moved, combined

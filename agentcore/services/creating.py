@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..access import SYSTEM, name_of, require
-from ..definition import AgentDefinition
+from ..declaration.agent import AgentDefinition
 from ..models import Message, Run, Thread
 from ..states import RunStatus
 from ..streams import bulk, log, rows

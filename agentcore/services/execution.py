@@ -12,14 +12,14 @@ from uuid import UUID
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections
 
-from .. import registry
-from ..context import ContextLoader
+from ..declaration import registry
+from ..declaration.context import ContextLoader
+from ..declaration.model import AgentModel
 from ..engine.loop import advance
 from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..exceptions import Conflict
 from ..models import Run
-from ..providers.base import AgentModel
 from ..states import RunStatus
 from . import runs, versions
 

@@ -8,13 +8,13 @@ from uuid import UUID
 
 from django.db import transaction
 
+from ..declaration.tool import LEAVES_NOTHING
 from ..engine import hold as holds
 from ..engine import takeover, write
 from ..engine.entry import Commit, Move
 from ..engine.units import unit
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
-from ..tools import LEAVES_NOTHING
 from ..values import events
 
 logger = logging.getLogger("agentcore.recovery")

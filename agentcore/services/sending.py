@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 
-from .. import registry
 from ..access import SYSTEM, get_policy
-from ..definition import AgentDefinition
+from ..declaration import registry
+from ..declaration.agent import AgentDefinition
 from ..engine import hold as holds
 from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy

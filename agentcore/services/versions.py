@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.db import transaction
 
-from .. import registry
 from ..conf import get_settings
+from ..declaration import registry
 from ..engine import ending, write
 from ..engine import hold as holds
 from ..models import Run

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..providers.base import (
+from ..declaration.model import (
     CallRequested,
     ModelEvent,
     ModelRequest,

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from .. import registry
-from ..definition import AgentDefinition
+from ..declaration import registry
+from ..declaration.agent import AgentDefinition
 from .model import ScriptedModel, Turn
 
 

@@ -12,7 +12,7 @@ from ninja import NinjaAPI, Status
 from ninja.renderers import JSONRenderer
 from pydantic import Field
 
-from .. import registry
+from ..declaration import registry
 from ..services import approvals, events, runs, sending, threads, turns
 from ..services.approvals import Decision
 from .auth import authenticate

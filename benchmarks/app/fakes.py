@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.values.parts import TextPart, ToolResultPart
 from agentcore.values.usage import Usage
 from benchmarks import w1

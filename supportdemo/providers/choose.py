@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentcore.providers.base import AgentModel
+from agentcore.declaration.model import AgentModel
 
 from .offline import OfflineModel
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
-from agentcore.providers.base import (
+from agentcore.declaration.model import (
     CallRequested,
     ModelEvent,
     ModelRequest,

@@ -12,8 +12,7 @@ from uuid import uuid4
 
 import openai
 
-from agentcore.exceptions import ModelError
-from agentcore.providers.base import (
+from agentcore.declaration.model import (
     CallRequested,
     ModelEvent,
     ModelRequest,
@@ -24,6 +23,7 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
+from agentcore.exceptions import ModelError
 from agentcore.values.usage import Usage
 
 from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of

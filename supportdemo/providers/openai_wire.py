@@ -11,8 +11,8 @@ from typing import Any
 
 import openai
 
+from agentcore.declaration.model import ModelMessage, ModelRequest
 from agentcore.exceptions import ModelError
-from agentcore.providers.base import ModelMessage, ModelRequest
 from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.values.usage import Usage
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentcore.context import ContextBlock
-from agentcore.providers.base import ModelMessage, ModelRequest
+from agentcore.declaration.context import ContextBlock
+from agentcore.declaration.model import ModelMessage, ModelRequest
 from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 
 from .amounts import Amount, amount_in

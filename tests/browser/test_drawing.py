@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from agentcore import Agent, registry
+from agentcore import Agent
+from agentcore.declaration import registry
 from agentcore.models import Message, Thread
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
 from supportdemo.cases.models import Case

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from agentcore import SYSTEM, Agent, registry, tool
+from agentcore import SYSTEM, Agent, tool
 from agentcore.conf import get_settings
+from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Run, Thread
 from agentcore.services import approvals, runs, sending

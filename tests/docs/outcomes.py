@@ -9,7 +9,7 @@ from tests.docs.pages import blocks
 from tests.docs.project import Project
 
 PARROT = """
-from agentcore.providers.base import StepFinished, TextDelta
+from agentcore.declaration.model import StepFinished, TextDelta
 
 class Parrot:
     name, provider = "parrot", "orders"

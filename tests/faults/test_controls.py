@@ -12,7 +12,9 @@ import pytest
 from django.conf import LazySettings
 from django.db import connections
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
+from agentcore.declaration.tool import Tool, ToolContext, tool
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed
@@ -21,7 +23,6 @@ from agentcore.realtime.database import query
 from agentcore.services import approvals, execution
 from agentcore.streams.hub import Hub
 from agentcore.testing import Evidence, History, Turn, check_invariants
-from agentcore.tools import Tool, ToolContext, tool
 from tests.faults import sabotage
 from tests.faults.openings import freeze_between_writes
 from tests.faults.runs import LONG, events, in_order, send, status, words

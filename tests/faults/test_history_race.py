@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from agentcore import SYSTEM, Agent, registry
+from agentcore import SYSTEM, Agent
+from agentcore.declaration import registry
+from agentcore.declaration.model import ModelRequest, StepFinished, TextDelta
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import Marks
 from agentcore.models import Run
-from agentcore.providers.base import ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
 from tests.faults.runs import LONG, failpoints, send, status, wait_for_success, words
 from tests.stack import Stack, wait_for

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from django.contrib.auth.models import AbstractUser
 
-from agentcore import isolated, registry
+from agentcore import isolated
+from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore import Agent, registry, tool
-from agentcore.definition import Limits
+from agentcore import Agent, tool
+from agentcore.declaration import registry
+from agentcore.declaration.agent import Limits
+from agentcore.declaration.model import CallRequested, StepFinished, TextDelta
 from agentcore.models import Approval, Run, Step, ToolCall
-from agentcore.providers.base import CallRequested, StepFinished, TextDelta
 from agentcore.testing import HttpModel, check_invariants
 from agentcore.testing.http_model import FunctionCall, Reply, asks, says
 from agentcore.testing.wire import DONE, chunk, fragment, sse, usage

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from django.conf import LazySettings
 
-from agentcore import registry
+from agentcore.declaration import registry
+from agentcore.declaration.model import CallRequested, StepFinished, TextDelta
 from agentcore.models import Run, Step, ToolCall
-from agentcore.providers.base import CallRequested, StepFinished, TextDelta
 from agentcore.testing import FaultProxy, HttpModel
 from agentcore.testing.http_model import FunctionCall, Pause, Reply, answers, asks, redirects, says
 from agentcore.testing.wire import DONE, chunk, sse

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.conf import LazySettings
 
-from agentcore import registry
+from agentcore.declaration import registry
 from agentcore.engine.retry import after
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError

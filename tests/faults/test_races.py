@@ -13,7 +13,8 @@ import pytest
 from django.contrib.auth.models import AbstractUser
 from django.db import connection, connections
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.engine.entry import Commit
 from agentcore.engine.journal import RowHeld, commit_batch
 from agentcore.engine.write import Order

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
+from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import Marks
 from agentcore.models import Run, Step, ToolCall

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentcore import registry
+from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.models import ToolCall
 from agentcore.services import execution

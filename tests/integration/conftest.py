@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentcore import registry
+from agentcore.declaration import registry
 from tests.integration.api_room import Caller, World, build
 
 

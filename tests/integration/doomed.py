@@ -8,7 +8,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from agentcore import SYSTEM, Checkable, ToolContext, tool
-from agentcore.providers.base import StepFinished, TextDelta, UsageReported
+from agentcore.declaration.model import StepFinished, TextDelta, UsageReported
 from agentcore.services import events
 from agentcore.testing import Turn
 from agentcore.values.usage import Usage

@@ -18,6 +18,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent
+from agentcore.declaration.tool import Tool
 from agentcore.engine import snapshot, takeover
 from agentcore.engine.claim import Claim, Take
 from agentcore.engine.entry import Commit
@@ -33,7 +34,6 @@ from agentcore.states import RunStatus
 from agentcore.streams import bulk
 from agentcore.testing import ScriptedModel, run_until_idle
 from agentcore.testing.failpoints import armed
-from agentcore.tools import Tool
 from agentcore.values.events import RunStarted
 
 AGO = timedelta(minutes=10)

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import registry
+from agentcore.declaration import registry
 from agentcore.models import Approval, Run, Thread
 from agentcore.streams import log
 from agentcore.streams.models import Record

@@ -11,8 +11,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from agentcore import registry
 from agentcore.access import SYSTEM
+from agentcore.declaration import registry
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.models.approval import approval_digest
 from agentcore.testing import run_until_idle

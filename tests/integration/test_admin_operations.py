@@ -10,7 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 
-from agentcore import registry
+from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.testing import ScriptedModel, Turn, run_until_idle

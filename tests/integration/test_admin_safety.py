@@ -11,7 +11,7 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Permission
 
-from agentcore import registry
+from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Message, Run, Step, Thread, ToolCall
 from agentcore.streams.models import Record

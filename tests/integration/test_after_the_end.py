@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from agentcore import registry, tool
-from agentcore.models import ToolCall
-from agentcore.providers.base import (
+from agentcore import tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -22,6 +22,7 @@ from agentcore.providers.base import (
     TextDelta,
     UsageReported,
 )
+from agentcore.models import ToolCall
 from agentcore.values.usage import Usage
 from tests.integration.room import log, make
 

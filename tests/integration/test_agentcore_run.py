@@ -13,7 +13,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
+from agentcore.declaration import registry
 from agentcore.engine.outcome import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, Thread, ToolCall

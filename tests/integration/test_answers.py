@@ -10,12 +10,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import DataError, IntegrityError, OperationalError, models
 
-from agentcore import SYSTEM, Checkable, EffectUnknown, ModelRetry, ToolContext, ToolFailed, registry, tool
+from agentcore import SYSTEM, Checkable, EffectUnknown, ModelRetry, ToolContext, ToolFailed, tool
+from agentcore.declaration import registry
+from agentcore.declaration.tool import Tool
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, unverified
 from agentcore.testing import Turn
-from agentcore.tools import Tool
 from tests.integration.room import drive_as_worker, fresh, make, only_approval
 
 pytestmark = pytest.mark.django_db(transaction=True)

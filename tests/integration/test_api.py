@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from agentcore import registry
+from agentcore.declaration import registry
 from agentcore.models import Message, Run
 from agentcore.services import runs
 from agentcore.testing import run_until_idle

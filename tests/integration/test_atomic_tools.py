@@ -12,7 +12,9 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AbstractUser, Group, Permission
 from django.db import OperationalError, connection, transaction
 
-from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, registry, tool
+from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, tool
+from agentcore.declaration import registry
+from agentcore.declaration.tool import Tool
 from agentcore.engine.atomic import AtomicBody
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
@@ -22,7 +24,6 @@ from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, execution, runs
 from agentcore.streams import hints
 from agentcore.testing import Turn, check_invariants, run_until_idle
-from agentcore.tools import Tool
 from tests.faults import postgres
 from tests.integration.room import Died, Room, die_driving, log, make, race
 from tests.stack import wait_for

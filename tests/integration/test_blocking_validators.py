@@ -15,7 +15,8 @@ from django.conf import LazySettings
 from django.contrib.auth.models import Group
 from pydantic import AfterValidator, BaseModel
 
-from agentcore import registry, tool
+from agentcore import tool
+from agentcore.declaration import registry
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run

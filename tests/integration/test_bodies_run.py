@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from agentcore import Checkable, Limits, ToolContext, registry, tool
-from agentcore.context import ContextBlock, LoaderContext
+from agentcore import Checkable, Limits, ToolContext, tool
+from agentcore.declaration import registry
+from agentcore.declaration.context import ContextBlock, LoaderContext
+from agentcore.declaration.tool import Tool
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
 from agentcore.testing import ScriptedModel, Turn
-from agentcore.tools import Tool
 from tests.integration.room import drive_as_worker, fresh, make
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,11 +11,10 @@ from django.conf import LazySettings
 from django.test import Client
 from django.urls import reverse
 
-from agentcore import SYSTEM, ContextBlock, ToolContext, registry, tool
+from agentcore import SYSTEM, ContextBlock, ToolContext, tool
 from agentcore.admin import show
-from agentcore.exceptions import Invalid, TooLarge
-from agentcore.models import Message, ToolCall
-from agentcore.providers.base import (
+from agentcore.declaration import registry
+from agentcore.declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -26,6 +25,8 @@ from agentcore.providers.base import (
     StepFinished,
     TextDelta,
 )
+from agentcore.exceptions import Invalid, TooLarge
+from agentcore.models import Message, ToolCall
 from agentcore.services import messages
 from agentcore.streams.models import Record
 from tests.integration.room import log, make

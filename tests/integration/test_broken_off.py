@@ -10,14 +10,15 @@ from collections.abc import AsyncIterator
 import pytest
 from django.db import connections, transaction
 
-from agentcore import SYSTEM, Checkable, Limits, ToolContext, registry, tool
+from agentcore import SYSTEM, Checkable, Limits, ToolContext, tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.engine import claim as claims
 from agentcore.engine import ending, write
 from agentcore.engine.entry import Moved
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, UserError
 from agentcore.models import Approval, Message
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.services import approvals, execution, runs
 from agentcore.testing import Turn
 from agentcore.values.usage import Usage

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agentcore import registry, tool
+from agentcore import tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.models import ToolCall
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.testing import check_invariants
 from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.room import make

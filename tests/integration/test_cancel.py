@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM, ToolContext, failpoints, registry, tool
+from agentcore import SYSTEM, ToolContext, failpoints, tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import StepFinished, TextDelta, UsageReported
 from agentcore.engine import ending
 from agentcore.exceptions import Conflict, ModelError
 from agentcore.models import Message, Run, ToolCall
-from agentcore.providers.base import StepFinished, TextDelta, UsageReported
 from agentcore.services import execution, runs, sending
 from agentcore.testing import Turn, run_until_idle
 from agentcore.values.usage import Usage

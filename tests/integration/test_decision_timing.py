@@ -13,7 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import SYSTEM, failpoints, registry
+from agentcore import SYSTEM, failpoints
+from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, ApprovalExpired, DigestMismatch, Invalid, NotFound, RunEnded
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, execution, runs

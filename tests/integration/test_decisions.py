@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 from django.contrib.auth import get_user_model
 
-from agentcore import SYSTEM, ToolContext, registry, tool
+from agentcore import SYSTEM, ToolContext, tool
+from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, DigestMismatch, Invalid, NotAllowed, NotFound
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, sending

@@ -12,7 +12,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 
-from agentcore import SYSTEM, dispatch, registry
+from agentcore import SYSTEM, dispatch
+from agentcore.declaration import registry
 from agentcore.exceptions import ApprovalExpired
 from agentcore.models import Approval, Run
 from agentcore.services import approvals

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from agentcore import Agent, Limits, ToolContext, ToolFailed, registry, tool
+from agentcore import Agent, Limits, ToolContext, ToolFailed, tool
 from agentcore.access import SYSTEM
+from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.states import MessageStatus, RunStatus, ToolCallStatus

@@ -8,9 +8,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
+from agentcore.declaration.model import StepFinished, TextDelta
 from agentcore.models import Run
-from agentcore.providers.base import StepFinished, TextDelta
 from agentcore.services import execution
 from agentcore.testing import ScriptedModel, Turn
 from tests.integration.room import fresh, make, race

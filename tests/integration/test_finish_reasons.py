@@ -9,7 +9,8 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import reverse
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.models import Run
 from agentcore.testing import Turn
 from agentcore.values.finish import ENDS, FinishReason, reason_of

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, BeforeValidator, Field
 
-from agentcore import SYSTEM, Checkable, registry, tool
+from agentcore import SYSTEM, Checkable, tool
+from agentcore.declaration import registry
 from agentcore.exceptions import Invalid
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.models.approval import approval_digest

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
+from agentcore.declaration import registry
 from agentcore.models import Run
 from agentcore.models.approval import approval_digest
 from agentcore.services import approvals

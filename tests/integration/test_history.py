@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
+from agentcore.declaration import registry
 from agentcore.engine import prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message

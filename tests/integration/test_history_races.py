@@ -14,12 +14,13 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent, registry, tool
+from agentcore import SYSTEM, Agent, tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.engine import claim as claims
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed
 from agentcore.models import Run, Step
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
 from agentcore.values.parts import ToolResultPart
 from tests.integration.live import eventually

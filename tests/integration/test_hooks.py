@@ -12,14 +12,15 @@ from django.conf import LazySettings
 from django.db import InterfaceError, OperationalError
 from pydantic import BaseModel, Field, field_validator
 
-from agentcore import Checkable, Limits, registry, tool
+from agentcore import Checkable, Limits, tool
 from agentcore.access import OwnerPolicy
+from agentcore.declaration import registry
+from agentcore.declaration.tool import Tool
 from agentcore.engine import hooks
 from agentcore.engine.outcome import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Run
 from agentcore.testing import Turn
-from agentcore.tools import Tool
 from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A11")]

@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 from pydantic import RootModel
 
-from agentcore import registry, tool
-from agentcore.engine import turn
-from agentcore.exceptions import ModelError
-from agentcore.models import Message
-from agentcore.providers.base import (
+from agentcore import tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import (
     CallRequested,
     DataFound,
     OutputDelta,
@@ -25,6 +23,9 @@ from agentcore.providers.base import (
     StepFinished,
     TextDelta,
 )
+from agentcore.engine import turn
+from agentcore.exceptions import ModelError
+from agentcore.models import Message
 from tests.integration.room import make
 from tests.integration.test_model_answers import Says
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.exceptions import Conflict, KeyConflict
 from agentcore.models import Message, Run
 from agentcore.services import sending

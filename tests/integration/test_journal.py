@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections, transaction
 
-from agentcore import SYSTEM, Agent, failpoints, registry, tool
+from agentcore import SYSTEM, Agent, failpoints, tool
+from agentcore.declaration import registry
 from agentcore.engine import claim as claims
 from agentcore.engine import hold as holds
 from agentcore.engine import snapshot, write
@@ -306,7 +307,7 @@ class Speaks:
     name, provider = "speaks", "tests"
 
     async def stream(self, request: Any) -> Any:
-        from agentcore.providers import base  # noqa: PLC0415
+        from agentcore.declaration import model as base  # noqa: PLC0415
 
         yield base.TextDelta("One ")
         await asyncio.sleep(60)

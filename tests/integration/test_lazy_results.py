@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from agentcore import SYSTEM, Checkable, registry, tool
+from agentcore import SYSTEM, Checkable, tool
+from agentcore.declaration import registry
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals
 from agentcore.testing import Turn

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from agentcore import Checkable, ToolContext, registry, tool
+from agentcore import Checkable, ToolContext, tool
+from agentcore.declaration import registry
+from agentcore.declaration.tool import Tool
 from agentcore.engine import runtime
 from agentcore.engine.runtime import Runtime
 from agentcore.services import execution
 from agentcore.testing import Turn
-from agentcore.tools import Tool
 from tests.integration.room import driven, fresh, make, race
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.models import Approval, Run, Thread
 from agentcore.services import approvals, deletion, sending
 from agentcore.services.approvals import Decision

@@ -9,8 +9,9 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
 from agentcore.access import OwnerPolicy
+from agentcore.declaration import registry
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, sending
 from agentcore.testing import Turn, run_until_idle

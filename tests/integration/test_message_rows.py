@@ -12,7 +12,8 @@ from django.db import connection, transaction
 from django.db.models import Count, F, Max, Prefetch
 from django.test.utils import CaptureQueriesContext
 
-from agentcore import registry, tool
+from agentcore import tool
+from agentcore.declaration import registry
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.testing import Turn
 from agentcore.values.parts import ToolResultPart

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from agentcore import Agent, registry
+from agentcore import Agent
+from agentcore.declaration import registry
 from agentcore.models import Run
 from agentcore.services import execution, versions
 from agentcore.testing import ScriptedModel, Turn

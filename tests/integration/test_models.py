@@ -13,7 +13,8 @@ from django.contrib.auth.models import AbstractUser
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
-from agentcore import Agent, registry, tool
+from agentcore import Agent, tool
+from agentcore.declaration import registry
 from agentcore.models import Approval, Message, Run, RunLink, Step, SweepLease, Thread, ToolCall
 from agentcore.states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from agentcore.streams import log

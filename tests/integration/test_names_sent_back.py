@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.models import ToolCall
 from agentcore.providers import names
 from agentcore.testing import Turn

@@ -12,7 +12,8 @@ from django.conf import LazySettings
 from django.db import connections, transaction
 from redis import Redis
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, execution, runs, sending, unverified

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
 from agentcore.conf import get_settings
+from agentcore.declaration import registry
 from agentcore.exceptions import Conflict
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import approvals, execution, runs

@@ -10,8 +10,9 @@ from django.contrib.auth.models import AbstractUser
 from django.db.models import QuerySet
 from django.test import Client
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
 from agentcore.access import OwnerPolicy
+from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, ModelError, NotAllowed, NotFound
 from agentcore.models import Approval, Message, Run, Thread, ToolCall
 from agentcore.services import messages, runs, sending

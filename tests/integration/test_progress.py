@@ -12,7 +12,9 @@ from unittest import mock
 import pytest
 from django.conf import LazySettings
 
-from agentcore import SYSTEM, ToolContext, registry, tool
+from agentcore import SYSTEM, ToolContext, tool
+from agentcore.declaration import registry
+from agentcore.declaration.tool import Checkable, Tool
 from agentcore.engine import journal, progress
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.progress import MOST_AT_ONCE, Progress
@@ -20,7 +22,6 @@ from agentcore.engine.runtime import Runtime
 from agentcore.models import Run, ToolCall
 from agentcore.services import events, execution
 from agentcore.testing import Turn, check_invariants
-from agentcore.tools import Checkable, Tool
 from tests.integration.room import drive_as_worker, make
 
 real = pytest.mark.django_db(transaction=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from django.utils import timezone
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.engine import hold as holds
 from agentcore.exceptions import Conflict, ModelError, RunActive, ThreadBusy
 from agentcore.models import Message, Run, ToolCall

@@ -12,7 +12,8 @@ from django.contrib.auth.models import AbstractUser
 from django.test import Client
 from pydantic import BaseModel
 
-from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, registry, tool
+from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
+from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, ModelError
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.states import RunStatus, ToolCallStatus

@@ -15,7 +15,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent, registry, tool
+from agentcore import SYSTEM, Agent, tool
+from agentcore.declaration import registry
 from agentcore.exceptions import Conflict, Invalid, KeyConflict, NotFound, RunActive, ThreadBusy, UserError
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.services import messages

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore import ContextBlock, registry, tool
+from agentcore import ContextBlock, tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, OutputDelta, StepFinished, TextDelta
 from agentcore.engine.draft import Draft
 from agentcore.exceptions import RunError
 from agentcore.models import ToolCall
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, OutputDelta, StepFinished, TextDelta
 from agentcore.services import sizes
 from agentcore.testing import Turn
 from agentcore.values import jsontext

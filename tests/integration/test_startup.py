@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.apps import apps
 
-from agentcore import registry
+from agentcore.declaration import registry
 from supportdemo.servers import free_port
 from tests.integration.projects import python
 

@@ -16,7 +16,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pydantic import BaseModel
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
+from agentcore.declaration import registry
 from agentcore.engine import prompt
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, ToolFailed

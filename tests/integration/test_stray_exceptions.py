@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agentcore import Checkable, registry, tool
+from agentcore import Checkable, tool
+from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, driven, fresh, make, types

@@ -10,7 +10,8 @@ from django.db import OperationalError, connection
 from django.db.models import Model
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch, registry
+from agentcore import SYSTEM, dispatch
+from agentcore.declaration import registry
 from agentcore.models import Approval, Run, SweepLease
 from agentcore.services.sweep import hand_over, sweep, sweep_in_turn
 from agentcore.testing import Turn, run_until_idle

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch, registry
+from agentcore import SYSTEM, dispatch
+from agentcore.declaration import registry
 from agentcore.models import Approval, Run
 from agentcore.services import sweep as service
 from agentcore.services.sweep import sweep

@@ -10,7 +10,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch, registry, tool
+from agentcore import SYSTEM, dispatch, tool
+from agentcore.declaration import registry
 from agentcore.jobs import sweeper
 from agentcore.management.commands import agentcore_sweep
 from agentcore.models import Approval, Run, ToolCall

@@ -13,7 +13,8 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import connection, transaction
 
-from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, registry, tool
+from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
+from agentcore.declaration import registry
 from agentcore.jobs.execute import execute_run
 from agentcore.models import Run, ToolCall
 from agentcore.services import execution

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from agentcore import SYSTEM, ToolContext, registry, tool
+from agentcore import SYSTEM, ToolContext, tool
 from agentcore.conf import get_settings
+from agentcore.declaration import registry
+from agentcore.declaration.model import TextDelta
 from agentcore.engine.entry import Change, Commit, Insert
 from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
 from agentcore.models import Message, Run, Step, ToolCall
-from agentcore.providers.base import TextDelta
 from agentcore.services import approvals, execution, unverified
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn

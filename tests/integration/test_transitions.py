@@ -14,7 +14,8 @@ from django.contrib.auth.models import AbstractUser
 from django.db import connections, transaction
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent, registry, tool
+from agentcore import SYSTEM, Agent, tool
+from agentcore.declaration import registry
 from agentcore.engine import ending, suspend, write
 from agentcore.engine import hold as holds
 from agentcore.engine.claim import Claim

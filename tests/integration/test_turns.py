@@ -8,8 +8,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from agentcore import SYSTEM, registry, tool
+from agentcore import SYSTEM, tool
 from agentcore.access import OwnerPolicy
+from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending, turns

@@ -12,7 +12,8 @@ from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.models import QuerySet
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
+from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, NotFound
 from agentcore.models import Approval, Thread
 from agentcore.services import events

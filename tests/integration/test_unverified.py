@@ -10,8 +10,9 @@ from django.db.models import F
 from django.urls import reverse
 from django.utils import timezone
 
-from agentcore import SYSTEM, registry
+from agentcore import SYSTEM
 from agentcore.conf import get_settings
+from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, Conflict, NotAllowed, RunEnded
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, runs, sending, unverified

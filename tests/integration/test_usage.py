@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from agentcore import Limits, registry, tool
+from agentcore import Limits, tool
+from agentcore.declaration import registry
+from agentcore.declaration.model import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.exceptions import ModelError
 from agentcore.models import Run, Step
-from agentcore.providers.base import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.values.usage import Usage
 from tests.integration.room import fresh, log, make
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent, registry
+from agentcore import SYSTEM, Agent
+from agentcore.declaration import registry
 from agentcore.exceptions import Conflict
 from agentcore.models import Run
 from agentcore.services import execution, runs

@@ -9,8 +9,8 @@ from typing import Any
 from django.contrib.auth.models import Group
 
 from agentcore import Agent, Checkable, ToolContext, tool
-from agentcore.definition import Limits
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished
+from agentcore.declaration.agent import Limits
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished
 from tests.testapp import rows, world
 from tests.testapp.scripts import USAGE, AsksOnce
 

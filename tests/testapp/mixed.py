@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentcore import Agent, ToolContext, tool
-from agentcore.providers.base import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
-from agentcore.tools import Checkable
+from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
+from agentcore.declaration.tool import Checkable
 from tests.testapp import asked, rows, world
 from tests.testapp.scripts import USAGE, prompt_text, results
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from agentcore.providers.base import (
+from agentcore.declaration.model import (
     CallRequested,
     ModelEvent,
     ModelMessage,

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
 from agentcore import tool
-from agentcore.tools import Tool
+from agentcore.declaration.tool import Tool
 from agentcore.values import jsontext
 
 NOBODY: Any = object()

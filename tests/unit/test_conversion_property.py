@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentcore import tool
-from agentcore.conversion import Conversion
+from agentcore.declaration.conversion import Conversion
 from agentcore.exceptions import ModelRetry, NotKept
 from agentcore.values import jsontext
 from tests.unit import declarations

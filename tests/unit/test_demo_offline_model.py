@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from agentcore.context import ContextBlock
-from agentcore.providers.base import (
+from agentcore.declaration.context import ContextBlock
+from agentcore.declaration.model import (
     CallRequested,
     ModelEvent,
     ModelMessage,

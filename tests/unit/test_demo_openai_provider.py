@@ -10,9 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from agentcore.context import ContextBlock
-from agentcore.exceptions import ModelError
-from agentcore.providers.base import (
+from agentcore.declaration.context import ContextBlock
+from agentcore.declaration.model import (
     CallRequested,
     ModelEvent,
     ModelMessage,
@@ -25,6 +24,7 @@ from agentcore.providers.base import (
     ToolSpec,
     UsageReported,
 )
+from agentcore.exceptions import ModelError
 from agentcore.testing.http_model import HttpModel, Pause, Reply, refuses
 from agentcore.testing.wire import DONE, chunk, fragment, sse, usage
 from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart

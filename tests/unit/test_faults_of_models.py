@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator
 
-from agentcore import ModelRetry, registry, tool
+from agentcore import ModelRetry, tool
+from agentcore.declaration import registry
 from agentcore.values.jsontext import TRUNCATED
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:B9")]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
+from agentcore.declaration.model import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
 from agentcore.engine.draft import Draft
 from agentcore.exceptions import RunError
-from agentcore.providers.base import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
 from agentcore.values import events, jsontext
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fault:D14")]

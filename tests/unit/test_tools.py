@@ -14,8 +14,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from agentcore import Checkable, ToolContext, tool
+from agentcore.declaration.tool import EffectKind, Tool
 from agentcore.exceptions import ModelRetry, UserError
-from agentcore.tools import EffectKind, Tool
 
 pytestmark = pytest.mark.once
 

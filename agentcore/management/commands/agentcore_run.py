@@ -11,8 +11,8 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from ... import registry
 from ...access import SYSTEM, get_policy
+from ...declaration import registry
 from ...engine.outcome import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
 from ...models import Approval, Run

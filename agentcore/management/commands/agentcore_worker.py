@@ -10,8 +10,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import registry
 from ...conf import get_settings
+from ...declaration import registry
 from ...engine.runtime import this_worker
 from ...jobs import concurrent, suspects
 from ...jobs.exits import leave

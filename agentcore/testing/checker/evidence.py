@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+from ...declaration.model import ModelRequest
 from ...models import Approval, Message, Run, Step, ToolCall
-from ...providers.base import ModelRequest
 from ...streams import log
 from ...values.parts import TextPart
 

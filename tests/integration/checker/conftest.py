@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentcore import registry
+from agentcore.declaration import registry
 from tests.integration.checker import crime
 
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent
+from agentcore.declaration.tool import Tool, ToolContext, tool
 from agentcore.models import Run
 from agentcore.services import approvals
 from agentcore.streams.models import Record
 from agentcore.testing import Evidence, ScriptedModel, Turn, check_invariants, run_until_idle
-from agentcore.tools import Tool, ToolContext, tool
 from agentcore.values import jsontext
 from tests.integration.room import Room, log, only_approval
 from tests.testapp.world import Effect

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .definition import AgentDefinition
-from .exceptions import DuplicateAgent, UnknownAgent
+from ..exceptions import DuplicateAgent, UnknownAgent
+from .agent import AgentDefinition
 
 _agents: dict[str, AgentDefinition] = {}
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from ..exceptions import UserError
+from ..values import jsontext
 from . import declared
-from .exceptions import UserError
-from .values import jsontext
 
 
 @dataclass(frozen=True)

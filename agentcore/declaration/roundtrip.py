@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, RootModel, TypeAdapter
 
-from .values import jsontext
+from ..values import jsontext
 
 FIELDS = frozenset({"model-field", "dataclass-field", "typed-dict-field"})
 NOT_CALLED = frozenset({"metadata", "default", "cls", "config"})

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from ..exceptions import UserError
+from ..values.usage import Usage
 from . import declared
 from .context import ContextLoader, Instructions
 from .conversion import Conversion
-from .exceptions import UserError
-from .providers.base import AgentModel, ToolSpec
-from .tools import Tool
-from .values.usage import Usage
+from .model import AgentModel, ToolSpec
+from .tool import Tool
 
 OnBusy = Literal["queue", "reject", "interrupt", "parallel"]
 ON_BUSY: tuple[OnBusy, ...] = ("queue", "reject", "interrupt", "parallel")

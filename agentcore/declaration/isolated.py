@@ -22,13 +22,13 @@ from uuid import UUID
 from django.db import DataError
 from pydantic_core import to_jsonable_python
 
-from .conf import get_settings
-from .exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
-from .outage import is_refusal
+from ..conf import get_settings
+from ..exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
+from ..outage import is_refusal
+from ..values import bounded as foreign
+from ..values.functions import is_coroutine_function, is_generator_function, kind_of, name_of
 from .signature import read
-from .tools import Tool, ToolContext
-from .values import bounded as foreign
-from .values.functions import is_coroutine_function, is_generator_function, kind_of, name_of
+from .tool import Tool, ToolContext
 
 __all__ = ["ProcessDied", "isolated"]
 
@@ -79,7 +79,7 @@ def _told(ctx: ToolContext | None) -> dict[str, Any] | None:
 
 async def _run(job: str, ctx: ToolContext | None) -> Any:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "agentcore.isolation"),
+        *(sys.executable, "-m", "agentcore.declaration.isolated"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,

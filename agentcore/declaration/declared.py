@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .exceptions import UserError
+from ..exceptions import UserError
 
 MOST = 2**31 - 1
 

@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import Any, Literal, Protocol, overload
 from uuid import UUID
 
+from ..exceptions import ModelRetry, UserError
+from ..values import functions
 from . import declared
-from .exceptions import ModelRetry, UserError
 from .signature import Signature, read
-from .values import functions
 
 
 class EffectKind(StrEnum):

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from ..exceptions import UserError
+from ..values.functions import given_to, underlying
 from .conversion import Conversion, arguments
 from .docstrings import describe
-from .exceptions import UserError
-from .values.functions import given_to, underlying
 
 
 @dataclass(frozen=True)

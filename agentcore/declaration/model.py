@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
-from ..context import ContextBlock
 from ..values.parts import Part
 from ..values.usage import Usage
+from .context import ContextBlock
 
 
 @dataclass(frozen=True)

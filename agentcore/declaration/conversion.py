@@ -17,10 +17,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 
-from .exceptions import ModelRetry, NotKept, UserError
+from ..exceptions import ModelRetry, NotKept, UserError
+from ..values import jsontext
+from ..values.functions import kind_of
 from .roundtrip import difference, in_order, merged, runs_code, unkept_fields
-from .values import jsontext
-from .values.functions import kind_of
 
 MOST = 5
 LONGEST_PLACE = 100
