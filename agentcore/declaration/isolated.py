@@ -23,8 +23,8 @@ from django.db import DataError
 from pydantic_core import to_jsonable_python
 
 from ..conf import get_settings
+from ..database.outage import is_refusal
 from ..exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
-from ..outage import is_refusal
 from ..values import bounded as foreign
 from ..values.functions import is_coroutine_function, is_generator_function, kind_of, name_of
 from .signature import read

@@ -11,11 +11,11 @@ from typing import Any
 from django.db import connection, transaction
 
 from ..conf import get_settings
+from ..database.again import unit
+from ..database.outage import is_conflict, is_outage
 from ..failpoints import failpoint
-from ..outage import is_conflict, is_outage
 from .entry import Commit
 from .threaded import ThreadedBody, contained
-from .units import unit
 
 logger = logging.getLogger("agentcore.engine")
 

@@ -14,9 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from ..conf import get_settings
+from ..database import bulk, dialect
 from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, TERMINAL_RUN_STATUSES, RunStatus, check_move
-from ..streams import bulk, dialect
 from ..streams.models import Stream
 from .row import Allocation, RunRow, seconds_until_lapse
 

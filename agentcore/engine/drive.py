@@ -7,11 +7,11 @@ import logging
 import time
 
 from ..conf import get_settings
+from ..database.outage import is_outage
 from ..declaration.agent import AgentDefinition
 from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
 from ..models import Run
-from ..outage import is_outage
 from ..states import MessageStatus, RunStatus
 from ..values import events
 from ..values.functions import kind_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
+from ..database import bulk, dialect
 from ..models import Run
-from ..streams import bulk, dialect
 
 _RUN = Run._meta.db_table
 # As far as its column goes: where nobody works for weeks, one run must not keep the others from their hints.

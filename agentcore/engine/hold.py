@@ -15,10 +15,10 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import Field
 
+from ..database import bulk, dialect
 from ..exceptions import LeaseLost
 from ..models import Run, Thread
 from ..states import LIVE_RUN_STATUSES, RunStatus, check_move
-from ..streams import bulk, dialect
 from ..values.clock import Later
 from .row import Allocation, RunRow, seconds_until_lapse
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ..conf import get_settings
+from ..database.outage import is_outage
 from ..exceptions import ModelError, RunError, UserError
 from ..models import Run
-from ..outage import is_outage
 from ..values.functions import kind_of
 from . import application
 from .runtime import Runtime

@@ -22,9 +22,9 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from ..conf import get_settings
+from ..database.outage import is_outage
 from ..exceptions import CancelRequested, LeaseLost
 from ..failpoints import failpoint
-from ..outage import is_outage
 from ..streams.exceptions import StreamBusy
 from . import claim as claims
 from . import write

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from ..database.outage import is_outage
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost, UnknownAgent, UserError
 from ..models import Run
-from ..outage import is_outage
 from . import snapshot
 from .claim import Claim
 from .drive import Drive

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from ..database import dialect
 from ..states import RunStatus
-from ..streams import dialect
 from ..values import events
 
 

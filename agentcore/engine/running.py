@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..conf import get_settings
+from ..database.outage import is_refusal
 from ..declaration.tool import LEAVES_NOTHING, EffectKind, Tool
 from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
 from ..failpoints import afailpoint
 from ..models import Run, ToolCall
-from ..outage import is_refusal
 from ..states import ToolCallStatus
 from ..values import bounded as foreign
 from ..values import events, jsontext

@@ -16,13 +16,13 @@ from uuid import UUID
 
 from django.db.models import F, QuerySet
 
+from ..database.compiled import Compiled
+from ..database.dialect import DbNow
 from ..declaration.context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
-from ..streams.dialect import DbNow
 from ..values.usage import Usage
 from .asked import Asked
-from .compiled import Compiled
 from .retry import Retry
 
 OUTPUT_INVALID = "output_invalid"

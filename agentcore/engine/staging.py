@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+from ..database.outage import is_outage
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
-from ..outage import is_outage
 from .claim import Claim, Take
 from .entry import Commit, combined
 from .heartbeat import Watch

@@ -16,9 +16,10 @@ from django.db import models
 from django.db.models import NOT_PROVIDED
 from django.db.models.expressions import DatabaseDefault
 
+from ..database import bulk, dialect, rows
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import TERMINAL_RUN_STATUSES
-from ..streams import bulk, dialect, log, rows
+from ..streams import log
 from ..streams.log import Append, Own
 from ..values import events
 from ..values.clock import Later

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q, Value
 from django.utils.translation import gettext_lazy as _
 
-from ..streams.dialect import DbNow
+from ..database.dialect import DbNow
 
 ONLY = 1
 

@@ -14,12 +14,13 @@ from django.db.models import Count, QuerySet
 
 from ..access import SYSTEM, get_policy, name_of, require
 from ..conf import get_settings
+from ..database.again import unit
+from ..database.dialect import DbNow
 from ..declaration import registry
 from ..engine import ending, write
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move, Moved, combined
 from ..engine.hold import Held
-from ..engine.units import unit
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -36,7 +37,6 @@ from ..failpoints import failpoint
 from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
-from ..streams.dialect import DbNow
 from ..values import events, jsontext
 from ..values.clock import NOW
 from . import runs, threads

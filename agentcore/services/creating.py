@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..access import SYSTEM, name_of, require
+from ..database import bulk, rows
 from ..declaration.agent import AgentDefinition
 from ..models import Message, Run, Thread
 from ..states import RunStatus
-from ..streams import bulk, log, rows
+from ..streams import log
 from ..streams.log import Own
 from ..values import events
 from . import runs

@@ -13,14 +13,14 @@ from django.db.models import Exists, OuterRef, ProtectedError, Q, RestrictedErro
 from django.db.models.deletion import Collector
 
 from ..access import SYSTEM, get_policy
+from ..database.again import unit
+from ..database.dialect import DbNow
+from ..database.outage import is_conflict
 from ..engine import hold as holds
 from ..engine.hold import Held
-from ..engine.units import unit
 from ..exceptions import Conflict, NotAllowed
 from ..models import Run, Thread
-from ..outage import is_conflict
 from ..states import RunStatus
-from ..streams.dialect import DbNow
 from ..streams.models import Record, Stream
 from . import runs, threads
 from .patience import impatient

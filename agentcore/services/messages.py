@@ -10,7 +10,7 @@ from uuid import UUID
 from django.db import transaction
 
 from ..access import SYSTEM, get_policy, require
-from ..engine.units import unit
+from ..database.again import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..database.dialect import DbNow
 from ..exceptions import NotFound
 from ..models import Thread
-from ..streams.dialect import DbNow
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 from django.db import transaction
 
+from ..database.again import unit
 from ..declaration.tool import LEAVES_NOTHING
 from ..engine import hold as holds
 from ..engine import takeover, write
 from ..engine.entry import Commit, Move
-from ..engine.units import unit
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
 from ..values import events

@@ -10,11 +10,11 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import ProtectedError, QuerySet, RestrictedError
 
+from ..database.again import unit
+from ..database.dialect import DbNow
 from ..engine import hold as holds
-from ..engine.units import unit
 from ..models import Run, Thread, ToolCall
 from ..states import RunStatus, ToolCallStatus
-from ..streams.dialect import DbNow
 from . import places
 
 logger = logging.getLogger("agentcore.retention")

@@ -10,16 +10,16 @@ from django.db.models import QuerySet
 
 from .. import dispatch
 from ..access import SYSTEM, get_policy
+from ..database.again import unit
+from ..database.dialect import DbNow
 from ..engine import ending, hinted, write
 from ..engine import hold as holds
 from ..engine.entry import Commit
 from ..engine.hold import Held
-from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
-from ..streams.dialect import DbNow
 from ..values import events, jsontext
 from ..values.clock import NOW
 from . import threads

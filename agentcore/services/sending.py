@@ -11,10 +11,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 
 from ..access import SYSTEM, get_policy
+from ..database.again import unit
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
 from ..engine import hold as holds
-from ..engine.units import unit
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
 from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet

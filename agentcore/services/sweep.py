@@ -16,14 +16,14 @@ from django.utils import timezone
 
 from .. import dispatch
 from ..conf import get_settings
+from ..database.dialect import DbNow
+from ..database.outage import is_conflict
 from ..engine import ending, hinted, write
 from ..engine import hold as holds
 from ..engine.entry import Commit
 from ..engine.hinted import Seen
 from ..models import Approval, Run, SweepLease
-from ..outage import is_conflict
 from ..states import RunStatus, ToolCallStatus, WaitingReason
-from ..streams.dialect import DbNow
 from ..values import events
 from ..values.clock import NOW
 from . import approvals, deletion, runs

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from ..access import SYSTEM, require
-from ..engine.units import unit
+from ..database.again import unit
 from ..exceptions import NotFound
 from ..models import Thread
 from ..streams import log

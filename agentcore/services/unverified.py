@@ -8,11 +8,11 @@ from uuid import UUID
 from django.db import transaction
 
 from ..access import SYSTEM, get_policy, name_of
+from ..database.again import unit
 from ..engine import ending
 from ..engine import hold as holds
 from ..engine.entry import Commit, Move
 from ..engine.hold import Held
-from ..engine.units import unit
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus

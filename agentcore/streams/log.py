@@ -15,7 +15,8 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from . import bulk, dialect, hints, rows
+from ..database import bulk, dialect, rows
+from . import hints
 from .exceptions import StreamBusy, StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse
 from django.utils.deprecation import MiddlewareMixin
 
-from ..outage import is_outage
+from ..database.outage import is_outage
 from .problems import RETRY_AFTER, unavailable
 
 PAGE = "<!doctype html><title>503</title><p>The site cannot reach its database now. Try again in a moment."

@@ -14,8 +14,8 @@ from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
+from ..database.outage import is_outage
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, TooLarge, UnknownAgent
-from ..outage import is_outage
 from ..values.ids import uuid7
 from .requests import Malformed, check
 

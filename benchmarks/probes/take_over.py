@@ -28,8 +28,8 @@ import redis
 
 from agentcore import SYSTEM
 from agentcore.conf import get_settings
+from agentcore.database.dialect import DbNow
 from agentcore.models import Run, SweepLease
-from agentcore.streams.dialect import DbNow
 from benchmarks import succession
 from benchmarks.app.agents import stepper_agent
 from benchmarks.app.fakes import STEP_SECONDS

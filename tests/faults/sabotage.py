@@ -17,13 +17,14 @@ from unittest import mock
 
 from django.db import connection
 
+from agentcore.database import bulk
 from agentcore.engine import claim as claims
 from agentcore.engine import permission, toolexec, write
 from agentcore.engine.entry import Change
 from agentcore.engine.heartbeat import Watch
 from agentcore.exceptions import LeaseLost
 from agentcore.models import Approval, Step
-from agentcore.streams import bulk, hub
+from agentcore.streams import hub
 from agentcore.values.clock import NOW
 
 VARIABLE = "AGENTCORE_TEST_SABOTAGE"

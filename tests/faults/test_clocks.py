@@ -14,12 +14,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from agentcore import SYSTEM
+from agentcore.database.dialect import DbNow
 from agentcore.engine.runtime import Runtime
 from agentcore.jobs.execute import execute_run
 from agentcore.models import Approval, Run, Thread
 from agentcore.services import execution
 from agentcore.services.sweep import sweep
-from agentcore.streams.dialect import DbNow
 from agentcore.testing import fake_clock
 from tests.faults.runs import LONG, assert_log_is_whole, events, send, status
 from tests.integration.room import race

@@ -15,8 +15,8 @@ from django.contrib.auth.models import AbstractUser
 from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM
+from agentcore.database.again import RETRIES, unit
 from agentcore.engine import hold as holds
-from agentcore.engine.units import RETRIES, unit
 from agentcore.models import Message, Run, Thread
 from agentcore.services import runs
 from agentcore.states import RunStatus
@@ -148,7 +148,7 @@ def test_a_unit_gives_up_after_five_more_tries_and_never_repeats_part_of_a_calle
         calls.append(1)
         raise OperationalError("deadlock detected")
 
-    monkeypatch.setattr("agentcore.engine.units.is_conflict", lambda error: True)
+    monkeypatch.setattr("agentcore.database.again.is_conflict", lambda error: True)
     with pytest.raises(OperationalError):
         unlucky()
     assert len(calls) == 1 + RETRIES == 6
@@ -156,7 +156,7 @@ def test_a_unit_gives_up_after_five_more_tries_and_never_repeats_part_of_a_calle
     with pytest.raises(OperationalError), transaction.atomic():
         unlucky()
     assert len(calls) == 1
-    monkeypatch.setattr("agentcore.engine.units.is_conflict", lambda error: False)  # an unknown COMMIT, for instance
+    monkeypatch.setattr("agentcore.database.again.is_conflict", lambda error: False)  # an unknown COMMIT, for instance
     calls.clear()
     with pytest.raises(OperationalError):
         unlucky()

@@ -18,6 +18,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent
+from agentcore.database import bulk
 from agentcore.declaration.tool import Tool
 from agentcore.engine import snapshot, takeover
 from agentcore.engine.claim import Claim, Take
@@ -31,7 +32,6 @@ from agentcore.exceptions import LeaseLost
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
 from agentcore.states import RunStatus
-from agentcore.streams import bulk
 from agentcore.testing import ScriptedModel, run_until_idle
 from agentcore.testing.failpoints import armed
 from agentcore.values.events import RunStarted

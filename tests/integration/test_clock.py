@@ -14,12 +14,12 @@ from django.conf import LazySettings
 from django.db import connection
 
 from agentcore import SYSTEM
+from agentcore.database import dialect
+from agentcore.database.dialect import DbNow
 from agentcore.exceptions import ApprovalExpired
 from agentcore.models import Run, Thread
 from agentcore.services import execution
 from agentcore.services.sweep import sweep
-from agentcore.streams import dialect
-from agentcore.streams.dialect import DbNow
 from agentcore.testing import fake_clock
 from agentcore.values import clock
 from tests.faults.runs import events, send, status

@@ -52,7 +52,7 @@ SQL_ROOMS = (
     "agentcore.engine.hinted",
     "agentcore.engine.write",
     "agentcore.streams.log",
-    "agentcore.streams.bulk",  # runs what the others spell
+    "agentcore.database.bulk",  # runs what the others spell
     "agentcore.testing.checker.backends",  # looks at the server, never at a run
     "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
 )

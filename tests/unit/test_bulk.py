@@ -10,12 +10,12 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
+from agentcore.database import bulk
 from agentcore.engine import claim, write
 from agentcore.engine.entry import Commit, Move
 from agentcore.engine.row import Allocation
 from agentcore.models import Message, Run, Step
 from agentcore.states import StepStatus
-from agentcore.streams import bulk
 
 
 def sent(columns: list[bulk.Column], *rows: tuple[Any, ...]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError, ProgrammingError
 
-from agentcore.outage import is_conflict, is_outage
+from agentcore.database.outage import is_conflict, is_outage
 
 pytestmark = pytest.mark.once
 

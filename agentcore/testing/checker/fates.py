@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from ...conf import get_settings
+from ...database.dialect import DbNow
 from ...models import Run
 from ...states import RunStatus
-from ...streams.dialect import DbNow
 from .evidence import Dossier, Evidence, History, Violation
 
 SLACK_SECONDS = 2.0

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from django.db import OperationalError, connection
 
-from ..outage import is_conflict
+from .outage import is_conflict
 
 logger = logging.getLogger("agentcore.engine")
 

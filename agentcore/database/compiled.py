@@ -10,9 +10,9 @@ from uuid import UUID
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model, QuerySet
 
-from ..streams import dialect
 from ..values.clock import offset
 from ..values.ids import uuid7
+from . import dialect
 
 M = TypeVar("M", bound=Model)
 

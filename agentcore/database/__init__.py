@@ -1,0 +1,1 @@
+"""Many rows in one statement, and what PostgreSQL and SQLite do differently."""
