@@ -14,7 +14,7 @@ from ..conf import get_settings
 from ..database.again import unit
 from ..database.outage import is_conflict, is_outage
 from ..failpoints import failpoint
-from .entry import Commit
+from ..journal.commit import Commit
 from .threaded import ThreadedBody, contained
 
 logger = logging.getLogger("agentcore.engine")

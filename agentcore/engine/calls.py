@@ -13,6 +13,7 @@ from ..declaration.agent import AgentDefinition
 from ..declaration.model import CallRequested
 from ..declaration.tool import EffectKind, Tool
 from ..exceptions import ModelRetry, NotKept
+from ..journal.commit import Commit, Insert, combined
 from ..models import Approval, Run, Step, ToolCall
 from ..models.approval import approval_digest
 from ..states import ApprovalStatus, ToolCallStatus
@@ -21,7 +22,6 @@ from ..values.clock import NOW, Later
 from ..values.ids import uuid7
 from . import application, arguments, checking, hooks
 from .ending import close_call
-from .entry import Commit, Insert, combined
 from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
 

@@ -11,20 +11,20 @@ from ..database.outage import is_outage
 from ..declaration.agent import AgentDefinition
 from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
+from ..journal.claim import Claim, Take
+from ..journal.commit import Commit, Moved, NotClaimed
+from ..journal.heartbeat import Watch
+from ..journal.staging import Staged
 from ..models import Run
 from ..states import MessageStatus, RunStatus
 from ..values import events
 from ..values.functions import kind_of
 from ..values.ids import uuid7
 from . import ending, limits, prompt, snapshot, suspend, takeover, toolexec, turn
-from .claim import Claim, Take
 from .draft import Draft
-from .entry import Commit, Moved, NotClaimed
-from .heartbeat import Watch
 from .outcome import Outcome
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
-from .staging import Staged
 from .turn import Turn
 
 logger = logging.getLogger("agentcore.engine")

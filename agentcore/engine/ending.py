@@ -6,6 +6,8 @@ import json
 from uuid import UUID
 
 from ..declaration.tool import LEAVES_NOTHING
+from ..journal.commit import Change, Commit, Move, Saved, combined
+from ..journal.row import RunRow
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
@@ -13,8 +15,6 @@ from ..values import events, jsontext
 from ..values.clock import NOW
 from ..values.finish import FinishReason
 from ..values.parts import ToolResultPart
-from .entry import Change, Commit, Move, Saved, combined
-from .row import RunRow
 from .takeover import INTERRUPTED
 
 LONGEST_DETAIL = 10_000

@@ -11,11 +11,11 @@ from ..database.outage import is_outage
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost, UnknownAgent, UserError
+from ..journal.claim import Claim
+from ..journal.commit import Moved, NotClaimed
 from ..models import Run
 from . import snapshot
-from .claim import Claim
 from .drive import Drive
-from .entry import Moved, NotClaimed
 from .outcome import LetGo, Outcome
 from .runtime import Runtime
 from .snapshot import Snapshot

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..conf import get_settings
+from ..journal.commit import Commit
 from ..values import events, jsontext
-from .entry import Commit
 
 logger = logging.getLogger("agentcore.engine")
 

@@ -15,6 +15,7 @@ from ..database.outage import is_refusal
 from ..declaration.tool import LEAVES_NOTHING, EffectKind, Tool
 from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
 from ..failpoints import afailpoint
+from ..journal.commit import Commit
 from ..models import Run, ToolCall
 from ..states import ToolCallStatus
 from ..values import bounded as foreign
@@ -24,7 +25,6 @@ from ..values.ids import uuid7
 from . import application, takeover
 from .atomic import AtomicBody
 from .checking import checked
-from .entry import Commit
 from .progress import Progress
 from .runtime import APP_THREADS, Runtime
 from .threaded import ThreadedBody

@@ -17,9 +17,9 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 
 from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost
+from ..journal.heartbeat import Heartbeat
+from ..journal.writer import Journal
 from .gathering import Gathering
-from .heartbeat import Heartbeat
-from .journal import Journal
 from .threaded import BrokeOff
 
 P = ParamSpec("P")

@@ -13,12 +13,12 @@ from ..conf import get_settings
 from ..declaration.model import AgentModel, ModelEvent, ModelRequest
 from ..exceptions import LimitReached, ModelError, RunError
 from ..failpoints import afailpoint
+from ..journal.commit import Commit
+from ..journal.row import Allocation
+from ..journal.staging import Staged
 from ..providers.failures import failure_of
 from . import application
 from .draft import Draft
-from .entry import Commit
-from .row import Allocation
-from .staging import Staged
 
 logger = logging.getLogger("agentcore.engine")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..journal.commit import Check, Commit
+from ..journal.row import RunRow
 from ..models import ToolCall
 from ..states import BLOCKED_CALL_STATUSES, WAITS_FOR, RunStatus, ToolCallStatus
 from ..values import events
 from ..values.clock import Later
-from .entry import Check, Commit
-from .row import RunRow
 
 
 def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commit:

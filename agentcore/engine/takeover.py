@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from ..declaration.tool import EffectKind
+from ..journal.commit import Commit, Move, combined
 from ..models import Step, ToolCall
 from ..states import StepKind, StepStatus, ToolCallStatus
 from ..values import events, jsontext
 from ..values.clock import NOW
 from ..values.finish import FinishReason
-from .entry import Commit, Move, combined
 
 DOUBT = "It is not known whether it took effect; a person will say. Do not repeat it."
 INTERRUPTED = f"The call was interrupted. {DOUBT}"

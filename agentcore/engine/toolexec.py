@@ -13,20 +13,21 @@ from ..declaration.agent import AgentDefinition
 from ..declaration.tool import LEAVES_NOTHING
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
+from ..journal import write
+from ..journal.commit import Change, Commit, Insert, Move, combined
+from ..journal.hold import hold
+from ..journal.staging import Staged
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..values import events
 from ..values.clock import NOW
-from . import hooks, takeover, write
+from . import hooks, takeover
 from .ending import close_call
-from .entry import Change, Commit, Insert, Move, combined
-from .hold import hold
 from .hooks import TRY_AGAIN, Hook
 from .permission import Ruling, asks_the_policy, judge
 from .running import CallOutcome, Work, execute
 from .runtime import Runtime
 from .snapshot import Snapshot
-from .staging import Staged
 from .threaded import contained
 
 logger = logging.getLogger("agentcore.engine")

@@ -13,6 +13,8 @@ from ..declaration.context import ContextBlock
 from ..declaration.model import AgentModel
 from ..exceptions import ModelError
 from ..failpoints import afailpoint
+from ..journal.commit import Commit, Insert, Move, Saved, combined
+from ..journal.staging import Staged
 from ..models import Message, Step
 from ..models.message import compose
 from ..states import MessageStatus, RunStatus, StepKind, StepStatus
@@ -24,12 +26,10 @@ from ..values.parts import Part, ToolCallPart
 from ..values.usage import Usage
 from . import application, calls, ending, estimate, hooks, limits, output, prompt, retry, takeover
 from .draft import Draft
-from .entry import Commit, Insert, Move, Saved, combined
 from .hooks import Hook
 from .output import Verdict, check_output
 from .runtime import Runtime
 from .snapshot import OUTPUT_INVALID, Snapshot
-from .staging import Staged
 from .stream import Deadline, read_model
 
 logger = logging.getLogger("agentcore.engine")

@@ -17,10 +17,7 @@ from ..conf import get_settings
 from ..database.again import unit
 from ..database.dialect import DbNow
 from ..declaration import registry
-from ..engine import ending, write
-from ..engine import hold as holds
-from ..engine.entry import Commit, Move, Moved, combined
-from ..engine.hold import Held
+from ..engine import ending
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -34,6 +31,10 @@ from ..exceptions import (
     TooLarge,
 )
 from ..failpoints import failpoint
+from ..journal import hold as holds
+from ..journal import write
+from ..journal.commit import Commit, Move, Moved, combined
+from ..journal.hold import Held
 from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus

@@ -16,9 +16,9 @@ from ..access import SYSTEM, get_policy
 from ..database.again import unit
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
-from ..engine import hold as holds
-from ..engine.hold import Held
 from ..exceptions import Conflict, NotAllowed
+from ..journal import hold as holds
+from ..journal.hold import Held
 from ..models import Run, Thread
 from ..states import RunStatus
 from ..streams.models import Record, Stream

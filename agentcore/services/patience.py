@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
-from ..engine import hold as holds
+from ..journal import hold as holds
 
 # A row is held for milliseconds, or by a process that hangs; then it is the next pass's.
 PATIENCE_MS = 200

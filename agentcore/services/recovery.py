@@ -10,9 +10,10 @@ from django.db import transaction
 
 from ..database.again import unit
 from ..declaration.tool import LEAVES_NOTHING
-from ..engine import hold as holds
-from ..engine import takeover, write
-from ..engine.entry import Commit, Move
+from ..engine import takeover
+from ..journal import hold as holds
+from ..journal import write
+from ..journal.commit import Commit, Move
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
 from ..values import events

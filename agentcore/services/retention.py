@@ -12,7 +12,7 @@ from django.db.models import ProtectedError, QuerySet, RestrictedError
 
 from ..database.again import unit
 from ..database.dialect import DbNow
-from ..engine import hold as holds
+from ..journal import hold as holds
 from ..models import Run, Thread, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from . import places

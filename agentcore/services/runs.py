@@ -12,12 +12,13 @@ from .. import dispatch
 from ..access import SYSTEM, get_policy
 from ..database.again import unit
 from ..database.dialect import DbNow
-from ..engine import ending, hinted, write
-from ..engine import hold as holds
-from ..engine.entry import Commit
-from ..engine.hold import Held
+from ..engine import ending
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
+from ..journal import hinted, write
+from ..journal import hold as holds
+from ..journal.commit import Commit
+from ..journal.hold import Held
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from ..values import events, jsontext

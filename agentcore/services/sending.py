@@ -14,8 +14,8 @@ from ..access import SYSTEM, get_policy
 from ..database.again import unit
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
-from ..engine import hold as holds
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
+from ..journal import hold as holds
 from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet
 from ..states import RunStatus, ToolCallStatus

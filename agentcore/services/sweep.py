@@ -18,10 +18,11 @@ from .. import dispatch
 from ..conf import get_settings
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
-from ..engine import ending, hinted, write
-from ..engine import hold as holds
-from ..engine.entry import Commit
-from ..engine.hinted import Seen
+from ..engine import ending
+from ..journal import hinted, write
+from ..journal import hold as holds
+from ..journal.commit import Commit
+from ..journal.hinted import Seen
 from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..values import events

@@ -10,10 +10,10 @@ from django.db import transaction
 from ..access import SYSTEM, get_policy, name_of
 from ..database.again import unit
 from ..engine import ending
-from ..engine import hold as holds
-from ..engine.entry import Commit, Move
-from ..engine.hold import Held
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
+from ..journal import hold as holds
+from ..journal.commit import Commit, Move
+from ..journal.hold import Held
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..streams import log

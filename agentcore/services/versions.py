@@ -12,8 +12,9 @@ from django.db import transaction
 
 from ..conf import get_settings
 from ..declaration import registry
-from ..engine import ending, write
-from ..engine import hold as holds
+from ..engine import ending
+from ..journal import hold as holds
+from ..journal import write
 from ..models import Run
 from ..states import RunStatus
 from . import runs

@@ -18,11 +18,12 @@ from unittest import mock
 from django.db import connection
 
 from agentcore.database import bulk
-from agentcore.engine import claim as claims
-from agentcore.engine import permission, toolexec, write
-from agentcore.engine.entry import Change
-from agentcore.engine.heartbeat import Watch
+from agentcore.engine import permission, toolexec
 from agentcore.exceptions import LeaseLost
+from agentcore.journal import claim as claims
+from agentcore.journal import write
+from agentcore.journal.commit import Change
+from agentcore.journal.heartbeat import Watch
 from agentcore.models import Approval, Step
 from agentcore.streams import hub
 from agentcore.values.clock import NOW

@@ -16,7 +16,7 @@ from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM
 from agentcore.database.again import RETRIES, unit
-from agentcore.engine import hold as holds
+from agentcore.journal import hold as holds
 from agentcore.models import Message, Run, Thread
 from agentcore.services import runs
 from agentcore.states import RunStatus

@@ -15,10 +15,10 @@ from django.db import connection, connections
 
 from agentcore import SYSTEM
 from agentcore.declaration import registry
-from agentcore.engine.entry import Commit
-from agentcore.engine.journal import RowHeld, commit_batch
-from agentcore.engine.write import Order
 from agentcore.failpoints import Marks
+from agentcore.journal.commit import Commit
+from agentcore.journal.write import Order
+from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, runs, sending
 from agentcore.services.approvals import Decision

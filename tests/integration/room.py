@@ -21,14 +21,14 @@ from agentcore import SYSTEM, Agent
 from agentcore.database import bulk
 from agentcore.declaration.tool import Tool
 from agentcore.engine import snapshot, takeover
-from agentcore.engine.claim import Claim, Take
-from agentcore.engine.entry import Commit
-from agentcore.engine.journal import RowHeld, commit_batch
 from agentcore.engine.outcome import Outcome
-from agentcore.engine.row import Allocation
 from agentcore.engine.runtime import Runtime
-from agentcore.engine.write import Order
 from agentcore.exceptions import LeaseLost
+from agentcore.journal.claim import Claim, Take
+from agentcore.journal.commit import Commit
+from agentcore.journal.row import Allocation
+from agentcore.journal.write import Order
+from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
 from agentcore.states import RunStatus

@@ -13,11 +13,12 @@ from django.db import connections, transaction
 from agentcore import SYSTEM, Checkable, Limits, ToolContext, tool
 from agentcore.declaration import registry
 from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
-from agentcore.engine import claim as claims
-from agentcore.engine import ending, write
-from agentcore.engine.entry import Moved
+from agentcore.engine import ending
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, UserError
+from agentcore.journal import claim as claims
+from agentcore.journal import write
+from agentcore.journal.commit import Moved
 from agentcore.models import Approval, Message
 from agentcore.services import approvals, execution, runs
 from agentcore.testing import Turn

@@ -17,9 +17,9 @@ from django.utils import timezone
 from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
 from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
-from agentcore.engine import claim as claims
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed
+from agentcore.journal import claim as claims
 from agentcore.models import Run, Step
 from agentcore.services import execution
 from agentcore.values.parts import ToolResultPart

@@ -15,13 +15,14 @@ from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM, Agent, failpoints, tool
 from agentcore.declaration import registry
-from agentcore.engine import claim as claims
-from agentcore.engine import hold as holds
-from agentcore.engine import snapshot, write
-from agentcore.engine.claim import Claim, Take
-from agentcore.engine.entry import Commit
+from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
-from agentcore.engine.write import Order
+from agentcore.journal import claim as claims
+from agentcore.journal import hold as holds
+from agentcore.journal import write
+from agentcore.journal.claim import Claim, Take
+from agentcore.journal.commit import Commit
+from agentcore.journal.write import Order
 from agentcore.models import Message, Run
 from agentcore.services import events, execution
 from agentcore.services import runs as run_services
@@ -167,7 +168,7 @@ def test_a_zombie_in_a_batch_loses_its_own_run_only(sent: list[Run]) -> None:
     Run.objects.filter(pk=stale.run_id).update(attempt=9)
     entry = Commit(events=[TextDelta(1, "hello")])
     orders = [write.Order(item, entry) for item in claimed if item is not None]
-    from agentcore.engine.journal import commit_batch  # noqa: PLC0415 - the function under test
+    from agentcore.journal.writer import commit_batch  # noqa: PLC0415 - the function under test
 
     outcomes = commit_batch(orders)
     assert [type(outcome).__name__ for outcome in outcomes] == ["Allocation", "LeaseLost", "Allocation"]

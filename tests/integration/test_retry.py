@@ -7,8 +7,8 @@ from django.utils import timezone
 
 from agentcore import SYSTEM
 from agentcore.declaration import registry
-from agentcore.engine import hold as holds
 from agentcore.exceptions import Conflict, ModelError, RunActive, ThreadBusy
+from agentcore.journal import hold as holds
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending
 from agentcore.testing import Turn, run_until_idle

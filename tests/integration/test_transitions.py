@@ -16,11 +16,12 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
-from agentcore.engine import ending, suspend, write
-from agentcore.engine import hold as holds
-from agentcore.engine.claim import Claim
-from agentcore.engine.entry import Commit, Move, Moved
+from agentcore.engine import ending, suspend
 from agentcore.exceptions import AgentcoreError, LeaseLost
+from agentcore.journal import hold as holds
+from agentcore.journal import write
+from agentcore.journal.claim import Claim
+from agentcore.journal.commit import Commit, Move, Moved
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, runs
 from agentcore.services.sweep import sweep

@@ -40,17 +40,17 @@ ATOMIC_ROOMS = (
     "agentcore.services",
     "agentcore.journal",
     "agentcore.engine.atomic",
-    "agentcore.engine.journal",
+    "agentcore.journal.writer",
     "agentcore.engine.steps.atomic",
     "agentcore.streams.log",
 )
 SQL_ROOMS = (
     "agentcore.database",
     "agentcore.journal",
-    "agentcore.engine.claim",
-    "agentcore.engine.hold",
-    "agentcore.engine.hinted",
-    "agentcore.engine.write",
+    "agentcore.journal.claim",
+    "agentcore.journal.hold",
+    "agentcore.journal.hinted",
+    "agentcore.journal.write",
     "agentcore.streams.log",
     "agentcore.database.bulk",  # runs what the others spell
     "agentcore.testing.checker.backends",  # looks at the server, never at a run

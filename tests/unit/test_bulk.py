@@ -11,9 +11,9 @@ import pytest
 from django.db import connection
 
 from agentcore.database import bulk
-from agentcore.engine import claim, write
-from agentcore.engine.entry import Commit, Move
-from agentcore.engine.row import Allocation
+from agentcore.journal import claim, write
+from agentcore.journal.commit import Commit, Move
+from agentcore.journal.row import Allocation
 from agentcore.models import Message, Run, Step
 from agentcore.states import StepStatus
 

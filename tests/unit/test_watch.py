@@ -10,10 +10,10 @@ import pytest
 from django.conf import LazySettings
 from django.utils import timezone
 
-from agentcore.engine.claim import Claim
-from agentcore.engine.heartbeat import Heartbeat
-from agentcore.engine.journal import Journal
-from agentcore.engine.row import Allocation
+from agentcore.journal.claim import Claim
+from agentcore.journal.heartbeat import Heartbeat
+from agentcore.journal.row import Allocation
+from agentcore.journal.writer import Journal
 
 pytestmark = pytest.mark.once
 

@@ -29,7 +29,7 @@ from ..streams.exceptions import StreamBusy
 from . import claim as claims
 from . import write
 from .claim import Claim, Take
-from .entry import Commit, NotClaimed
+from .commit import Commit, NotClaimed
 from .row import Allocation
 from .write import Order
 

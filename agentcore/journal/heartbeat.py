@@ -17,9 +17,9 @@ from ..conf import get_settings
 from ..exceptions import CancelRequested, LeaseLost
 from . import claim as claims
 from .claim import Claim
-from .entry import Commit
-from .journal import Journal
+from .commit import Commit
 from .row import Allocation
+from .writer import Journal
 
 logger = logging.getLogger("agentcore.engine")
 

@@ -26,7 +26,7 @@ from ..values.clock import Later
 from . import claim as claims
 from . import hold as holds
 from .claim import Claim, Take, Want
-from .entry import Change, Commit, Insert, Move, Moved, Saved
+from .commit import Change, Commit, Insert, Move, Moved, Saved
 from .hold import Held, Need
 from .row import Allocation, RunRow
 

@@ -14,10 +14,10 @@ from ..database.outage import is_outage
 from ..exceptions import LeaseLost
 from ..failpoints import afailpoint
 from .claim import Claim, Take
-from .entry import Commit, combined
+from .commit import Commit, combined
 from .heartbeat import Watch
-from .journal import Journal
 from .row import Allocation
+from .writer import Journal
 
 
 class Staged:
