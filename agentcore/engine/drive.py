@@ -20,12 +20,15 @@ from ..states import MessageStatus, RunStatus
 from ..values import events
 from ..values.functions import kind_of
 from ..values.ids import uuid7
-from . import ending, limits, prompt, snapshot, suspend, takeover, toolexec, turn
-from .draft import Draft
+from . import ending, limits, snapshot, suspend, takeover
 from .outcome import Outcome
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
-from .turn import Turn
+from .steps import model as turn
+from .steps import prompt
+from .steps import tools as toolexec
+from .steps.draft import Draft
+from .steps.model import Turn
 
 logger = logging.getLogger("agentcore.engine")
 

@@ -18,7 +18,8 @@ from unittest import mock
 from django.db import connection
 
 from agentcore.database import bulk
-from agentcore.engine import permission, toolexec
+from agentcore.engine.steps import permission
+from agentcore.engine.steps import tools as toolexec
 from agentcore.exceptions import LeaseLost
 from agentcore.journal import claim as claims
 from agentcore.journal import write

@@ -15,9 +15,9 @@ from django.db import OperationalError, connection, transaction
 from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
 from agentcore.declaration.tool import Tool
-from agentcore.engine.atomic import AtomicBody
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
+from agentcore.engine.steps.atomic import AtomicBody
 from agentcore.exceptions import UserError
 from agentcore.failpoints import armed
 from agentcore.models import Run, ToolCall

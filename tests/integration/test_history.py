@@ -6,7 +6,7 @@ import pytest
 
 from agentcore import SYSTEM, tool
 from agentcore.declaration import registry
-from agentcore.engine import prompt
+from agentcore.engine.steps import prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
 from agentcore.services import messages, runs

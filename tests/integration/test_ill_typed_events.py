@@ -23,7 +23,7 @@ from agentcore.declaration.model import (
     StepFinished,
     TextDelta,
 )
-from agentcore.engine import turn
+from agentcore.engine.steps import model as turn
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
 from tests.integration.room import make

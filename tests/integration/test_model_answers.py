@@ -129,7 +129,7 @@ def test_a_stream_without_a_way_to_close_it_is_read_to_its_end() -> None:
 
 @pytest.mark.covers("fc:B12")
 def test_a_stream_that_stays_open_after_the_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentcore.engine.stream.AFTER_THE_END", 0.05)
+    monkeypatch.setattr("agentcore.engine.steps.stream.AFTER_THE_END", 0.05)
 
     class Lingers(Says):
         async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:

@@ -15,10 +15,10 @@ from django.conf import LazySettings
 from agentcore import SYSTEM, ToolContext, tool
 from agentcore.declaration import registry
 from agentcore.declaration.tool import Checkable, Tool
-from agentcore.engine import progress
 from agentcore.engine.outcome import Outcome
-from agentcore.engine.progress import MOST_AT_ONCE, Progress
 from agentcore.engine.runtime import Runtime
+from agentcore.engine.steps import progress
+from agentcore.engine.steps.progress import MOST_AT_ONCE, Progress
 from agentcore.journal import writer as journal
 from agentcore.models import Run, ToolCall
 from agentcore.services import events, execution

@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from agentcore import ContextBlock, tool
 from agentcore.declaration import registry
 from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, OutputDelta, StepFinished, TextDelta
-from agentcore.engine.draft import Draft
+from agentcore.engine.steps.draft import Draft
 from agentcore.exceptions import RunError
 from agentcore.models import ToolCall
 from agentcore.services import sizes

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from agentcore import SYSTEM, tool
 from agentcore.declaration import registry
-from agentcore.engine import prompt
 from agentcore.engine.runtime import Runtime
+from agentcore.engine.steps import prompt
 from agentcore.exceptions import ModelError, ToolFailed
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import execution, messages, runs, turns, unverified

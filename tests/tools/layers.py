@@ -39,7 +39,7 @@ LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing
 ATOMIC_ROOMS = (
     "agentcore.services",
     "agentcore.journal",
-    "agentcore.engine.atomic",
+    "agentcore.engine.steps.atomic",
     "agentcore.journal.writer",
     "agentcore.engine.steps.atomic",
     "agentcore.streams.log",

@@ -8,7 +8,7 @@ import pytest
 from django.conf import LazySettings
 
 from agentcore.declaration.model import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
-from agentcore.engine.draft import Draft
+from agentcore.engine.steps.draft import Draft
 from agentcore.exceptions import RunError
 from agentcore.values import events, jsontext
 

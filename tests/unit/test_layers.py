@@ -24,7 +24,7 @@ FORBIDDEN = {
     "the web imports the agent": ("neighbour", "agentcore/web/api.py", "from ..agent import Agent"),
     "a room nobody planned": ("room", "agentcore/helpers.py", "pass"),
     "two modules import each other": ("circle", "agentcore/values/parts.py", "from .usage import Usage"),
-    "a provider's SDK in the core": ("sdk", "agentcore/engine/turn.py", "import openai"),
+    "a provider's SDK in the core": ("sdk", "agentcore/engine/steps/model.py", "import openai"),
     "an SDK in another provider's file": ("sdk", "agentcore/providers/pydantic_ai.py", "import openai"),
     "the queue outside its rooms": ("queue", "agentcore/services/runs.py", "import django_rq"),
     "channels outside its rooms": ("layer", "agentcore/web/api.py", "from channels.layers import get_channel_layer"),

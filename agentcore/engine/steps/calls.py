@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from ..conf import get_settings
-from ..declaration.agent import AgentDefinition
-from ..declaration.model import CallRequested
-from ..declaration.tool import EffectKind, Tool
-from ..exceptions import ModelRetry, NotKept
-from ..journal.commit import Commit, Insert, combined
-from ..models import Approval, Run, Step, ToolCall
-from ..models.approval import approval_digest
-from ..states import ApprovalStatus, ToolCallStatus
-from ..values import events, jsontext
-from ..values.clock import NOW, Later
-from ..values.ids import uuid7
-from . import application, arguments, checking, hooks
-from .ending import close_call
-from .hooks import TRY_AGAIN, Hook
-from .runtime import Runtime
+from ...conf import get_settings
+from ...declaration.agent import AgentDefinition
+from ...declaration.model import CallRequested
+from ...declaration.tool import EffectKind, Tool
+from ...exceptions import ModelRetry, NotKept
+from ...journal.commit import Commit, Insert, combined
+from ...models import Approval, Run, Step, ToolCall
+from ...models.approval import approval_digest
+from ...states import ApprovalStatus, ToolCallStatus
+from ...values import events, jsontext
+from ...values.clock import NOW, Later
+from ...values.ids import uuid7
+from .. import application, hooks
+from ..ending import close_call
+from ..hooks import TRY_AGAIN, Hook
+from ..runtime import Runtime
+from . import arguments, checking
 
 logger = logging.getLogger("agentcore.engine")
 

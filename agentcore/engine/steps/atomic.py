@@ -10,12 +10,12 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from ..conf import get_settings
-from ..database.again import unit
-from ..database.outage import is_conflict, is_outage
-from ..failpoints import failpoint
-from ..journal.commit import Commit
-from .threaded import ThreadedBody, contained
+from ...conf import get_settings
+from ...database.again import unit
+from ...database.outage import is_conflict, is_outage
+from ...failpoints import failpoint
+from ...journal.commit import Commit
+from ..threaded import ThreadedBody, contained
 
 logger = logging.getLogger("agentcore.engine")
 

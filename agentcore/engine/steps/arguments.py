@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..values import jsontext
+from ...values import jsontext
 
 TOO_LONG = "The arguments take {size} bytes, of at most {limit}. The call was not run: send it again, shorter."
 NOT_KEPT = "The arguments cannot be kept as they are: they have {what}. The call was not run: send it again without."

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from ..access import SYSTEM, get_policy
-from ..declaration.agent import AgentDefinition
-from ..declaration.tool import EffectKind, Tool
-from ..exceptions import ModelRetry, NotKept
-from ..journal.commit import Commit, Move
-from ..models import Approval, Run, ToolCall
-from ..models.approval import approval_digest
-from ..states import ApprovalStatus, ToolCallStatus
-from ..values import jsontext
-from . import ending
+from ...access import SYSTEM, get_policy
+from ...declaration.agent import AgentDefinition
+from ...declaration.tool import EffectKind, Tool
+from ...exceptions import ModelRetry, NotKept
+from ...journal.commit import Commit, Move
+from ...models import Approval, Run, ToolCall
+from ...models.approval import approval_digest
+from ...states import ApprovalStatus, ToolCallStatus
+from ...values import jsontext
+from .. import ending
 from .calls import request_approval
 
 logger = logging.getLogger("agentcore.engine")

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from ..conf import get_settings
-from ..declaration.model import AgentModel, ModelEvent, ModelRequest
-from ..exceptions import LimitReached, ModelError, RunError
-from ..failpoints import afailpoint
-from ..journal.commit import Commit
-from ..journal.row import Allocation
-from ..journal.staging import Staged
-from ..providers.failures import failure_of
-from . import application
+from ...conf import get_settings
+from ...declaration.model import AgentModel, ModelEvent, ModelRequest
+from ...exceptions import LimitReached, ModelError, RunError
+from ...failpoints import afailpoint
+from ...journal.commit import Commit
+from ...journal.row import Allocation
+from ...journal.staging import Staged
+from ...providers.failures import failure_of
+from .. import application
 from .draft import Draft
 
 logger = logging.getLogger("agentcore.engine")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..conf import get_settings
-from ..declaration.model import (
+from ...conf import get_settings
+from ...declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -21,13 +21,13 @@ from ..declaration.model import (
     TextDelta,
     UsageReported,
 )
-from ..exceptions import ModelError, RunError
-from ..values import events, jsontext
-from ..values.events import Event
-from ..values.finish import ENDS, End, FinishReason, reason_of
-from ..values.functions import kind_of
-from ..values.parts import Part, ReasoningPart, SourcePart, TextPart
-from ..values.usage import Usage
+from ...exceptions import ModelError, RunError
+from ...values import events, jsontext
+from ...values.events import Event
+from ...values.finish import ENDS, End, FinishReason, reason_of
+from ...values.functions import kind_of
+from ...values.parts import Part, ReasoningPart, SourcePart, TextPart
+from ...values.usage import Usage
 from . import arguments, estimate, intake
 
 logger = logging.getLogger("agentcore.engine")

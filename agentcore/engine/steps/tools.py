@@ -9,26 +9,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ..declaration.agent import AgentDefinition
-from ..declaration.tool import LEAVES_NOTHING
-from ..exceptions import LeaseLost
-from ..failpoints import afailpoint
-from ..journal import write
-from ..journal.commit import Change, Commit, Insert, Move, combined
-from ..journal.hold import hold
-from ..journal.staging import Staged
-from ..models import Approval, Message, Run, Step, ToolCall
-from ..states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
-from ..values import events
-from ..values.clock import NOW
-from . import hooks, takeover
-from .ending import close_call
-from .hooks import TRY_AGAIN, Hook
+from ...declaration.agent import AgentDefinition
+from ...declaration.tool import LEAVES_NOTHING
+from ...exceptions import LeaseLost
+from ...failpoints import afailpoint
+from ...journal import write
+from ...journal.commit import Change, Commit, Insert, Move, combined
+from ...journal.hold import hold
+from ...journal.staging import Staged
+from ...models import Approval, Message, Run, Step, ToolCall
+from ...states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
+from ...values import events
+from ...values.clock import NOW
+from .. import hooks, takeover
+from ..ending import close_call
+from ..hooks import TRY_AGAIN, Hook
+from ..runtime import Runtime
+from ..snapshot import Snapshot
+from ..threaded import contained
+from .body import CallOutcome, Work, execute
 from .permission import Ruling, asks_the_policy, judge
-from .running import CallOutcome, Work, execute
-from .runtime import Runtime
-from .snapshot import Snapshot
-from .threaded import contained
 
 logger = logging.getLogger("agentcore.engine")
 

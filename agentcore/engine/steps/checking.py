@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..conf import get_settings
-from ..declaration.conversion import VALIDATORS, Conversion
-from ..exceptions import NotKept
-from ..values.functions import kind_of
-from . import application
-from .runtime import Runtime
-from .threaded import BrokeOff, contained
+from ...conf import get_settings
+from ...declaration.conversion import VALIDATORS, Conversion
+from ...exceptions import NotKept
+from ...values.functions import kind_of
+from .. import application
+from ..runtime import Runtime
+from ..threaded import BrokeOff, contained
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..declaration.model import (
+from ...declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -16,9 +16,9 @@ from ..declaration.model import (
     StepFinished,
     TextDelta,
 )
-from ..exceptions import ModelError
-from ..values import jsontext
-from ..values.functions import kind_of
+from ...exceptions import ModelError
+from ...values import jsontext
+from ...values.functions import kind_of
 
 _TEXTS: dict[type[Any], tuple[str, ...]] = {
     TextDelta: ("text",),

@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..conf import get_settings
-from ..journal.commit import Commit
-from ..values import events, jsontext
+from ...conf import get_settings
+from ...journal.commit import Commit
+from ...values import events, jsontext
 
 logger = logging.getLogger("agentcore.engine")
 

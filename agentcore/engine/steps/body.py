@@ -10,24 +10,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..conf import get_settings
-from ..database.outage import is_refusal
-from ..declaration.tool import LEAVES_NOTHING, EffectKind, Tool
-from ..exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
-from ..failpoints import afailpoint
-from ..journal.commit import Commit
-from ..models import Run, ToolCall
-from ..states import ToolCallStatus
-from ..values import bounded as foreign
-from ..values import events, jsontext
-from ..values.functions import is_coroutine_function, kind_of
-from ..values.ids import uuid7
-from . import application, takeover
+from ...conf import get_settings
+from ...database.outage import is_refusal
+from ...declaration.tool import LEAVES_NOTHING, EffectKind, Tool
+from ...exceptions import EffectUnknown, ModelRetry, NotKept, NotRun, ToolFailed, Unfinished
+from ...failpoints import afailpoint
+from ...journal.commit import Commit
+from ...models import Run, ToolCall
+from ...states import ToolCallStatus
+from ...values import bounded as foreign
+from ...values import events, jsontext
+from ...values.functions import is_coroutine_function, kind_of
+from ...values.ids import uuid7
+from .. import application, takeover
+from ..runtime import APP_THREADS, Runtime
+from ..threaded import ThreadedBody
 from .atomic import AtomicBody
 from .checking import checked
 from .progress import Progress
-from .runtime import APP_THREADS, Runtime
-from .threaded import ThreadedBody
 
 logger = logging.getLogger("agentcore.engine")
 

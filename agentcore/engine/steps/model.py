@@ -7,29 +7,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from ..conf import get_settings
-from ..declaration.agent import AgentDefinition
-from ..declaration.context import ContextBlock
-from ..declaration.model import AgentModel
-from ..exceptions import ModelError
-from ..failpoints import afailpoint
-from ..journal.commit import Commit, Insert, Move, Saved, combined
-from ..journal.staging import Staged
-from ..models import Message, Step
-from ..models.message import compose
-from ..states import MessageStatus, RunStatus, StepKind, StepStatus
-from ..values import events
-from ..values.clock import NOW
-from ..values.finish import FinishReason, WithCalls
-from ..values.functions import name_of
-from ..values.parts import Part, ToolCallPart
-from ..values.usage import Usage
-from . import application, calls, ending, estimate, hooks, limits, output, prompt, retry, takeover
+from ...conf import get_settings
+from ...declaration.agent import AgentDefinition
+from ...declaration.context import ContextBlock
+from ...declaration.model import AgentModel
+from ...exceptions import ModelError
+from ...failpoints import afailpoint
+from ...journal.commit import Commit, Insert, Move, Saved, combined
+from ...journal.staging import Staged
+from ...models import Message, Step
+from ...models.message import compose
+from ...states import MessageStatus, RunStatus, StepKind, StepStatus
+from ...values import events
+from ...values.clock import NOW
+from ...values.finish import FinishReason, WithCalls
+from ...values.functions import name_of
+from ...values.parts import Part, ToolCallPart
+from ...values.usage import Usage
+from .. import application, ending, hooks, limits, retry, takeover
+from ..hooks import Hook
+from ..runtime import Runtime
+from ..snapshot import OUTPUT_INVALID, Snapshot
+from . import calls, estimate, output, prompt
 from .draft import Draft
-from .hooks import Hook
 from .output import Verdict, check_output
-from .runtime import Runtime
-from .snapshot import OUTPUT_INVALID, Snapshot
 from .stream import Deadline, read_model
 
 logger = logging.getLogger("agentcore.engine")

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..conf import get_settings
-from ..declaration.agent import AgentDefinition
-from ..exceptions import ModelRetry
-from ..models import Step
-from ..values import bounded as foreign
-from ..values import jsontext, parts
-from ..values.parts import Part
+from ...conf import get_settings
+from ...declaration.agent import AgentDefinition
+from ...exceptions import ModelRetry
+from ...models import Step
+from ...values import bounded as foreign
+from ...values import jsontext, parts
+from ...values.parts import Part
+from ..runtime import Runtime
 from .checking import checked
 from .draft import Draft
-from .runtime import Runtime
 
 CUT_OFF = "The answer reached its length limit before the structured output was complete. Send it again, shorter."
 LONGEST_SHOWN = 4000  # characters of a refused output that its repair is shown

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..declaration.model import CallRequested, ModelRequest
-from ..values import parts
-from ..values.parts import Part
-from ..values.usage import Usage
+from ...declaration.model import CallRequested, ModelRequest
+from ...values import parts
+from ...values.parts import Part
+from ...values.usage import Usage
 
 CHARACTERS_PER_TOKEN = 4
 ESTIMATED = "estimated_tokens"

@@ -8,21 +8,22 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from ..conf import get_settings
-from ..declaration.agent import AgentDefinition
-from ..declaration.context import ContextBlock, LoaderContext
-from ..declaration.model import ModelMessage, ModelRequest
-from ..exceptions import RunError
-from ..models import Message, Run, Thread, ToolCall
-from ..models.tool_call import TOLD
-from ..providers import names
-from ..values import jsontext
-from ..values.functions import kind_of, name_of
-from ..values.parts import Part, ToolCallPart, ToolResultPart
-from . import application, hooks, output
-from .hooks import TRY_AGAIN, Hook
-from .runtime import Runtime
-from .snapshot import Snapshot
+from ...conf import get_settings
+from ...declaration.agent import AgentDefinition
+from ...declaration.context import ContextBlock, LoaderContext
+from ...declaration.model import ModelMessage, ModelRequest
+from ...exceptions import RunError
+from ...models import Message, Run, Thread, ToolCall
+from ...models.tool_call import TOLD
+from ...providers import names
+from ...values import jsontext
+from ...values.functions import kind_of, name_of
+from ...values.parts import Part, ToolCallPart, ToolResultPart
+from .. import application, hooks
+from ..hooks import TRY_AGAIN, Hook
+from ..runtime import Runtime
+from ..snapshot import Snapshot
+from . import output
 
 CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
