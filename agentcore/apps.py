@@ -18,6 +18,7 @@ class AgentcoreConfig(AppConfig):
     def ready(self) -> None:
         """Register checks and signal handlers and import every app's `agents.py`; touches no database."""
         # They register themselves when the apps are ready.
-        from . import checks, handlers  # noqa: F401, PLC0415
+        from . import checks  # noqa: F401, PLC0415
+        from .services import handlers  # noqa: F401, PLC0415
 
         autodiscover_modules("agents")

@@ -20,8 +20,8 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Permission
 from django.db import connections
 
-from agentcore import dispatch
 from agentcore.declaration import registry
+from agentcore.services import dispatch
 from agentcore.streams import hints
 from supportdemo.servers import start_redis
 from tests import emptied

@@ -83,7 +83,7 @@ def kept_descriptors() -> Iterator[int]:
     """Those of such processes, and of the main thread's connections to the database and to Redis."""
     from django.db import connections
 
-    from agentcore import dispatch
+    from agentcore.services import dispatch
 
     for _, descriptors_of in kept_processes():
         yield from descriptors_of

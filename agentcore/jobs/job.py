@@ -10,7 +10,7 @@ from rq.exceptions import InvalidJobOperation
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from ..dispatch import JOB
+from ..services.dispatch import JOB
 
 ALLOWED_FUNCTIONS = frozenset({JOB})
 

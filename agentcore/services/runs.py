@@ -8,7 +8,6 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
-from .. import dispatch
 from ..access import SYSTEM, get_policy
 from ..database.again import unit
 from ..database.dialect import DbNow
@@ -23,7 +22,7 @@ from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from ..values import events, jsontext
 from ..values.clock import NOW
-from . import threads
+from . import dispatch, threads
 from .twins import listing, twin
 
 LONGEST_REASON = 500

@@ -14,7 +14,6 @@ from django.db import OperationalError
 from django.db.models import Model, Q, QuerySet
 from django.utils import timezone
 
-from .. import dispatch
 from ..conf import get_settings
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
@@ -27,7 +26,7 @@ from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..values import events
 from ..values.clock import NOW
-from . import approvals, deletion, runs
+from . import approvals, deletion, dispatch, runs
 from .patience import impatient
 
 M = TypeVar("M", bound=Model)

@@ -17,8 +17,8 @@ from uuid import UUID
 from django.db import connections
 from django.db.models import Max, Min
 
-from agentcore import dispatch
 from agentcore.models import Run
+from agentcore.services import dispatch
 from agentcore.values.ids import uuid7
 from benchmarks.figures import Sample, percentile
 from benchmarks.probes import stored

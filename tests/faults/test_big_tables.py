@@ -154,7 +154,7 @@ def test_among_thousands_of_runs_a_claim_and_a_sweep_go_through_their_indexes(
 ) -> None:
     thread = make_thread()
     many_runs(thread.owner)
-    monkeypatch.setattr("agentcore.dispatch.enqueue", lambda *run_ids: True)
+    monkeypatch.setattr("agentcore.services.dispatch.enqueue", lambda *run_ids: True)
     run = send(agents.side_by_side, thread)
     with CaptureQueriesContext(connection) as claiming:
         assert timed("a run among thousands", lambda: execute_run(str(run.pk))) == "ended"
@@ -175,7 +175,7 @@ def test_the_sweep_sends_hints_to_the_longest_waiting_first(
     make_thread: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hinted: list[Any] = []
-    monkeypatch.setattr("agentcore.dispatch.enqueue", lambda *run_ids: not hinted.extend(run_ids))
+    monkeypatch.setattr("agentcore.services.dispatch.enqueue", lambda *run_ids: not hinted.extend(run_ids))
     monkeypatch.setattr("agentcore.services.sweep.BATCH", 10)
     runs = [send(agents.side_by_side, make_thread(), str(number)) for number in range(30)]
     hinted.clear()

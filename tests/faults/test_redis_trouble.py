@@ -15,9 +15,9 @@ from django.contrib.auth.models import AbstractUser
 from redis import Redis
 from rq import Queue
 
-from agentcore import dispatch
 from agentcore.jobs.execute import execute_run
 from agentcore.models import Run
+from agentcore.services import dispatch
 from agentcore.services.sweep import sweep
 from agentcore.testing import FaultProxy
 from supportdemo.servers import start_redis
@@ -180,6 +180,6 @@ def test_the_end_of_a_run_announces_the_run_behind_it_and_no_other(
     parallel, queued = make_thread(), make_thread()
     runs = [send(agents.side_by_side, parallel, str(number)) for number in range(5)]
     first, second, _ = (send(agents.echo, queued, str(number)) for number in range(3))
-    monkeypatch.setattr("agentcore.dispatch.enqueue", lambda *run_ids: not sent.extend(run_ids))
+    monkeypatch.setattr("agentcore.services.dispatch.enqueue", lambda *run_ids: not sent.extend(run_ids))
     assert execute_run(str(runs[0].pk)) == "ended" and sent == []
     assert execute_run(str(first.pk)) == "ended" and sent == [second.pk]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.db.models.functions import Now
 
-from agentcore import dispatch
 from agentcore.models import Run, SweepLease
+from agentcore.services import dispatch
 from tests.faults.openings import inside_its_tool
 from tests.faults.runs import LONG, events, send, wait_for_success
 from tests.stack import Stack, wait_for

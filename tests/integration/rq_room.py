@@ -15,9 +15,9 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker
 
-from agentcore import dispatch
 from agentcore.jobs.concurrent import ConcurrentWorker
 from agentcore.jobs.job import AgentcoreJob
+from agentcore.services import dispatch
 
 WORKER = "the-worker"
 

@@ -21,11 +21,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
-from agentcore import dispatch
 from agentcore.jobs import concurrent
 from agentcore.jobs.concurrent import ConcurrentWorker
 from agentcore.jobs.redis_client import twin
-from agentcore.services import execution
+from agentcore.services import dispatch, execution
 from supportdemo.servers import RedisServer, start_redis
 from tests.integration.rq_room import Drives, at_work, concurrent_worker, put, queue_of, until
 

@@ -24,10 +24,10 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 
-from agentcore import dispatch
 from agentcore.jobs.execute import execute_run
 from agentcore.jobs.job import AgentcoreJob
 from agentcore.models import Run
+from agentcore.services import dispatch
 from agentcore.states import RunStatus
 from agentcore.streams import log
 from tests.stack import Stack, wait_for
@@ -108,7 +108,7 @@ def test_nothing_is_sent_from_a_coroutine_nor_past_the_one_door() -> None:
             if isinstance(function, ast.AsyncFunctionDef):
                 nodes = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
                 inside += [f"{module.name}:{node.lineno}" for node in nodes if called_name(node) in senders]
-    assert inside == [] and doors == {"agentcore.dispatch"}
+    assert inside == [] and doors == {"agentcore.services.dispatch"}
 
 
 @pytest.mark.django_db(transaction=True)

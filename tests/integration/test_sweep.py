@@ -11,11 +11,11 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch, tool
+from agentcore import SYSTEM, tool
 from agentcore.conf import get_settings
 from agentcore.declaration import registry
 from agentcore.models import Approval, Run, ToolCall
-from agentcore.services import runs
+from agentcore.services import dispatch, runs
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn
 from tests.integration.room import AGO, fresh, make, race, types

@@ -10,9 +10,10 @@ from django.db import OperationalError, connection
 from django.db.models import Model
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch
+from agentcore import SYSTEM
 from agentcore.declaration import registry
 from agentcore.models import Approval, Run, SweepLease
+from agentcore.services import dispatch
 from agentcore.services.sweep import hand_over, sweep, sweep_in_turn
 from agentcore.testing import Turn, run_until_idle
 from tests.faults import postgres

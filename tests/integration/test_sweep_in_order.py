@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch
+from agentcore import SYSTEM
 from agentcore.declaration import registry
 from agentcore.models import Approval, Run
+from agentcore.services import dispatch
 from agentcore.services import sweep as service
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn

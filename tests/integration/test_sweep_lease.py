@@ -11,9 +11,9 @@ from django.core.management import call_command
 from django.db.models import F
 from django.utils import timezone
 
-from agentcore import dispatch
 from agentcore.declaration import registry
 from agentcore.models import Run, SweepLease
+from agentcore.services import dispatch
 from agentcore.services import sweep as service
 from tests.integration.room import fresh, make, race
 

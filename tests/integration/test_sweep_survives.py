@@ -10,11 +10,12 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from agentcore import SYSTEM, dispatch, tool
+from agentcore import SYSTEM, tool
 from agentcore.declaration import registry
 from agentcore.jobs import sweeper
 from agentcore.management.commands import agentcore_sweep
 from agentcore.models import Approval, Run, ToolCall
+from agentcore.services import dispatch
 from agentcore.services import sweep as service
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn

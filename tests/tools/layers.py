@@ -34,7 +34,7 @@ SDKS = {
 }  # fmt: skip
 QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
-QUEUE_ROOMS = ("agentcore.dispatch", "agentcore.services.dispatch", "agentcore.jobs")
+QUEUE_ROOMS = ("agentcore.services.dispatch", "agentcore.services.dispatch", "agentcore.jobs")
 LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing")
 ATOMIC_ROOMS = (
     "agentcore.services",

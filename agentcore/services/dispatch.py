@@ -16,8 +16,8 @@ from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
-from .conf import get_settings
-from .values.ids import uuid7
+from ..conf import get_settings
+from ..values.ids import uuid7
 
 logger = logging.getLogger("agentcore.dispatch")
 
@@ -87,7 +87,7 @@ def forget() -> None:
         _clients.popitem()[1].connection_pool.disconnect()
 
 
-@receiver(setting_changed, dispatch_uid="agentcore.dispatch")
+@receiver(setting_changed, dispatch_uid="agentcore.services.dispatch")
 def _settings_changed(*, setting: str, **kwargs: Any) -> None:
     if setting == "RQ_QUEUES":
         forget()

@@ -9,7 +9,7 @@ from django.db import connections, transaction
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
 
-from .services import deletion
+from . import deletion
 
 AT_ONCE = 20
 """How many threads go with their owners in the same breath; the sweep removes the others."""
