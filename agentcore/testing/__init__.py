@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .checker import Asked, Evidence, History, Violation, check_invariants
 from .clock import FakeClock, fake_clock
-from .failpoints import failpoint_environment
-from .http_model import HttpModel
+from .faults.checker import Asked, Evidence, History, Violation, check_invariants
+from .faults.failpoints import failpoint_environment
+from .faults.http_model import HttpModel
+from .faults.proxy import FaultProxy
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
-from .proxy import FaultProxy
 from .run import run_until_idle
 from .scripted import scripted
 

@@ -14,8 +14,8 @@ from agentcore.declaration.agent import Limits
 from agentcore.declaration.model import CallRequested, StepFinished, TextDelta
 from agentcore.models import Approval, Run, Step, ToolCall
 from agentcore.testing import HttpModel, check_invariants
-from agentcore.testing.http_model import FunctionCall, Reply, asks, says
-from agentcore.testing.wire import DONE, chunk, fragment, sse, usage
+from agentcore.testing.faults.http_model import FunctionCall, Reply, asks, says
+from agentcore.testing.faults.wire import DONE, chunk, fragment, sse, usage
 from tests.faults.providers import thinking
 from tests.integration.checker.crime import HAPPENED, act, gated
 from tests.integration.room import log, make

@@ -12,8 +12,8 @@ from agentcore.declaration import registry
 from agentcore.declaration.model import CallRequested, StepFinished, TextDelta
 from agentcore.models import Run, Step, ToolCall
 from agentcore.testing import FaultProxy, HttpModel
-from agentcore.testing.http_model import FunctionCall, Pause, Reply, answers, asks, redirects, says
-from agentcore.testing.wire import DONE, chunk, sse
+from agentcore.testing.faults.http_model import FunctionCall, Pause, Reply, answers, asks, redirects, says
+from agentcore.testing.faults.wire import DONE, chunk, sse
 from tests.faults.providers import KEY, heard, thinking
 from tests.integration.checker.crime import HAPPENED, act
 from tests.integration.room import log, types

@@ -17,7 +17,7 @@ from agentcore.models import Run, Step
 from agentcore.services import execution
 from agentcore.services.sweep import sweep
 from agentcore.testing import HttpModel, check_invariants, fake_clock
-from agentcore.testing.http_model import refuses, says
+from agentcore.testing.faults.http_model import refuses, says
 from tests.faults.providers import thinking
 from tests.integration.room import drive_to_the_end, log
 

@@ -87,9 +87,7 @@ def test_with_redis_stopped_a_send_answers_at_once_and_the_row_is_pending(
     assert time.monotonic() - began < 2
     assert answer.status_code == 201 and answer.json()["status"] == "pending"
     assert Run.objects.get(pk=run.pk).status == RunStatus.PENDING
-    assert [record.levelname for record in caplog.records if record.name == "agentcore.dispatch"] == [
-        "WARNING"
-    ] * 2
+    assert [record.levelname for record in caplog.records if record.name == "agentcore.dispatch"] == ["WARNING"] * 2
     sweep()  # neither fails, nor marks as sent what was not
     Run.objects.update(dispatched_at=None)
     assert sweep().hinted == 0 and not Run.objects.exclude(dispatched_at=None).exists()

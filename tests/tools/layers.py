@@ -53,7 +53,7 @@ SQL_ROOMS = (
     "agentcore.journal.write",
     "agentcore.streams.log",
     "agentcore.database.bulk",  # runs what the others spell
-    "agentcore.testing.checker.backends",  # looks at the server, never at a run
+    "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
     "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
 )
 

@@ -25,8 +25,8 @@ from agentcore.declaration.model import (
     UsageReported,
 )
 from agentcore.exceptions import ModelError
-from agentcore.testing.http_model import HttpModel, Pause, Reply, refuses
-from agentcore.testing.wire import DONE, chunk, fragment, sse, usage
+from agentcore.testing.faults.http_model import HttpModel, Pause, Reply, refuses
+from agentcore.testing.faults.wire import DONE, chunk, fragment, sse, usage
 from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from agentcore.values.usage import Usage
 from supportdemo.providers import choose_model, label_of

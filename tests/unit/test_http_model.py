@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from agentcore.testing.http_model import (
+from agentcore.testing.faults.http_model import (
     FunctionCall,
     HttpModel,
     Pause,
@@ -22,7 +22,7 @@ from agentcore.testing.http_model import (
     refuses,
     says,
 )
-from agentcore.testing.wire import chunk, sse
+from agentcore.testing.faults.wire import chunk, sse
 
 pytestmark = pytest.mark.once
 

@@ -18,7 +18,7 @@ from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, deletion, runs, threads, unverified
 from agentcore.services.approvals import Decision
 from agentcore.states import LIVE_RUN_STATUSES, RunStatus, ToolCallStatus
-from agentcore.testing.checker import Answer
+from agentcore.testing.faults.checker import Answer
 from tests.testapp import agents, world
 
 PROMPTS = (

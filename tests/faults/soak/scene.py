@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from agentcore import SYSTEM
 from agentcore.models import Approval, Run, Thread
 from agentcore.testing import Evidence, FaultProxy, Violation, check_invariants
-from agentcore.testing.checker import worker_is_alive
+from agentcore.testing.faults.checker import worker_is_alive
 from tests.faults.browser import Browser
 from tests.faults.soak.clients import Canceler, Client, Decider, Remover, Sender, Witness
 from tests.faults.soak.crew import Crew

@@ -14,7 +14,7 @@ from agentcore.services import deletion
 from agentcore.streams import log
 from agentcore.streams.models import Record, Stream
 from agentcore.testing import Evidence
-from agentcore.testing.checker import Answer
+from agentcore.testing.faults.checker import Answer
 from tests.integration.checker.crime import acted, found, seen, waiting
 
 pytestmark = pytest.mark.django_db

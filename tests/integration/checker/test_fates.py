@@ -17,9 +17,10 @@ from django.utils import timezone
 from agentcore.engine.runtime import this_worker
 from agentcore.models import Run, ToolCall
 from agentcore.streams.models import Record
-from agentcore.testing import Evidence, History, Turn, checker
-from agentcore.testing.checker import Answer, backends, fates, worker_is_alive
-from agentcore.testing.checker.evidence import Dossier
+from agentcore.testing import Evidence, History, Turn
+from agentcore.testing.faults import checker
+from agentcore.testing.faults.checker import Answer, backends, fates, worker_is_alive
+from agentcore.testing.faults.checker.evidence import Dossier
 from tests.integration.checker.crime import acted, found, make, seen, waiting
 from tests.integration.room import log
 from tests.stack import database_url

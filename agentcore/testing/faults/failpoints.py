@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..failpoints import DIRECTORY_VARIABLE, SPEC_VARIABLE, Marks, armed, parse
+from ...failpoints import DIRECTORY_VARIABLE, SPEC_VARIABLE, Marks, armed, parse
 
 __all__ = ["Marks", "armed", "failpoint_environment"]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from ...conf import get_settings
-from ...database.dialect import DbNow
-from ...models import Run
-from ...states import RunStatus
+from ....conf import get_settings
+from ....database.dialect import DbNow
+from ....models import Run
+from ....states import RunStatus
 from .evidence import Dossier, Evidence, History, Violation
 
 SLACK_SECONDS = 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...engine.runtime import this_worker
+from ....engine.runtime import this_worker
 
 
 def worker_is_alive(worker: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from ...models import Message, Run
-from ...states import TERMINAL_RUN_STATUSES, RunStatus
+from ....models import Message, Run
+from ....states import TERMINAL_RUN_STATUSES, RunStatus
 from .evidence import Asked, Dossier, Evidence, Violation
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ...states import StepStatus
-from ...values.usage import Usage
+from ....states import StepStatus
+from ....values.usage import Usage
 from .evidence import Dossier, Violation
 
 

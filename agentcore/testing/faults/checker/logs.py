@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...states import StepKind, StepStatus, ToolCallStatus, WaitingReason
+from ....states import StepKind, StepStatus, ToolCallStatus, WaitingReason
 from .evidence import Dossier, Violation
 
 DRAFTED = {"text.delta", "reasoning.delta", "output.delta", "source", "data"}

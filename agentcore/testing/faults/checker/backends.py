@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.db import connections, router
 
-from ...models import Run
+from ....models import Run
 
 _IDLE = (
     "SELECT pid, EXTRACT(EPOCH FROM clock_timestamp() - state_change), query FROM pg_stat_activity "

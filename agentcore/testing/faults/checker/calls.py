@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from ...declaration.tool import EffectKind
-from ...models import Approval, ToolCall
-from ...models.approval import approval_digest
-from ...states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ApprovalStatus, ToolCallStatus
-from ...values import jsontext
-from ...values.parts import ToolResultPart
+from ....declaration.tool import EffectKind
+from ....models import Approval, ToolCall
+from ....models.approval import approval_digest
+from ....states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ApprovalStatus, ToolCallStatus
+from ....values import jsontext
+from ....values.parts import ToolResultPart
 from .evidence import Dossier, Effect, Evidence, Violation, by_call
 
 ONCE = (EffectKind.UNSAFE, EffectKind.ATOMIC)

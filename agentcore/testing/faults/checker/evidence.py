@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from ...declaration.model import ModelRequest
-from ...models import Approval, Message, Run, Step, ToolCall
-from ...streams import log
-from ...values.parts import TextPart
+from ....declaration.model import ModelRequest
+from ....models import Approval, Message, Run, Step, ToolCall
+from ....streams import log
+from ....values.parts import TextPart
 
 PAGE = 1000
 

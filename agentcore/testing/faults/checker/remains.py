@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from django.db.models import Exists, OuterRef, Q
 
-from ...models import Message, Run, Thread
-from ...streams.models import Record, Stream
+from ....models import Message, Run, Thread
+from ....streams.models import Record, Stream
 from .evidence import Evidence, Violation
 
 
