@@ -14,14 +14,14 @@ from tests.tools.sources import Module, called_name, read_package, walk_running
 PACKAGE = "agentcore"
 FLOORS: dict[int, set[str]] = {
     1: {"values", "conf", "exceptions", "states", "signals", "failpoints"},
-    2: {"database", "outage"},
+    2: {"database"},
     3: {"declaration", "access", "providers"},
     4: {"streams", "models"},
     5: {"journal"},
-    6: {"dispatch", "engine"},
+    6: {"engine"},
     7: {"services"},
     8: {"agent", "jobs", "realtime", "web", "admin", "testing", "templatetags"},
-    9: {"apps", "checks", "handlers", "urls", "routing", "management", "migrations"},
+    9: {"apps", "checks", "urls", "routing", "management", "migrations"},
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # Floors whose files make up one room: their files may use each other, in one direction.
@@ -34,26 +34,13 @@ SDKS = {
 }  # fmt: skip
 QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
-QUEUE_ROOMS = ("agentcore.services.dispatch", "agentcore.services.dispatch", "agentcore.jobs")
+QUEUE_ROOMS = ("agentcore.services.dispatch", "agentcore.jobs")
 LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing")
-ATOMIC_ROOMS = (
-    "agentcore.services",
-    "agentcore.journal",
-    "agentcore.engine.steps.atomic",
-    "agentcore.journal.writer",
-    "agentcore.engine.steps.atomic",
-    "agentcore.streams.log",
-)
+ATOMIC_ROOMS = ("agentcore.services", "agentcore.journal", "agentcore.engine.steps.atomic", "agentcore.streams.log")
 SQL_ROOMS = (
     "agentcore.database",
     "agentcore.journal",
-    "agentcore.journal.claim",
-    "agentcore.journal.hold",
-    "agentcore.journal.hinted",
-    "agentcore.journal.write",
     "agentcore.streams.log",
-    "agentcore.database.bulk",  # runs what the others spell
-    "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
     "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
 )
 
@@ -142,7 +129,7 @@ def _foreign(module: Module) -> Iterator[Violation]:
         if library in SDKS and module.name != f"{PACKAGE}.providers.{library}":
             yield Violation("sdk", module.path, imported.line, f"{library} belongs to providers/{library}.py")
         if library in QUEUE and not _within(module.name, QUEUE_ROOMS):
-            yield Violation("queue", module.path, imported.line, f"{library} belongs to dispatch.py and jobs/")
+            yield Violation("queue", module.path, imported.line, f"{library} belongs to services/dispatch.py and jobs/")
         if library in LAYER and not _within(module.name, LAYER_ROOMS):
             message = f"{library} belongs to streams/hub.py, realtime/ and routing.py"
             yield Violation("layer", module.path, imported.line, message)
@@ -154,7 +141,7 @@ def _transactions(module: Module) -> Iterator[Violation]:
     for node in walk_running(module.tree):
         imports = isinstance(node, ast.ImportFrom) and any(alias.name == "atomic" for alias in node.names)
         if imports or (isinstance(node, ast.Attribute) and node.attr == "atomic"):
-            message = "transactions open in services/, engine/atomic, engine/journal and streams/log"
+            message = "transactions open in services/, journal/, engine/steps/atomic.py and streams/log.py"
             yield Violation("atomic", module.path, getattr(node, "lineno", 1), message)
 
 
@@ -163,7 +150,7 @@ def _sql(module: Module) -> Iterator[Violation]:
         return
     for node in walk_running(module.tree):
         if isinstance(node, ast.Call) and _is_sql(node):
-            message = "raw SQL stands in engine/claim, engine/hold, engine/write and streams/log"
+            message = "raw SQL stands in journal/, database/ and streams/log.py"
             yield Violation("sql", module.path, node.lineno, message)
 
 
