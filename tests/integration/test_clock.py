@@ -133,6 +133,6 @@ def test_the_clock_cannot_be_moved_where_the_setting_does_not_allow_it(settings:
 def test_another_process_reads_the_clock_it_is_given_where_its_settings_allow_it(module: str, seen: str) -> None:
     with fake_clock(300) as moved:
         env = {**os.environ, **moved.environment, "DJANGO_SETTINGS_MODULE": module}
-    code = "import django; django.setup(); from agentcore import clock; print(clock.offset())"
+    code = "import django; django.setup(); from agentcore.values import clock; print(clock.offset())"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == (seen, "")

@@ -217,6 +217,22 @@ async def test_the_last_values_are_written_though_the_entry_before_them_was_not(
     assert written == [2]
 
 
+async def test_the_loop_is_woken_once_for_all_that_gathers() -> None:
+    written: list[int] = []
+
+    async def commit(entry: Any) -> None:
+        written.extend(event.value for event in entry.events)
+
+    loop = asyncio.get_running_loop()
+    with mock.patch.object(loop, "call_soon_threadsafe", wraps=loop.call_soon_threadsafe) as woken:
+        found = Progress("call_1", commit)
+        for number in range(MANY):
+            found.show(number)
+    await found.end()
+    assert woken.call_count == 1
+    assert written == list(range(MANY - MOST_AT_ONCE, MANY))
+
+
 async def test_nothing_is_written_while_nothing_is_shown() -> None:
     found = progress.Progress("call_1", mock.AsyncMock(side_effect=AssertionError))
     await found.end()

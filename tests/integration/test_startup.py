@@ -22,7 +22,7 @@ connect = BaseDatabaseWrapper.ensure_connection
 BaseDatabaseWrapper.ensure_connection = lambda self: (asked.append(self.alias), connect(self))[1]
 import django
 django.setup()
-from agentcore import registry
+from agentcore.declaration import registry
 assert {"echo", "gated"} <= set(registry.names()), registry.names()
 from django.core.management import call_command
 call_command("check")
@@ -65,7 +65,7 @@ from django.conf import settings
 settings.configure(SECRET_KEY="x", INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes",
     "agentcore.streams", "agentcore", *{apps!r}])
 django.setup()
-from agentcore import registry
+from agentcore.declaration import registry
 print(*registry.names())
 """
 

@@ -6,6 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import IntEnum
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -109,6 +110,22 @@ def test_the_body_is_given_what_is_stored(annotation: Any, said: Any, stored: An
     assert found == stored and type(found) is type(stored)
     if given is not None:
         assert got == given and type(got) is type(given)
+
+
+class Size(IntEnum):
+    """Has words of its own for what it does not know."""
+
+    SMALL = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        return {}[value]
+
+
+def test_a_key_that_a_validator_drops_may_be_refused_in_any_way_by_its_type() -> None:
+    known = BeforeValidator(lambda given: {key: value for key, value in given.items() if key == "1"})
+    found = there_and_back(taking(Annotated[dict[Size, int], known]), {"1": 2, "zzz": 3})
+    assert found == ({"1": 2}, {Size.SMALL: 2})
 
 
 def test_a_type_without_equality_is_given_as_it_is_stored() -> None:

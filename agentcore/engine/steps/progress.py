@@ -43,11 +43,13 @@ class Progress:
         with self._lock:
             if self._ended:
                 return
+            is_first = not self._waiting
             self._waiting.append((events.ToolProgress(self._call_id, value), size))
             self._size += size
             while len(self._waiting) > 1 and (len(self._waiting) > MOST_AT_ONCE or self._size > most):
                 self._size -= self._waiting.popleft()[1]
-        if self._loop is not None:
+        # Whatever gathers behind the first is taken with it: the loop is not woken for each of a million values.
+        if is_first and self._loop is not None:
             self._loop.call_soon_threadsafe(self._begin)
 
     def take(self) -> list[events.Event]:
@@ -62,11 +64,9 @@ class Progress:
         """Write what has gathered until now, and nothing that is shown later."""
         with self._lock:
             self._ended = True
-        # Twice, for what gathered behind an entry that could not be written.
-        for _ in range(2):
-            self._begin()
-            if self._writer is not None:
-                await asyncio.gather(self._writer, return_exceptions=True)
+        self._begin()
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
 
     def _begin(self) -> None:
         """Begin to write, on the loop, unless a writer is at it: that one takes what has gathered before it ends."""
@@ -75,8 +75,8 @@ class Progress:
 
     async def _write(self) -> None:
         assert self._commit is not None
-        try:
-            while shown := self.take():
+        while shown := self.take():
+            try:
                 await self._commit(Commit(events=shown))
-        except Exception:
-            logger.warning("what a tool shows was not written", exc_info=True, extra={"action": "progress_lost"})
+            except Exception:
+                logger.warning("what a tool shows was not written", exc_info=True, extra={"action": "progress_lost"})
