@@ -157,6 +157,9 @@ class Processes:
             self._reaped = reaped
             self._known = self._orphans()
         kept = {pid for pid, _ in kept_processes()}
+        for server in kept:
+            with contextlib.suppress(psutil.Error):
+                found |= {child.pid for child in psutil.Process(server).children()}
         with contextlib.suppress(OSError):  # a test that crashes the run's PostgreSQL starts it anew
             kept.add(int(self._postmaster.read_text().split()[0]))
         return {("process", pid): f"the process {pid} ({_command(pid)})" for pid in (found | self._known) - kept}

@@ -54,7 +54,7 @@ def is_taken(row: Row, target: str) -> bool:
     if target == "matrix":
         return row.fault
     if row.longer:
-        return target == "faults" and row.first
+        return target == "faults" and (row.first or not row.sampled)
     if row.first or not row.sampled:
         in_full = not row.sampled and (row.only_postgres or not row.on_postgres)
         early = in_full or row.number % EARLY_ONE_IN == 0

@@ -117,7 +117,7 @@ class Forked:
 
 def fork(command: list[str], env: Mapping[str, str], log: Path) -> Forked | None:
     """Start one of `MODULES` from a warm process; None where the command is another."""
-    if command[:2] != [sys.executable, "-m"] or command[2] not in MODULES:
+    if command[:2] != [sys.executable, "-m"] or not set(command[2:3]) & set(MODULES):
         return None
     settled = {name: value for name, value in env.items() if name not in LATE}
     key = json.dumps(settled, sort_keys=True)
@@ -210,6 +210,7 @@ def _fork_instead(executable: str, arguments: list[str], descriptors: list[int])
                 with contextlib.suppress(OSError):  # the listing's own
                     os.close(int(name))
         exec(arguments[-1])  # noqa: S102 - multiprocessing's code
+        os._exit(0)
     except SystemExit:
         os._exit(0)
     except BaseException:  # noqa: BLE001 - nothing else would say it

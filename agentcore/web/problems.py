@@ -173,8 +173,11 @@ def _nowhere(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
 def _answered(api: NinjaAPI, view: Callable[..., Any], address: str) -> Callable[..., Any]:
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        # Not before: each command of manage.py that checks the project imports the addresses.
-        query = _query_parameters(api).get(address, {"GET": frozenset()})
+        try:
+            # Not before: each command of manage.py that checks the project imports the addresses.
+            query = _query_parameters(api).get(address, {"GET": frozenset()})
+        except Exception as error:
+            return api.on_exception(request, error)
         method = str(request.method)
         if method not in query:
             allowed = ", ".join(query)

@@ -88,11 +88,12 @@ def test_a_worker_that_has_looked_before_the_first_run_ended_reads_again(stack: 
     stack.hold_tools()
     thread, marks = make_thread("recaller"), Marks(stack.directory)
     first = send(agents.recaller, thread, "one")
-    stack.worker("stock")  # has its hands full with the first run
+    busy = stack.worker("stock")  # has its hands full with the first run
     wait_for(lambda: status(first) == "running", LONG, "the first run's model to be asked")
     stack.worker(**failpoints(stack.directory, after_look="hold"))
     second = send(agents.recaller, thread, "two")
     wait_for(lambda: marks.reached("after_look"), LONG, "a look at the second run")
+    busy.ask_to_finish()  # so that it is the other one, which has looked before, that drives the second run
     stack.release_tools()
     wait_for_success(first)
     marks.release("after_look")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import LazySettings
 
 from agentcore.declaration import registry
@@ -28,6 +29,13 @@ def _clean() -> Iterator[None]:
     HAPPENED.clear()
     with registry.isolated():
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_sdk_is_loaded() -> None:
+    """Have one call made: the SDK loads most of itself with its first, and longer than a model here may take."""
+    with HttpModel(says("Hello.")) as model:
+        async_to_sync(heard)(model)
 
 
 @pytest.fixture

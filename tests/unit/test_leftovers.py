@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,12 @@ def a_process(run: Path) -> Undo:
     return lambda: child.communicate(b"\n")
 
 
+def a_child_of_the_fork_server(run: Path) -> Undo:
+    child = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(600,))
+    child.start()
+    return lambda: (child.kill(), child.join(), child.close())
+
+
 def an_orphan(run: Path) -> Undo:
     sleeper = "import sys, subprocess; print(subprocess.Popen(['sleep', '600'], stdout=2).pid)"
     env = {**os.environ, "AGENTCORE_TEST_DIR": str(run)}
@@ -73,6 +81,7 @@ def a_temporary_file(run: Path) -> Undo:
 LEFT = {
     a_thread: "the thread 'left-alone', which is at",
     a_process: "the process",
+    a_child_of_the_fork_server: "the process",
     an_orphan: "(sleep 600)",
     a_socket: "an open descriptor",
     a_file_in_the_checkout: "docs/left.rdb",

@@ -61,6 +61,12 @@ def test_a_test_that_starts_no_process_is_taken_on_both_databases(fault: bool) -
         assert takers(Row("name", on_postgres, fault=fault)) == ["test"]
 
 
+@pytest.mark.parametrize("fault", [True, False])
+def test_a_longer_one_that_starts_no_process_is_left_to_make_faults_on_both(fault: bool) -> None:
+    for on_postgres, number in product((True, False), range(3)):
+        assert takers(Row("name", on_postgres, fault=fault, longer=True, number=number)) == ["faults"]
+
+
 @pytest.mark.parametrize("parameters", [2, 4, 9])
 def test_its_further_parameters_are_on_sqlite_at_once_and_on_postgresql_in_one_of_both(parameters: int) -> None:
     for number in range(1, parameters):
