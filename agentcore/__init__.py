@@ -7,33 +7,55 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .access import SYSTEM as SYSTEM
+    from .access import AccessPolicy as AccessPolicy
+    from .access import OwnerPolicy as OwnerPolicy
     from .agent import Agent as Agent
     from .declaration.agent import Limits as Limits
     from .declaration.context import ContextBlock as ContextBlock
     from .declaration.context import LoaderContext as LoaderContext
     from .declaration.isolated import isolated as isolated
     from .declaration.tool import Checkable as Checkable
+    from .declaration.tool import Tool as Tool
     from .declaration.tool import ToolContext as ToolContext
     from .declaration.tool import tool as tool
     from .exceptions import EffectUnknown as EffectUnknown
     from .exceptions import ModelRetry as ModelRetry
     from .exceptions import ToolFailed as ToolFailed
     from .services.approvals import Decision as Decision
+    from .values.parts import FilePart as FilePart
+    from .values.parts import Part as Part
+    from .values.parts import ReasoningPart as ReasoningPart
+    from .values.parts import SourcePart as SourcePart
+    from .values.parts import TextPart as TextPart
+    from .values.parts import ToolCallPart as ToolCallPart
+    from .values.parts import ToolResultPart as ToolResultPart
+    from .values.usage import Usage as Usage
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AccessPolicy": "access",
+    "OwnerPolicy": "access",
     "SYSTEM": "access",
     "Agent": "agent",
     "Checkable": "declaration.tool",
     "ContextBlock": "declaration.context",
     "Decision": "services.approvals",
     "EffectUnknown": "exceptions",
+    "FilePart": "values.parts",
     "Limits": "declaration.agent",
     "LoaderContext": "declaration.context",
     "ModelRetry": "exceptions",
+    "Part": "values.parts",
+    "ReasoningPart": "values.parts",
+    "SourcePart": "values.parts",
+    "TextPart": "values.parts",
+    "Tool": "declaration.tool",
+    "ToolCallPart": "values.parts",
     "ToolContext": "declaration.tool",
     "ToolFailed": "exceptions",
+    "ToolResultPart": "values.parts",
+    "Usage": "values.usage",
     "isolated": "declaration.isolated",
     "tool": "declaration.tool",
 }

@@ -122,7 +122,7 @@ class OutputProduced:
 
 @dataclass(frozen=True)
 class StepFinished:
-    """Why the model stopped: stop, tool_calls, length, content_filter or refusal; see `agentcore.values.finish`.
+    """Why the model stopped, as a `FinishReason` or in the provider's own word for one.
 
     It is a model's last word. What a provider says and nobody knows is kept as `other`; None is an end
     without a reason.

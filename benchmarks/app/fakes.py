@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
-from agentcore.values.parts import TextPart, ToolResultPart
-from agentcore.values.usage import Usage
+from agentcore import TextPart, ToolResultPart, Usage
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from benchmarks import w1
 
 WORDS_A_STEP = 10

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.db import transaction
 
+from agentcore import Part, TextPart
 from agentcore.models import Run
-from agentcore.values.parts import Part, TextPart
 from supportdemo.accounts.limits import RateLimit
 from supportdemo.problems import Problem
 

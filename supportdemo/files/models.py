@@ -11,7 +11,7 @@ from django.db.models.signals import post_delete
 from django.dispatch import receiver
 from django.urls import reverse
 
-from agentcore.values.parts import FilePart
+from agentcore import FilePart
 
 
 def random_name(attachment: Attachment, filename: str) -> str:

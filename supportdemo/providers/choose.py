@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from agentcore.declaration.model import AgentModel
+from agentcore.providers import AgentModel
 
 from .offline import OfflineModel
 

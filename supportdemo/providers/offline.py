@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import uuid4
 
-from agentcore.declaration.model import (
+from agentcore import Usage
+from agentcore.providers import (
     CallRequested,
     ModelEvent,
     ModelRequest,
@@ -22,7 +23,6 @@ from agentcore.declaration.model import (
     TextDelta,
     UsageReported,
 )
-from agentcore.values.usage import Usage
 
 from .reading import KNOWLEDGE, Call, Reading, read
 from .reply import compose, money

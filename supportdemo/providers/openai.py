@@ -12,7 +12,9 @@ from uuid import uuid4
 
 import openai
 
-from agentcore.declaration.model import (
+from agentcore import Usage
+from agentcore.exceptions import ModelError
+from agentcore.providers import (
     CallRequested,
     ModelEvent,
     ModelRequest,
@@ -23,8 +25,6 @@ from agentcore.declaration.model import (
     TextDelta,
     UsageReported,
 )
-from agentcore.exceptions import ModelError
-from agentcore.values.usage import Usage
 
 from .openai_wire import OUTPUT_TOOL, Body, body_of, model_error, usage_of
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import openai
 
-from agentcore.declaration.model import ModelMessage, ModelRequest
+from agentcore import FilePart, TextPart, ToolCallPart, ToolResultPart, Usage
 from agentcore.exceptions import ModelError
-from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
-from agentcore.values.usage import Usage
+from agentcore.providers import ModelMessage, ModelRequest
 
 OUTPUT_TOOL = "final_answer"
 OUTPUT_ADVICE = (

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentcore.declaration.context import ContextBlock
-from agentcore.declaration.model import ModelMessage, ModelRequest
-from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore import ContextBlock, FilePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore.providers import ModelMessage, ModelRequest
 
 from .amounts import Amount, amount_in
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentcore.declaration.context import ContextBlock
+from agentcore import ContextBlock
 
 from .reading import FILE, KNOWLEDGE, Call, Reading, sentences
 

@@ -9,7 +9,7 @@ from tests.docs.pages import blocks
 from tests.docs.project import Project
 
 PARROT = """
-from agentcore.declaration.model import StepFinished, TextDelta
+from agentcore.providers import StepFinished, TextDelta
 
 class Parrot:
     name, provider = "parrot", "orders"

@@ -7,11 +7,10 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
-from agentcore.declaration.model import ModelEvent, ModelMessage, ModelRequest
-from agentcore.declaration.tool import Tool
+from agentcore import TextPart, Tool
 from agentcore.exceptions import ModelError
+from agentcore.providers import ModelEvent, ModelMessage, ModelRequest
 from agentcore.testing import HttpModel
-from agentcore.values.parts import TextPart
 from supportdemo.providers.openai import OpenAIModel
 from tests.integration.room import Room, make
 

@@ -12,9 +12,8 @@ import pytest
 from django.conf import LazySettings
 from django.db import connections
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, Tool, ToolContext, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool, ToolContext, tool
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from agentcore import Agent, Limits, tool
+from agentcore import Agent, Limits, Usage, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.exceptions import UserError
 from agentcore.models import Run, Step, ToolCall
+from agentcore.providers import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.testing import Turn, check_invariants
-from agentcore.values.usage import Usage
 from tests.integration.room import Died, die_driving, drive_to_the_end, make
 from tests.testapp.scripts import Echo
 

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore import Agent, tool
+from agentcore import Agent, Limits, tool
 from agentcore.declaration import registry
-from agentcore.declaration.agent import Limits
-from agentcore.declaration.model import CallRequested, StepFinished, TextDelta
 from agentcore.models import Approval, Run, Step, ToolCall
+from agentcore.providers import CallRequested, StepFinished, TextDelta
 from agentcore.testing import HttpModel, check_invariants
 from agentcore.testing.faults.http_model import FunctionCall, Reply, asks, says
 from agentcore.testing.faults.wire import DONE, chunk, fragment, sse, usage

@@ -10,8 +10,8 @@ from asgiref.sync import async_to_sync
 from django.conf import LazySettings
 
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, StepFinished, TextDelta
 from agentcore.models import Run, Step, ToolCall
+from agentcore.providers import CallRequested, StepFinished, TextDelta
 from agentcore.testing import FaultProxy, HttpModel
 from agentcore.testing.faults.http_model import FunctionCall, Pause, Reply, answers, asks, redirects, says
 from agentcore.testing.faults.wire import DONE, chunk, sse

@@ -10,10 +10,10 @@ import pytest
 from django.db import OperationalError
 
 from agentcore.declaration import registry
-from agentcore.declaration.model import ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
 from agentcore.journal import writer as journal
+from agentcore.providers import ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
 from agentcore.testing import check_invariants
 from agentcore.values.events import TextDelta as TextLogged

@@ -13,7 +13,7 @@ import pytest
 from django.contrib.auth.models import AbstractUser
 from django.db import connection, connections
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, Decision
 from agentcore.declaration import registry
 from agentcore.failpoints import Marks
 from agentcore.journal.commit import Commit
@@ -21,7 +21,6 @@ from agentcore.journal.write import Order
 from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, runs, sending
-from agentcore.services.approvals import Decision
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, Turn, check_invariants, run_until_idle
 from agentcore.values.events import TextDelta as TextLogged

@@ -7,11 +7,10 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from agentcore import SYSTEM, Checkable, ToolContext, tool
-from agentcore.declaration.model import StepFinished, TextDelta, UsageReported
+from agentcore import SYSTEM, Checkable, ToolContext, Usage, tool
+from agentcore.providers import StepFinished, TextDelta, UsageReported
 from agentcore.services import events
 from agentcore.testing import Turn
-from agentcore.values.usage import Usage
 from tests.integration.room import (
     Died,
     die_driving,

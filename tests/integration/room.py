@@ -17,9 +17,8 @@ from django.db import connection, connections
 from django.db.models import F
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent
+from agentcore import SYSTEM, Agent, Tool
 from agentcore.database import bulk
-from agentcore.declaration.tool import Tool
 from agentcore.engine import snapshot, takeover
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime

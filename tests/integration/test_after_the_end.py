@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from agentcore import tool
+from agentcore import Usage, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import (
+from agentcore.models import ToolCall
+from agentcore.providers import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -22,8 +23,6 @@ from agentcore.declaration.model import (
     TextDelta,
     UsageReported,
 )
-from agentcore.models import ToolCall
-from agentcore.values.usage import Usage
 from tests.integration.room import log, make
 
 pytestmark = pytest.mark.django_db

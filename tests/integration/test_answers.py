@@ -10,9 +10,8 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import DataError, IntegrityError, OperationalError, models
 
-from agentcore import SYSTEM, Checkable, EffectUnknown, ModelRetry, ToolContext, ToolFailed, tool
+from agentcore import SYSTEM, Checkable, EffectUnknown, ModelRetry, Tool, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, unverified

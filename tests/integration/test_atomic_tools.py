@@ -12,9 +12,8 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import AbstractUser, Group, Permission
 from django.db import OperationalError, connection, transaction
 
-from agentcore import SYSTEM, ModelRetry, ToolContext, ToolFailed, tool
+from agentcore import SYSTEM, ModelRetry, Tool, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps.atomic import AtomicBody

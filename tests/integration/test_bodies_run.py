@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from agentcore import Checkable, Limits, ToolContext, tool
+from agentcore import Checkable, ContextBlock, Limits, LoaderContext, Tool, ToolContext, tool
 from agentcore.declaration import registry
-from agentcore.declaration.context import ContextBlock, LoaderContext
-from agentcore.declaration.tool import Tool
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
 from agentcore.testing import ScriptedModel, Turn

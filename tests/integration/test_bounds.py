@@ -14,7 +14,9 @@ from django.urls import reverse
 from agentcore import SYSTEM, ContextBlock, ToolContext, tool
 from agentcore.admin import show
 from agentcore.declaration import registry
-from agentcore.declaration.model import (
+from agentcore.exceptions import Invalid, TooLarge
+from agentcore.models import Message, ToolCall
+from agentcore.providers import (
     CallRequested,
     DataFound,
     ModelEvent,
@@ -25,8 +27,6 @@ from agentcore.declaration.model import (
     StepFinished,
     TextDelta,
 )
-from agentcore.exceptions import Invalid, TooLarge
-from agentcore.models import Message, ToolCall
 from agentcore.services import messages
 from agentcore.streams.models import Record
 from tests.integration.room import log, make

@@ -10,9 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 from django.db import connections, transaction
 
-from agentcore import SYSTEM, Checkable, Limits, ToolContext, tool
+from agentcore import SYSTEM, Checkable, Limits, ToolContext, Usage, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.engine import ending
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, UserError
@@ -20,9 +19,9 @@ from agentcore.journal import claim as claims
 from agentcore.journal import write
 from agentcore.journal.commit import Moved
 from agentcore.models import Approval, Message
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
 from agentcore.services import approvals, execution, runs
 from agentcore.testing import Turn
-from agentcore.values.usage import Usage
 from tests.integration.room import fresh, make, race, types
 
 pytestmark = pytest.mark.django_db(transaction=True)

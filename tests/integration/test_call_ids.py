@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from agentcore import tool
+from agentcore import ToolCallPart, ToolResultPart, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.models import ToolCall
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.testing import check_invariants
-from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:A15")]

@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM, ToolContext, failpoints, tool
+from agentcore import SYSTEM, ToolContext, Usage, failpoints, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import StepFinished, TextDelta, UsageReported
 from agentcore.engine import ending
 from agentcore.exceptions import Conflict, ModelError
 from agentcore.models import Message, Run, ToolCall
+from agentcore.providers import StepFinished, TextDelta, UsageReported
 from agentcore.services import execution, runs, sending
 from agentcore.testing import Turn, run_until_idle
-from agentcore.values.usage import Usage
 from tests.integration.room import assert_ended_once, claim, driven, fresh, log, make, race, types
 from tests.stack import wait_for
 

@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, create_model
 
 from agentcore import Checkable, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import ModelEvent, ModelRequest, TextDelta
 from agentcore.exceptions import CancelRequested, LeaseLost
 from agentcore.models import Run
+from agentcore.providers import ModelEvent, ModelRequest, TextDelta
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make, types
 

@@ -13,12 +13,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import SYSTEM, failpoints
+from agentcore import SYSTEM, Decision, failpoints
 from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, ApprovalExpired, DigestMismatch, Invalid, NotFound, RunEnded
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, execution, runs
-from agentcore.services.approvals import Decision
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn
 from tests.integration.decision_room import PAID, add, approve_while_running, asking, pay, result_of

@@ -7,12 +7,11 @@ from functools import partial
 import pytest
 from django.contrib.auth import get_user_model
 
-from agentcore import SYSTEM, ToolContext, tool
+from agentcore import SYSTEM, Decision, ToolContext, tool
 from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, DigestMismatch, Invalid, NotAllowed, NotFound
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, sending
-from agentcore.services.approvals import Decision
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import PAID, another_operator, asking, result_of
 from tests.integration.room import (

@@ -12,13 +12,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, Decision
 from agentcore.database.dialect import DbNow
 from agentcore.declaration import registry
 from agentcore.exceptions import ApprovalExpired
 from agentcore.models import Approval, Run
 from agentcore.services import approvals, dispatch
-from agentcore.services.approvals import Decision
 from agentcore.streams.models import Stream
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import PAID, pay

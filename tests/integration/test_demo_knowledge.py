@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-from agentcore.declaration.context import LoaderContext
+from agentcore import LoaderContext
 from agentcore.values.ids import uuid7
 from supportdemo.cases.context import knowledge
 from supportdemo.knowledge.models import Article

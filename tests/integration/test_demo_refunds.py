@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AbstractUser, Permission
 
+from agentcore import Usage
 from agentcore.exceptions import RequestError, ToolFailed
 from agentcore.models import Approval, Message, Run
 from agentcore.testing import run_until_idle
 from agentcore.values.jsontext import MAX_SAFE_INTEGER
-from agentcore.values.usage import Usage
 from supportdemo.cases.agents import support
 from supportdemo.cases.billing import charges, settle
 from supportdemo.cases.models import Case, Order, Refund, UsageCharge

@@ -9,10 +9,10 @@ import pytest
 
 from agentcore import ModelRetry, ToolFailed, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import ModelEvent, ModelRequest, TextDelta
 from agentcore.engine.outcome import Outcome
 from agentcore.exceptions import AgentcoreError, EffectUnknown, ModelError, RunError
 from agentcore.models import Run, ToolCall
+from agentcore.providers import ModelEvent, ModelRequest, TextDelta
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, drive_as_worker, fresh, make
 

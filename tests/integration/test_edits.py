@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM, tool
+from agentcore import SYSTEM, Tool, ToolCallPart, ToolResultPart, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import Invalid, NotKept
 from agentcore.models import Message, ToolCall
 from agentcore.services import approvals, execution, messages
 from agentcore.testing import Turn
-from agentcore.values.parts import ToolCallPart, ToolResultPart
 from agentcore.web.schemas import MessageOut, RunOut
 from tests.integration.room import Room, drive_to_the_end, fresh, log, make, only_approval
 

@@ -10,8 +10,8 @@ from django.db import connection, connections
 
 from agentcore import SYSTEM
 from agentcore.declaration import registry
-from agentcore.declaration.model import StepFinished, TextDelta
 from agentcore.models import Run
+from agentcore.providers import StepFinished, TextDelta
 from agentcore.services import execution
 from agentcore.testing import ScriptedModel, Turn
 from tests.integration.room import fresh, make, race

@@ -14,15 +14,14 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent, tool
+from agentcore import SYSTEM, Agent, ToolResultPart, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.engine.runtime import Runtime
 from agentcore.failpoints import armed
 from agentcore.journal import claim as claims
 from agentcore.models import Run, Step
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
-from agentcore.values.parts import ToolResultPart
 from tests.integration.live import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -12,10 +12,9 @@ from django.conf import LazySettings
 from django.db import InterfaceError, OperationalError
 from pydantic import BaseModel, Field, field_validator
 
-from agentcore import Checkable, Limits, tool
+from agentcore import Checkable, Limits, Tool, tool
 from agentcore.access import OwnerPolicy
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool
 from agentcore.engine import hooks
 from agentcore.engine.outcome import Outcome
 from agentcore.exceptions import ModelError

@@ -13,7 +13,10 @@ from pydantic import RootModel
 
 from agentcore import tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import (
+from agentcore.engine.steps import model as turn
+from agentcore.exceptions import ModelError
+from agentcore.models import Message
+from agentcore.providers import (
     CallRequested,
     DataFound,
     OutputDelta,
@@ -23,9 +26,6 @@ from agentcore.declaration.model import (
     StepFinished,
     TextDelta,
 )
-from agentcore.engine.steps import model as turn
-from agentcore.exceptions import ModelError
-from agentcore.models import Message
 from tests.integration.room import make
 from tests.integration.test_model_answers import Says
 

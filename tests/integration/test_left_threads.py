@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from agentcore import Checkable, ToolContext, tool
+from agentcore import Checkable, Tool, ToolContext, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool
 from agentcore.engine import runtime
 from agentcore.engine.runtime import Runtime
 from agentcore.services import execution

@@ -14,16 +14,15 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import SYSTEM, Limits, tool
+from agentcore import SYSTEM, Limits, Usage, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, ToolCall
+from agentcore.providers import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.services import approvals, execution, runs, unverified
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn, fake_clock, run_until_idle
-from agentcore.values.usage import Usage
 from tests.integration.decision_room import PAID, pay
 from tests.integration.room import Died, assert_ended_once, die_driving, drive_to_the_end, fresh, make, only_approval
 

@@ -8,11 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, Decision
 from agentcore.declaration import registry
 from agentcore.models import Approval, Run, Thread
 from agentcore.services import approvals, deletion, sending
-from agentcore.services.approvals import Decision
 from agentcore.streams import log
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import pay

@@ -12,11 +12,10 @@ from django.db import connection, transaction
 from django.db.models import Count, F, Max, Prefetch
 from django.test.utils import CaptureQueriesContext
 
-from agentcore import tool
+from agentcore import ToolResultPart, tool
 from agentcore.declaration import registry
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.testing import Turn
-from agentcore.values.parts import ToolResultPart
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:F1")]

@@ -19,11 +19,10 @@ from django.urls import reverse
 from pydantic import BaseModel
 
 from agentcore.declaration import registry
-from agentcore.declaration.model import ModelEvent, ModelRequest, ReasoningDelta, StepFinished, TextDelta
 from agentcore.engine import retry
 from agentcore.exceptions import ModelError
 from agentcore.models import Step
-from agentcore.providers.failures import failure_of
+from agentcore.providers import ModelEvent, ModelRequest, ReasoningDelta, StepFinished, TextDelta, failure_of
 from agentcore.testing import Turn
 from tests.integration.room import log, make, types
 

@@ -6,12 +6,11 @@ import re
 
 import pytest
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, ToolCallPart, ToolResultPart
 from agentcore.declaration import registry
 from agentcore.models import ToolCall
 from agentcore.providers import names
 from agentcore.testing import Turn
-from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.room import log, make
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:A14")]

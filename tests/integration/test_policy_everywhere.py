@@ -10,14 +10,13 @@ from django.contrib.auth.models import AbstractUser
 from django.db.models import QuerySet
 from django.test import Client
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, ToolCallPart, ToolResultPart
 from agentcore.access import OwnerPolicy
 from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, ModelError, NotAllowed, NotFound
 from agentcore.models import Approval, Message, Run, Thread, ToolCall
 from agentcore.services import messages, runs, sending
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
-from agentcore.values.parts import ToolCallPart, ToolResultPart
 from tests.integration.office import Clerk, address, said, staff
 
 pytestmark = pytest.mark.django_db

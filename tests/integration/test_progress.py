@@ -12,9 +12,8 @@ from unittest import mock
 import pytest
 from django.conf import LazySettings
 
-from agentcore import SYSTEM, ToolContext, tool
+from agentcore import SYSTEM, Checkable, Tool, ToolContext, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Checkable, Tool
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps import progress

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from agentcore import tool
+from agentcore import Tool, tool
 from agentcore.declaration import registry
-from agentcore.declaration.tool import Tool
 from agentcore.testing import Turn
 from agentcore.values.jsontext import TRUNCATED
 from tests.integration.room import make

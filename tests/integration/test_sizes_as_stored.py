@@ -11,10 +11,10 @@ from django.conf import LazySettings
 
 from agentcore import ContextBlock, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, OutputDelta, StepFinished, TextDelta
 from agentcore.engine.steps.draft import Draft
 from agentcore.exceptions import RunError
 from agentcore.models import ToolCall
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, OutputDelta, StepFinished, TextDelta
 from agentcore.services import sizes
 from agentcore.testing import Turn
 from agentcore.values import jsontext

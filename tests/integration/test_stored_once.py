@@ -16,7 +16,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from pydantic import BaseModel
 
-from agentcore import SYSTEM, tool
+from agentcore import SYSTEM, ToolResultPart, tool
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps import prompt
@@ -26,7 +26,6 @@ from agentcore.services import execution, messages, runs, turns, unverified
 from agentcore.streams.models import Record, Stream
 from agentcore.testing import Turn
 from agentcore.values import events
-from agentcore.values.parts import ToolResultPart
 from tests.integration.room import Died, Room, die_driving, fresh, log, make
 
 pytestmark = pytest.mark.django_db

@@ -12,10 +12,10 @@ from django.db import connections
 from agentcore import SYSTEM, ToolContext, tool
 from agentcore.conf import get_settings
 from agentcore.declaration import registry
-from agentcore.declaration.model import TextDelta
 from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
 from agentcore.journal.commit import Change, Commit, Insert
 from agentcore.models import Message, Run, Step, ToolCall
+from agentcore.providers import TextDelta
 from agentcore.services import approvals, execution, unverified
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn

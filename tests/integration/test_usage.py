@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from agentcore import Limits, tool
+from agentcore import Limits, Usage, tool
 from agentcore.declaration import registry
-from agentcore.declaration.model import CallRequested, StepFinished, TextDelta, UsageReported
 from agentcore.exceptions import ModelError
 from agentcore.models import Run, Step
-from agentcore.values.usage import Usage
+from agentcore.providers import CallRequested, StepFinished, TextDelta, UsageReported
 from tests.integration.room import fresh, log, make
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]

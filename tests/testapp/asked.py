@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
-from agentcore.declaration.model import ModelRequest
+from agentcore.providers import ModelRequest
 from agentcore.testing import Asked
 from tests.testapp import world
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from django.contrib.auth.models import Group
 
-from agentcore import Agent, Checkable, ToolContext, tool
-from agentcore.declaration.agent import Limits
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished
+from agentcore import Agent, Checkable, Limits, ToolContext, tool
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished
 from tests.testapp import rows, world
 from tests.testapp.scripts import USAGE, AsksOnce
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentcore import Agent, Limits, ToolContext, tool
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from tests.testapp import world
 from tests.testapp.scripts import USAGE, AsksOnce, results
 

@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentcore import Agent, ToolContext, tool
-from agentcore.declaration.model import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
-from agentcore.declaration.tool import Checkable
+from agentcore import Agent, Checkable, ToolContext, tool
+from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from tests.testapp import asked, rows, world
 from tests.testapp.scripts import USAGE, prompt_text, results
 

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from agentcore.declaration.model import (
+from agentcore import TextPart, ToolResultPart, Usage
+from agentcore.providers import (
     CallRequested,
     ModelEvent,
     ModelMessage,
@@ -15,8 +16,6 @@ from agentcore.declaration.model import (
     TextDelta,
     UsageReported,
 )
-from agentcore.values.parts import TextPart, ToolResultPart
-from agentcore.values.usage import Usage
 from tests.testapp import world
 
 USAGE = UsageReported(Usage(input_tokens=10, output_tokens=5, total_tokens=15))

@@ -47,8 +47,7 @@ SQL_ROOMS = (
 PUBLIC = {
     f"{PACKAGE}.{name}"
     for name in (
-        "access", "exceptions", "models", "routing", "states", "urls", "testing", "web.requests",
-        "declaration.context", "declaration.model", "values.parts", "values.usage",
+        "access", "exceptions", "models", "providers", "routing", "states", "urls", "web.requests",
     )
 } | {PACKAGE}  # fmt: skip
 WRITES = {"update", "aupdate", "create", "acreate", "update_or_create", "get_or_create", "bulk_update", "save", "asave"}
@@ -83,6 +82,11 @@ def check(root: Path) -> list[Violation]:
 def room_of(name: str) -> str:
     """The room a dotted name belongs to: `streams` for `agentcore.streams.hub`, empty for the package itself."""
     return name.split(".")[1] if "." in name else ""
+
+
+def is_public(module: str) -> bool:
+    """Whether a project may import from a module of the package."""
+    return module in PUBLIC or _within(module, (f"{PACKAGE}.testing",))
 
 
 def _within(name: str, rooms: tuple[str, ...]) -> bool:
@@ -197,7 +201,7 @@ def _public(module: Module, core: dict[str, Module]) -> Iterator[Violation]:
         target = imported.target
         while target not in core and "." in target:
             target = target.rpartition(".")[0]
-        if target not in PUBLIC and not _within(target, (f"{PACKAGE}.testing",)):
+        if not is_public(target):
             yield Violation("public", module.path, imported.line, f"{target} is not a public name of agentcore")
 
 

@@ -13,8 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Pr
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from agentcore import tool
-from agentcore.declaration.tool import Tool
+from agentcore import Tool, tool
 from agentcore.values import jsontext
 
 NOBODY: Any = object()

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentcore import Agent, Limits, tool
+from agentcore import Agent, ContextBlock, Limits, tool
 from agentcore.declaration import registry
-from agentcore.declaration.context import ContextBlock
 from agentcore.exceptions import DuplicateAgent, UnknownAgent, UserError
 from agentcore.testing import ScriptedModel
 

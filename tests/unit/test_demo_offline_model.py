@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from agentcore.declaration.context import ContextBlock
-from agentcore.declaration.model import (
+from agentcore import ContextBlock, FilePart, TextPart, ToolCallPart, ToolResultPart
+from agentcore.providers import (
     CallRequested,
     ModelEvent,
     ModelMessage,
@@ -21,7 +21,6 @@ from agentcore.declaration.model import (
     ToolSpec,
     UsageReported,
 )
-from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
 from supportdemo.cases.triage import Triage
 from supportdemo.providers.offline import OfflineModel
 

@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from agentcore.declaration.context import ContextBlock
-from agentcore.declaration.model import (
+from agentcore import ContextBlock, FilePart, TextPart, ToolCallPart, ToolResultPart, Usage
+from agentcore.exceptions import ModelError
+from agentcore.providers import (
     CallRequested,
     ModelEvent,
     ModelMessage,
@@ -24,11 +25,8 @@ from agentcore.declaration.model import (
     ToolSpec,
     UsageReported,
 )
-from agentcore.exceptions import ModelError
 from agentcore.testing.faults.http_model import HttpModel, Pause, Reply, refuses
 from agentcore.testing.faults.wire import DONE, chunk, fragment, sse, usage
-from agentcore.values.parts import FilePart, TextPart, ToolCallPart, ToolResultPart
-from agentcore.values.usage import Usage
 from supportdemo.providers import choose_model, label_of
 from supportdemo.providers.openai import OpenAIModel
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentcore.declaration.context import ContextBlock
+from agentcore import ContextBlock
 from supportdemo.providers.amounts import amount_in
 from supportdemo.providers.reading import sentences
 

@@ -12,10 +12,11 @@ import pytest
 from agentcore.conf import Settings
 from agentcore.failpoints import POINTS
 from agentcore.values import events
+from tests.tools.layers import is_public
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
-CHECKER = ROOT / "agentcore" / "testing" / "checker"
+CHECKER = ROOT / "agentcore" / "testing" / "faults" / "checker"
 PAGES = sorted(ROOT.glob("*.md")) + sorted(DOCS.rglob("*.md"))
 pytestmark = pytest.mark.once
 
@@ -91,6 +92,12 @@ def test_the_addresses_that_a_running_system_gives_lead_to_pages_that_are_shippe
     for address in given:
         assert address.startswith(f"{urls['Source']}/blob/main/"), address
         assert (ROOT / address.removeprefix(f"{urls['Source']}/blob/main/")).exists(), address
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_readers_need_not_know_the_rooms_of_the_house(page: Path) -> None:
+    imported = re.findall(r"(?:from|import) (agentcore[\w.]*)", page.read_text())
+    assert [name for name in imported if not is_public(name)] == []
 
 
 def prose(page: Path) -> str:

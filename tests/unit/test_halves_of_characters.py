@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore.declaration.model import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
 from agentcore.engine.steps.draft import Draft
 from agentcore.exceptions import RunError
+from agentcore.providers import DataFound, OutputDelta, ReasoningDelta, StepFinished, TextDelta
 from agentcore.values import events, jsontext
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fault:D14")]

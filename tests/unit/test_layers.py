@@ -36,6 +36,7 @@ FORBIDDEN = {
     "a consumer updates a status": ("status", "agentcore/realtime/consumers.py", "runs.update(status='failed')"),
     "the admin saves a status": ("status", "agentcore/admin/runs.py", "run.save(update_fields=['status'])"),
     "the demo reaches into the engine": ("public", "supportdemo/cases/agents.py", "from agentcore.engine import loop"),
+    "the demo knows a room": ("public", "supportdemo/cases/views.py", "from agentcore.values.parts import TextPart"),
     "the demo reaches into services": ("public", "supportdemo/cases/views.py", "import agentcore.services.runs"),
 }
 ALLOWED = {

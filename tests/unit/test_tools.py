@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from agentcore import Checkable, ToolContext, tool
-from agentcore.declaration.tool import EffectKind, Tool
+from agentcore import Checkable, Tool, ToolContext, tool
+from agentcore.declaration.tool import EffectKind
 from agentcore.exceptions import ModelRetry, UserError
 
 pytestmark = pytest.mark.once

@@ -12,11 +12,10 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, Decision
 from agentcore.exceptions import NotFound, RequestError
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, deletion, runs, threads, unverified
-from agentcore.services.approvals import Decision
 from agentcore.states import LIVE_RUN_STATUSES, RunStatus, ToolCallStatus
 from agentcore.testing.faults.checker import Answer
 from tests.testapp import agents, world

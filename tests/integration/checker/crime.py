@@ -8,8 +8,7 @@ from uuid import uuid4
 
 from django.utils import timezone
 
-from agentcore import SYSTEM, Agent
-from agentcore.declaration.tool import Tool, ToolContext, tool
+from agentcore import SYSTEM, Agent, Tool, ToolContext, tool
 from agentcore.models import Run
 from agentcore.services import approvals
 from agentcore.streams.models import Record

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM
+from agentcore import SYSTEM, Decision
 from agentcore.models import Message, Run, Step
 from agentcore.services import approvals
-from agentcore.services.approvals import Decision
 from agentcore.streams import log as streams
 from agentcore.testing import Asked, Evidence, Turn, run_until_idle
 from agentcore.values import events
