@@ -6,6 +6,8 @@ from django.apps import AppConfig
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
+from .conf import get_settings
+
 
 class AgentcoreConfig(AppConfig):
     """agentcore: durable agent runs."""
@@ -21,4 +23,8 @@ class AgentcoreConfig(AppConfig):
         from . import checks  # noqa: F401, PLC0415
         from .services import handlers  # noqa: F401, PLC0415
 
+        if get_settings().failpoints:
+            from .testing.faults import plans  # noqa: PLC0415 - not loaded where nothing is tested
+
+            plans.install_from_environment()
         autodiscover_modules("agents")

@@ -29,7 +29,6 @@ from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agentcore import failpoints
 from supportdemo.servers import die_with_parent
 from tests.testapp import world
 
@@ -41,8 +40,8 @@ LATE = (
     MARK,
     world.LOG_VARIABLE,
     world.HOLD_VARIABLE,
-    failpoints.SPEC_VARIABLE,
-    failpoints.DIRECTORY_VARIABLE,
+    "AGENTCORE_FAILPOINTS",
+    "AGENTCORE_FAILPOINT_DIR",
 )
 KEPT = 3
 """How many warm processes a test run keeps: most of its tests use the same few environments."""
@@ -241,7 +240,10 @@ def warm_up() -> None:
 def main() -> NoReturn:
     """Serve, and in what is forked run Django's command as `python -m django` does."""
     warm_up()
+    from agentcore.testing.faults import plans  # loads the models
+
     module = serve(socket.socket(fileno=int(sys.argv[1])))
+    plans.install_from_environment()  # Django was set up before the environment said anything
     if WORKER in sys.argv:
         _fork_the_server_of_suspects()
     runpy.run_module(module, run_name="__main__", alter_sys=True)

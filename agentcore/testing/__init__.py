@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .clock import FakeClock, fake_clock
 from .faults.checker import Asked, Evidence, History, Violation, check_invariants
-from .faults.failpoints import failpoint_environment
 from .faults.http_model import HttpModel
+from .faults.plans import failpoint_environment
 from .faults.proxy import FaultProxy
 from .model import Call, ScriptedModel, Turn, UnexpectedCall
 from .run import run_until_idle

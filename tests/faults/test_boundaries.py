@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from agentcore import SYSTEM
-from agentcore.failpoints import Marks
 from agentcore.models import Run, ToolCall
 from agentcore.testing import Evidence, check_invariants
+from agentcore.testing.faults.plans import Marks
 from tests.faults.openings import freeze_between_writes
 from tests.faults.runs import (
     LONG,

@@ -16,12 +16,12 @@ from agentcore import SYSTEM, Tool, ToolContext, tool
 from agentcore.declaration import registry
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
-from agentcore.failpoints import armed
 from agentcore.models import Run, ToolCall
 from agentcore.realtime.database import query
 from agentcore.services import approvals, execution
 from agentcore.streams.hub import Hub
 from agentcore.testing import Evidence, History, Turn, check_invariants
+from agentcore.testing.faults.plans import armed
 from tests.faults import sabotage
 from tests.faults.openings import freeze_between_writes
 from tests.faults.runs import LONG, events, in_order, send, status, words

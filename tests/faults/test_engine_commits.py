@@ -12,9 +12,9 @@ from django.conf import LazySettings
 from django.db import connection
 
 from agentcore.engine.runtime import Runtime
-from agentcore.failpoints import armed
 from agentcore.models import Run
 from agentcore.services import execution
+from agentcore.testing.faults.plans import armed
 from tests.faults.runs import assert_log_is_whole, send
 from tests.testapp import agents, world
 

@@ -12,10 +12,10 @@ from django.db import connections
 from agentcore import SYSTEM, Agent
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
-from agentcore.failpoints import Marks
 from agentcore.models import Run
 from agentcore.providers import ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
+from agentcore.testing.faults.plans import Marks
 from tests.faults.runs import LONG, failpoints, send, status, wait_for_success, words
 from tests.stack import Stack, wait_for
 from tests.testapp import agents

@@ -12,10 +12,11 @@ from redis import Redis
 from rq import Queue
 
 from agentcore import SYSTEM
-from agentcore.failpoints import FailpointRaised, armed
 from agentcore.jobs.execute import execute_run
 from agentcore.models import Run, Thread
 from agentcore.services import execution
+from agentcore.testing.faults.actions import FailpointRaised
+from agentcore.testing.faults.plans import armed
 from tests.faults.runs import assert_log_is_whole, send, status
 from tests.testapp import agents
 

@@ -15,7 +15,6 @@ from django.db import connection, connections
 
 from agentcore import SYSTEM, Decision
 from agentcore.declaration import registry
-from agentcore.failpoints import Marks
 from agentcore.journal.commit import Commit
 from agentcore.journal.write import Order
 from agentcore.journal.writer import RowHeld, commit_batch
@@ -23,6 +22,7 @@ from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, runs, sending
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, Turn, check_invariants, run_until_idle
+from agentcore.testing.faults.plans import Marks
 from agentcore.values.events import TextDelta as TextLogged
 from tests.faults import postgres
 from tests.faults.runs import (

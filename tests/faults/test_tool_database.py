@@ -11,10 +11,10 @@ from django.contrib.auth.models import Group
 from agentcore import SYSTEM, tool
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
-from agentcore.failpoints import Marks
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import execution, runs
 from agentcore.testing import Evidence, Turn, check_invariants
+from agentcore.testing.faults.plans import Marks
 from tests.faults.openings import freeze_between_writes
 from tests.faults.runs import LONG, events, failpoints, send, status
 from tests.integration.room import Died, die_driving, make

@@ -12,10 +12,10 @@ from django.contrib.auth.models import AbstractUser
 from django.db import connections
 
 from agentcore.engine.runtime import Runtime
-from agentcore.failpoints import DIRECTORY_VARIABLE, SPEC_VARIABLE
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.services import execution
 from agentcore.testing import FaultProxy
+from agentcore.testing.faults.plans import DIRECTORY_VARIABLE, SPEC_VARIABLE
 from tests.faults.browser import Browser
 from tests.faults.runs import LONG, assert_log_is_whole, events, send, wait_for_success
 from tests.integration.room import drive_to_the_end, lapse, race

@@ -32,7 +32,7 @@ from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, run_until_idle
-from agentcore.testing.faults.failpoints import armed
+from agentcore.testing.faults.plans import armed
 from agentcore.values.events import RunStarted
 
 AGO = timedelta(minutes=10)

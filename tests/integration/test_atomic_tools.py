@@ -18,11 +18,11 @@ from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps.atomic import AtomicBody
 from agentcore.exceptions import UserError
-from agentcore.failpoints import armed
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, execution, runs
 from agentcore.streams import hints
 from agentcore.testing import Turn, check_invariants, run_until_idle
+from agentcore.testing.faults.plans import armed
 from tests.faults import postgres
 from tests.integration.room import Died, Room, die_driving, log, make, race
 from tests.stack import wait_for

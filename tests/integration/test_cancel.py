@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentcore import SYSTEM, ToolContext, Usage, failpoints, tool
+from agentcore import SYSTEM, ToolContext, Usage, tool
 from agentcore.declaration import registry
 from agentcore.engine import ending
 from agentcore.exceptions import Conflict, ModelError
@@ -17,6 +17,7 @@ from agentcore.models import Message, Run, ToolCall
 from agentcore.providers import StepFinished, TextDelta, UsageReported
 from agentcore.services import execution, runs, sending
 from agentcore.testing import Turn, run_until_idle
+from agentcore.testing.faults.plans import armed
 from tests.integration.room import assert_ended_once, claim, driven, fresh, log, make, race, types
 from tests.stack import wait_for
 
@@ -271,7 +272,7 @@ def test_a_run_whose_call_may_have_happened_is_not_retried():
 @pytest.mark.covers("promise:P8")
 def test_a_cancel_at_the_moment_of_suspending_ends_the_run_instead_of_leaving_it_waiting():
     run = make([Turn(calls=[("pay", {"cents": 1})])], [pay]).send()
-    with failpoints.armed(before_suspend=lambda: runs.acancel(run.pk, user=SYSTEM, reason="Just now.")):
+    with armed(before_suspend=lambda: runs.acancel(run.pk, user=SYSTEM, reason="Just now.")):
         run_until_idle(run)
     assert_ended_once(run, "canceled")
     assert "run.waiting" not in types(run)
@@ -281,7 +282,7 @@ def test_a_cancel_at_the_moment_of_suspending_ends_the_run_instead_of_leaving_it
 @pytest.mark.covers("promise:P8")
 def test_a_cancel_at_the_moment_of_giving_the_run_back_ends_it():
     run = make([Turn(error=ModelError("slow down", code="rate_limited", retry_after=60))]).send()
-    with failpoints.armed(before_release=lambda: runs.acancel(run.pk, user=SYSTEM)):
+    with armed(before_release=lambda: runs.acancel(run.pk, user=SYSTEM)):
         run_until_idle(run)
     assert_ended_once(run, "canceled")
 

@@ -13,13 +13,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore import SYSTEM, Decision, failpoints
+from agentcore import SYSTEM, Decision
 from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, ApprovalExpired, DigestMismatch, Invalid, NotFound, RunEnded
 from agentcore.models import Approval, ToolCall
 from agentcore.services import approvals, execution, runs
 from agentcore.services.sweep import sweep
 from agentcore.testing import Turn
+from agentcore.testing.faults.plans import armed
 from tests.integration.decision_room import PAID, add, approve_while_running, asking, pay, result_of
 from tests.integration.room import (
     assert_ended_once,
@@ -190,7 +191,7 @@ def test_a_decision_just_before_the_run_suspends_keeps_it_running(decide):
         row = Approval.objects.get()
         decide(row, user=SYSTEM, digest=row.digest)
 
-    with failpoints.armed(before_suspend=sync_to_async(decide_it)):
+    with armed(before_suspend=sync_to_async(decide_it)):
         _, run = asking()
     assert_ended_once(run, "succeeded")
     assert "run.waiting" not in types(run) and len(PAID) == (decide is approvals.approve)
@@ -212,7 +213,7 @@ def test_a_decision_at_the_very_moment_of_suspending_is_never_lost():
                 row = only_approval(run)
                 approvals.approve(row, user=SYSTEM, digest=row.digest)
 
-            with failpoints.armed(before_suspend=partial(moment.wait, 20)):
+            with armed(before_suspend=partial(moment.wait, 20)):
                 driven, decided = race(partial(execution.drive, run.pk), approve)
             assert decided is None and not isinstance(driven, BaseException), (driven, decided)
             status = fresh(run).status

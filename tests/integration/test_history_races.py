@@ -17,11 +17,11 @@ from django.utils import timezone
 from agentcore import SYSTEM, Agent, ToolResultPart, tool
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
-from agentcore.failpoints import armed
 from agentcore.journal import claim as claims
 from agentcore.models import Run, Step
 from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
+from agentcore.testing.faults.plans import armed
 from tests.integration.live import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)

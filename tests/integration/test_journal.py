@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connections, transaction
 
-from agentcore import SYSTEM, Agent, failpoints, tool
+from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
@@ -29,6 +29,7 @@ from agentcore.services import runs as run_services
 from agentcore.states import RunStatus
 from agentcore.streams.models import Stream
 from agentcore.testing import ScriptedModel, Turn
+from agentcore.testing.faults.plans import armed
 from agentcore.values.events import RunStarted, TextDelta
 from tests.integration.room import assert_ended_once, claim, commit, fresh, log, race
 from tests.stack import wait_for
@@ -273,7 +274,7 @@ def test_a_database_that_is_away_for_a_moment_costs_no_run(sent: list[Run], sett
         if 3 <= hits["commit"] <= 5:
             raise OperationalError("the server closed the connection unexpectedly")
 
-    with failpoints.armed(before_commit=away):
+    with armed(before_commit=away):
         assert drive(sent[:4]) == ["ended"] * 4
     for run in sent[:4]:
         assert_ended_once(run, "succeeded")
@@ -286,7 +287,7 @@ def test_a_process_that_drains_gives_every_run_back_at_its_next_step(agent: Agen
 
     async def drain_in_the_first_step() -> Any:
         runtime = Runtime("worker", alone=False)
-        with failpoints.armed(after_model_start=runtime.drain):
+        with armed(after_model_start=runtime.drain):
             outcome = await execution.adrive(run.pk, runtime)
         await runtime.aclose()
         return outcome
@@ -380,7 +381,7 @@ def test_a_worker_that_cannot_renew_its_lease_stops_before_anybody_may_take_over
         if began.is_set():
             raise OperationalError("cut off")
 
-    with failpoints.armed(after_model_start=began.set, before_commit=away):
+    with armed(after_model_start=began.set, before_commit=away):
         (outcome,) = drive([run])
     assert outcome == "lost"
     assert fresh(run).status == "running"

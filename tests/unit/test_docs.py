@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentcore.conf import Settings
-from agentcore.failpoints import POINTS
+from agentcore.testing.faults.actions import POINTS
 from agentcore.values import events
 from tests.tools.layers import is_public
 

@@ -17,9 +17,10 @@ import pytest
 from django.conf import LazySettings
 from django.db import OperationalError
 
-from agentcore import failpoints
-from agentcore.failpoints import FailpointRaised, Marks, afailpoint, armed, failpoint, parse
+from agentcore.failpoints import afailpoint, failpoint
 from agentcore.testing import failpoint_environment
+from agentcore.testing.faults.actions import ALWAYS, POINTS, FailpointRaised, parse
+from agentcore.testing.faults.plans import Marks, armed
 from tests.stack import ROOT, wait_for
 
 pytestmark = pytest.mark.once
@@ -90,6 +91,13 @@ def test_nothing_fires_where_the_setting_does_not_allow_it(marks: Marks) -> None
     assert ended(process) == (0, "through\n")
 
 
+def test_a_process_without_the_setting_loads_nothing_of_the_test_kit() -> None:
+    code = "import sys, django; django.setup(); print([name for name in sys.modules if 'agentcore.testing' in name])"
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings.lint"}
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (0, "[]\n")
+
+
 @pytest.mark.parametrize(("spec", "says"), [("on_tool=kill", "no failpoint 'on_tool'"), ("in_tool=die", "no action")])
 def test_a_slip_of_the_pen_in_the_environment_is_an_error(marks: Marks, spec: str, says: str) -> None:
     code, text = ended(passing(marks, spec))
@@ -123,7 +131,7 @@ def test_a_spec_names_several_points() -> None:
     assert [(name, item.kind, item.argument, item.nth, item.times) for name, item in found.items()] == [
         ("after_claim", "kill", "", 0, 1),
         ("mid_stream", "raise", "ConnectionError", 5, 1),
-        ("at_wait", "sleep", "0.5", 0, failpoints.ALWAYS),
+        ("at_wait", "sleep", "0.5", 0, ALWAYS),
     ]
 
 
@@ -223,7 +231,7 @@ def calls_in(package: Path) -> Iterator[tuple[Path, ast.Call]]:
 
 def points_staged() -> set[str]:
     """The points that are named where an entry is staged, and passed once it is committed."""
-    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "agentcore" / "engine").glob("*.py"))]
+    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "agentcore" / "engine").rglob("*.py"))]
     keywords = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.keyword)]
     return {node.value.value for node in keywords if node.arg == "point" and isinstance(node.value, ast.Constant)}
 
@@ -231,4 +239,4 @@ def points_staged() -> set[str]:
 def test_the_code_calls_points_by_names_that_exist() -> None:
     calls = [call for _, call in calls_in(ROOT / "agentcore")]
     named = {call.args[0].value for call in calls if isinstance(call.args[0], ast.Constant)} | points_staged()
-    assert named == failpoints.POINTS
+    assert named == POINTS
