@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.signals import setting_changed
@@ -14,9 +14,8 @@ from django.utils.module_loading import import_string
 
 from .conf import get_settings
 from .exceptions import UserError
-
-if TYPE_CHECKING:
-    from .models import Approval, Run, Thread, ToolCall
+from .models import Approval, Run, Thread, ToolCall
+from .models.fields import LONGEST_NAME
 
 
 class System:
@@ -27,7 +26,6 @@ class System:
 
 
 SYSTEM: Final = System()
-LONGEST_NAME = 150  # a user name may be an e-mail address, which may be longer
 
 
 class AccessPolicy(ABC):
@@ -150,6 +148,34 @@ def require(user: Any) -> None:
     """Raise `UserError` where a service was given no user: nobody is not SYSTEM."""
     if user is None:
         raise UserError("A service needs a user, or agentcore.SYSTEM where code acts for nobody.")
+
+
+def visible_threads(user: Any, threads: QuerySet[Thread] | None = None) -> QuerySet[Thread]:
+    """Return the threads that `user` may see, of those given; raises `UserError` for None.
+
+    SYSTEM sees all that nobody has deleted.
+    """
+    require(user)
+    kept = (Thread.objects.all() if threads is None else threads).filter(removal_due_at=None)
+    return kept if user is SYSTEM else get_policy().visible_threads(user, kept)
+
+
+def visible_runs(user: Any, runs: QuerySet[Run] | None = None) -> QuerySet[Run]:
+    """Return the runs, of those given, in the threads that `user` may see; raises `UserError` for None."""
+    found = Run.objects.all() if runs is None else runs
+    if user is SYSTEM:
+        return found.filter(thread__removal_due_at=None)
+    return found.filter(thread__in=visible_threads(user))
+
+
+def visible_approvals(user: Any, approvals: QuerySet[Approval] | None = None) -> QuerySet[Approval]:
+    """Return the approvals that `user` may see, of those given; raises `UserError` for None.
+
+    SYSTEM sees those in all threads that nobody has deleted.
+    """
+    require(user)
+    kept = (Approval.objects.all() if approvals is None else approvals).filter(run__thread__removal_due_at=None)
+    return kept if user is SYSTEM else get_policy().visible_approvals(user, kept)
 
 
 @receiver(setting_changed, dispatch_uid="agentcore.access")

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from ..access import get_policy
+from ..access import get_policy, visible_approvals, visible_runs
 from ..exceptions import Invalid, RequestError
 from ..models import Approval, Run
 from ..services import approvals as service
@@ -60,6 +60,8 @@ class RunAgentFilter(AgentFilter):
 @admin.register(Approval)
 class ApprovalAdmin(ReadOnlyAdmin):
     """Decisions people owe on tool calls, and those they took; a decision goes through the service alone."""
+
+    visible = staticmethod(visible_approvals)
 
     search_fields = ["id"]
     search_ids = ("pk", "run_id", "run__thread_id")
@@ -125,7 +127,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
     # --- one decision ------------------------------------------------------------------------------------------------
 
     def detail(self, request: HttpRequest, obj: Approval, typed: Typed | None = None) -> HttpResponse:
-        run = Run.objects.visible_to(request.user).select_related("prompt").filter(pk=obj.run_id).first()
+        run = visible_runs(request.user).select_related("prompt").filter(pk=obj.run_id).first()
         shown = card(obj, request.user, self.admin_site, typed)
         response = self.page(
             request,

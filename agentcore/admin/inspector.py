@@ -10,8 +10,8 @@ from django.contrib.admin import AdminSite
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..access import get_policy
-from ..models import Approval, Run, Step, ToolCall
+from ..access import get_policy, visible_approvals
+from ..models import Run, Step, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..values.usage import Usage
 from . import show
@@ -104,7 +104,7 @@ def calls(run: Run, user: Any) -> Listed:
 
 def approvals(run: Run, user: Any, site: AdminSite) -> list[Card]:
     """Return the run's approvals that `user` sees, those still owed first."""
-    found = Approval.objects.visible_to(user).filter(run=run).select_related("tool_call", "decided_by", "run__thread")
+    found = visible_approvals(user).filter(run=run).select_related("tool_call", "decided_by", "run__thread")
     # Of all statuses "pending" is last in the alphabet: this order puts it first, and is the index's.
     return [card(item, user, site) for item in found.order_by("-status", "requested_at", "pk")[:MOST]]
 

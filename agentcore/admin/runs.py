@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from ..access import get_policy
+from ..access import get_policy, visible_runs
 from ..exceptions import RequestError
 from ..models import Run, Thread, ToolCall
 from ..services import unverified
@@ -55,6 +55,8 @@ class WaitingFilter(admin.SimpleListFilter):
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     """Runs are started by people and driven by workers; here they are read, cancelled, retried and resumed."""
+
+    visible = staticmethod(visible_runs)
 
     search_fields = ["id"]
     search_ids = ("pk", "thread_id")

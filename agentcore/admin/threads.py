@@ -9,6 +9,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy
 
+from ..access import visible_threads
 from ..exceptions import Invalid
 from ..models import Message, Run, Thread
 from ..services import messages as service
@@ -33,6 +34,8 @@ class MessageRow:
 @admin.register(Thread)
 class ThreadAdmin(ReadOnlyAdmin):
     """Conversations, to read."""
+
+    visible = staticmethod(visible_threads)
 
     search_fields = ["id"]
     search_ids = ("pk",)

@@ -12,23 +12,14 @@ from django.db import models
 from django.db.models import Func, Q
 from django.utils.translation import gettext_lazy as _
 
-from ..access import SYSTEM, get_policy, require
 from ..states import ApprovalStatus
 from ..values import jsontext
 from ..values.ids import uuid7
-from .fields import choices, only
+from .fields import LONGEST_NAME, choices, only
 
 
 class ApprovalQuerySet(models.QuerySet["Approval"]):
     """Scopes of approvals."""
-
-    def visible_to(self, user: Any) -> ApprovalQuerySet:
-        """Return what `user` may see of the threads that are kept; SYSTEM sees all of it."""
-        require(user)
-        kept = self.filter(run__thread__removal_due_at=None)
-        if user is SYSTEM:
-            return kept
-        return get_policy().visible_approvals(user, kept)  # type: ignore[return-value]
 
     def pending(self) -> ApprovalQuerySet:
         """Return those somebody still has to decide."""
@@ -70,7 +61,7 @@ class Approval(models.Model):
         related_name="agentcore_decisions",
         verbose_name=_("decided by"),
     )
-    decided_by_name = models.CharField(_("decided by (name)"), max_length=150, blank=True)
+    decided_by_name = models.CharField(_("decided by (name)"), max_length=LONGEST_NAME, blank=True)
     reason = models.TextField(_("reason"), blank=True)
     consumed_at = models.DateTimeField(_("consumed at"), null=True, blank=True)
 

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from django.db.models import CheckConstraint, Q
 
+LONGEST_NAME = 150  # a user name may be an e-mail address, which may be longer
+
 
 def choices(statuses: type[StrEnum]) -> list[tuple[str, str]]:
     """Return (stored value, label) for every member."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from uuid import UUID
 
 from django.conf import settings
@@ -18,9 +18,7 @@ from ..states import MessageStatus
 from ..values import jsontext, parts
 from ..values.ids import uuid7
 from .fields import choices, only
-
-if TYPE_CHECKING:
-    from .tool_call import ToolCall
+from .tool_call import ToolCall
 
 NOT_READ = (
     "Message {pk} tells of a tool call that was not read along with it, and an event loop cannot wait for the query. "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -13,7 +12,6 @@ from django.db.models import Exists, F, Func, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from ..access import LONGEST_NAME, SYSTEM, require
 from ..conf import get_settings
 from ..states import (
     BLOCKED_CALL_STATUSES,
@@ -27,11 +25,8 @@ from ..states import (
 from ..streams.models import Record
 from ..values.ids import uuid7
 from ..values.usage import Usage
-from .fields import choices, only
-from .thread import Thread
-
-if TYPE_CHECKING:
-    from .tool_call import ToolCall
+from .fields import LONGEST_NAME, choices, only
+from .tool_call import ToolCall
 
 AGENT_MISSING = (
     "No worker that has looked at this run has its agent, {agent!r} in version {version!r}. Start workers of a release "
@@ -43,13 +38,6 @@ MAX_BACKOFF = 6  # hints go out after 1, 2, 4 … up to 2**6 graces
 
 class RunQuerySet(models.QuerySet["Run"]):
     """Scopes of runs; ownership is defined here and nowhere else."""
-
-    def visible_to(self, user: Any) -> RunQuerySet:
-        """Return the runs of the threads `user` may see."""
-        require(user)
-        if user is SYSTEM:
-            return self.filter(thread__removal_due_at=None)
-        return self.filter(thread__in=Thread.objects.visible_to(user))
 
     def live(self) -> RunQuerySet:
         """Return the runs that have not ended."""
@@ -64,7 +52,7 @@ class RunQuerySet(models.QuerySet["Run"]):
         """Return, for each run, why it waits, derived from the open rows of all of them (at most one query)."""
         waiting = {run.pk: run for run in runs if run.status == RunStatus.WAITING}
         reasons: dict[UUID, set[str]] = {key: set() for key in waiting}
-        open_rows = _calls().filter(run__in=waiting, status__in=BLOCKED_CALL_STATUSES) if waiting else ()
+        open_rows = ToolCall.objects.filter(run__in=waiting, status__in=BLOCKED_CALL_STATUSES) if waiting else ()
         for call in open_rows:
             reasons[call.run_id].add(WAITS_FOR[ToolCallStatus(call.status)].value)
         for key, run in waiting.items():
@@ -110,14 +98,8 @@ def _ahead() -> models.QuerySet[Run]:
     )
 
 
-def _calls() -> models.QuerySet[ToolCall]:
-    from .tool_call import ToolCall  # noqa: PLC0415 - tool calls refer to runs
-
-    return ToolCall.objects.all()
-
-
 def _calls_in(status: ToolCallStatus) -> models.QuerySet[ToolCall]:
-    return _calls().filter(run=OuterRef("pk"), status=status)
+    return ToolCall.objects.filter(run=OuterRef("pk"), status=status)
 
 
 def _last_event(now: datetime) -> models.QuerySet[Record]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from ..access import SYSTEM, get_policy, require
 from ..values.ids import uuid7
 from .deletion import remove_with_owner
 
@@ -20,13 +17,6 @@ class ThreadQuerySet(models.QuerySet["Thread"]):
     def kept(self) -> ThreadQuerySet:
         """Return those that nobody has deleted."""
         return self.filter(removal_due_at=None)
-
-    def visible_to(self, user: Any) -> ThreadQuerySet:
-        """Return what `user` may see; SYSTEM sees all that is kept, `None` is a mistake."""
-        require(user)
-        if user is SYSTEM:
-            return self.kept()
-        return get_policy().visible_threads(user, self.kept())  # type: ignore[return-value]
 
 
 class Thread(models.Model):

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from ..models import Run, Thread
+from ..access import visible_threads
+from ..models import Run
 from .frames import Name
 from .tickets import Ticket
 
@@ -64,7 +65,7 @@ def _visible(ticket: Ticket | None, thread_id: UUID) -> Any | None:
     user = ticket.user() if ticket is not None else None
     if user is None:
         return None
-    return Thread.objects.visible_to(user).filter(pk=thread_id).select_related("stream").first()
+    return visible_threads(user).filter(pk=thread_id).select_related("stream").first()
 
 
 def _found(run: Run) -> Found:

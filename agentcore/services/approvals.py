@@ -12,7 +12,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from ..access import SYSTEM, get_policy, name_of, require
+from ..access import SYSTEM, get_policy, name_of, require, visible_approvals
 from ..conf import get_settings
 from ..database.again import unit
 from ..database.dialect import DbNow
@@ -96,7 +96,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
         raise Invalid("An approval is named twice. Decide each once.")
     found = {
         item.pk: item
-        for item in Approval.objects.visible_to(user).filter(pk__in=by_id).select_related("tool_call", "run__thread")
+        for item in visible_approvals(user).filter(pk__in=by_id).select_related("tool_call", "run__thread")
     }
     if len(found) != len(by_id):
         raise NotFound
@@ -123,7 +123,8 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
 
 def pending(*, user: Any) -> QuerySet[Approval]:
     """Return the approvals `user` sees and somebody still owes, oldest first."""
-    return Approval.objects.visible_to(user).pending().select_related("tool_call", "run").order_by("requested_at", "pk")
+    owed = visible_approvals(user, Approval.objects.pending())
+    return owed.select_related("tool_call", "run").order_by("requested_at", "pk")
 
 
 @unit

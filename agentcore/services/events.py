@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from ..access import visible_runs
 from ..exceptions import Invalid, NotFound
 from ..models import Run
 from ..streams import log
@@ -40,7 +41,7 @@ def read_batch(cursors: Mapping[UUID | str, int], *, user: Any, limit: int = 500
     after = {threads.as_uuid(key): position for key, position in cursors.items()}
     if len(after) != len(cursors):
         raise Invalid("A run is named twice. Name each once, with one position.")
-    found = Run.objects.visible_to(user).in_bulk(list(after))
+    found = visible_runs(user).in_bulk(list(after))
     if len(found) != len(after):
         raise NotFound
     pages = log.read_batch({found[key].stream_id: after[key] for key in after}, max(1, min(limit, MOST)))

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
-from ..access import SYSTEM, get_policy
+from ..access import SYSTEM, get_policy, visible_runs
 from ..database.again import unit
 from ..database.dialect import DbNow
 from ..engine import ending
@@ -96,7 +96,7 @@ def why_not_resume(run: Run, *, user: Any) -> RequestError | None:
 def get(run_id: UUID | str, *, user: Any) -> Run:
     """Return a run `user` may see; raises `NotFound` for any other, there or not."""
     try:
-        return Run.objects.visible_to(user).select_related("thread").get(pk=threads.as_uuid(run_id))
+        return visible_runs(user).select_related("thread").get(pk=threads.as_uuid(run_id))
     except Run.DoesNotExist as error:
         raise NotFound from error
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 
-from ..access import SYSTEM, require
+from ..access import SYSTEM, require, visible_threads
 from ..database.again import unit
 from ..exceptions import NotFound
 from ..models import Thread
@@ -37,14 +37,14 @@ def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = N
 def get(thread_id: UUID | str, *, user: Any) -> Thread:
     """Return a thread `user` may see; raises `NotFound` for any other, there or not."""
     try:
-        return Thread.objects.visible_to(user).get(pk=as_uuid(thread_id))
+        return visible_threads(user).get(pk=as_uuid(thread_id))
     except Thread.DoesNotExist as error:
         raise NotFound from error
 
 
 def list_(*, user: Any) -> QuerySet[Thread]:
     """Return the threads `user` may see, newest first."""
-    return Thread.objects.visible_to(user).order_by("-updated_at", "-pk")
+    return visible_threads(user).order_by("-updated_at", "-pk")
 
 
 def as_uuid(value: UUID | str) -> UUID:

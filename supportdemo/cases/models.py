@@ -12,7 +12,8 @@ from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.urls import reverse
 from django.utils import timezone
 
-from agentcore.models import Approval, Run, Thread
+from agentcore.access import visible_threads
+from agentcore.models import Approval, Run
 from agentcore.states import RunStatus, ToolCallStatus
 
 REFUND_DAYS = 30
@@ -26,7 +27,7 @@ class CaseQuerySet(models.QuerySet["Case"]):
 
     def visible_to(self, user: Any) -> CaseQuerySet:
         """Keep the cases whose thread `user` may see: one policy for page, API and websocket."""
-        return self.filter(thread__in=Thread.objects.visible_to(user))
+        return self.filter(thread__in=visible_threads(user))
 
     def with_status(self) -> CaseQuerySet:
         """Add how each case stands, as `run_status`.

@@ -15,6 +15,7 @@ from django.test import Client
 from django.urls import reverse
 
 from agentcore import SYSTEM
+from agentcore.access import visible_threads
 from agentcore.exceptions import Conflict, NotAllowed, NotFound
 from agentcore.models import Approval, Message, Run, RunLink, Step, Thread, ToolCall
 from agentcore.services import deletion, messages, retention, sweep
@@ -184,7 +185,7 @@ def test_a_thread_that_the_project_needs_is_not_deleted(user: AbstractUser, monk
     before = left()
     with pytest.raises(Conflict, match=r"still need this thread.*Case"):
         agents.echo.threads.delete(case.thread, user=user)
-    assert left() == before and Thread.objects.visible_to(user).count() == 1
+    assert left() == before and visible_threads(user).count() == 1
 
 
 @pytest.mark.covers("fc:D1")
@@ -199,7 +200,7 @@ def test_a_protected_thread_of_a_deleted_owner_is_hidden_said_once_and_tried_aga
     sweep.sweep()
     said = [record for record in caplog.records if record.getMessage().startswith("a deleted thread stays hidden")]
     assert len(said) == 1 and "Case" in said[0].getMessage()
-    assert not Thread.objects.visible_to(SYSTEM).exists()
+    assert not visible_threads(SYSTEM).exists()
     Case.objects.all().delete()
     Thread.objects.update(removal_due_at=case.created_at)
     sweep.sweep()
@@ -211,7 +212,7 @@ def test_a_deleted_account_waits_for_a_few_threads_at_most(user: AbstractUser, m
     for _ in range(25):
         make_thread()
     user.delete()
-    assert 0 < Thread.objects.count() < 25 and not Thread.objects.visible_to(SYSTEM).exists()
+    assert 0 < Thread.objects.count() < 25 and not visible_threads(SYSTEM).exists()
     sweep.sweep()
     assert left() == {}
 
@@ -225,7 +226,7 @@ def test_many_accounts_deleted_together_remove_as_many_threads_at_once_as_one(
         for _ in range(10):
             make_thread(owner=person)
     get_user_model().objects.filter(pk__in=[person.pk for person in people]).delete()
-    assert Thread.objects.count() == 20 and not Thread.objects.visible_to(SYSTEM).exists()
+    assert Thread.objects.count() == 20 and not visible_threads(SYSTEM).exists()
 
 
 @pytest.mark.covers("fc:D1")
@@ -253,7 +254,7 @@ def test_the_admin_deletes_a_customer_with_threads(user: AbstractUser, ended: Ru
     client.force_login(root)
     address = reverse("admin:auth_user_delete", args=[user.pk])
     assert "cannot" not in client.get(address).content.decode().lower()
-    assert Thread.objects.visible_to(SYSTEM).count() == 1  # looking at the question deletes nothing
+    assert visible_threads(SYSTEM).count() == 1  # looking at the question deletes nothing
     client.post(address, {"post": "yes"})
     assert left() == {}
 

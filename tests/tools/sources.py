@@ -1,4 +1,4 @@
-"""Reads a package's sources: its modules, their syntax trees and everything they import while running."""
+"""Reads a package's sources: its modules, their syntax trees and everything they import, for type checkers too."""
 
 from __future__ import annotations
 
@@ -42,18 +42,6 @@ def read_package(root: Path, package: str) -> dict[str, Module]:
     return modules
 
 
-def walk_running(tree: ast.AST) -> Iterator[ast.AST]:
-    """Walk everything but the bodies of `if TYPE_CHECKING`, which never run."""
-    todo: list[ast.AST] = [tree]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.If) and _is_type_checking(node.test):
-            todo.extend(node.orelse)
-            continue
-        yield node
-        todo.extend(ast.iter_child_nodes(node))
-
-
 def called_name(node: ast.Call) -> str:
     """The last word of what is called: `atomic` for both `atomic()` and `transaction.atomic()`."""
     function = node.func
@@ -67,14 +55,8 @@ def _dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _is_type_checking(test: ast.expr) -> bool:
-    return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
-        isinstance(test, ast.Attribute) and test.attr == "TYPE_CHECKING"
-    )
-
-
 def _imports(tree: ast.Module, name: str, is_package: bool) -> Iterator[tuple[str, int]]:
-    for node in walk_running(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

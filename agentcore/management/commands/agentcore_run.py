@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from ...access import SYSTEM, get_policy
+from ...access import SYSTEM, get_policy, visible_approvals
 from ...declaration import registry
 from ...engine.outcome import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
@@ -173,7 +173,7 @@ def _check_may_decide(approver: Any, run: Run, waiting: list[Approval]) -> None:
     """Raise before anybody is asked for an answer that would be refused."""
     if approver is SYSTEM:
         return
-    seen = set(Approval.objects.visible_to(approver).filter(run=run).values_list("pk", flat=True))
+    seen = set(visible_approvals(approver).filter(run=run).values_list("pk", flat=True))
     if not all(item.pk in seen and get_policy().may_decide(approver, item) for item in waiting):
         raise CommandError(f"{approver.get_username()} may not decide on this run's approvals. {_still_waits(run)}")
 
