@@ -184,11 +184,11 @@ def _become(request: dict[str, Any], arrange: Any) -> None:
     sys.argv = request["start"]
 
 
-def _fork_the_server_of_suspects() -> None:
-    """Start what `jobs.suspects` would start, in a process that has no thread yet."""
-    from agentcore.jobs.suspects import SERVER
+def _fork_the_fork_server() -> None:
+    """Start what `jobs.forked` would start, in a process that has no thread yet."""
+    from agentcore.jobs.forked import PRELOAD
 
-    multiprocessing.get_context("forkserver").set_forkserver_preload([SERVER])
+    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOAD])
     spawn = util.spawnv_passfds  # type: ignore[attr-defined]
     util.spawnv_passfds = _fork_instead  # type: ignore[attr-defined]
     try:
@@ -245,7 +245,7 @@ def main() -> NoReturn:
     module = serve(socket.socket(fileno=int(sys.argv[1])))
     plans.install_from_environment()  # Django was set up before the environment said anything
     if WORKER in sys.argv:
-        _fork_the_server_of_suspects()
+        _fork_the_fork_server()
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit(0)
 

@@ -28,11 +28,11 @@ from ..services import execution
 from ..streams import hints
 from .bookkeeping import Books
 from .commands import obey
+from .forked import ForkedRuns
 from .inbox import Inbox
 from .job import AgentcoreJob, only_ours
 from .maintenance import maintain
 from .redis_client import AWAY, twin
-from .suspects import Suspects
 from .sweeper import Sweeper
 from .watchdog import STUCK_STATUS, Watchdog
 
@@ -87,8 +87,8 @@ class ConcurrentWorker(BaseWorker):
         self._client = twin(self.connection, patience=REDIS_PATIENCE)
         self._books = Books(self, self._queue, self._client)
         self._inbox = Inbox(self._queue, self.job_class, self._client)
-        self._suspects = Suspects()
-        self._suspects.prepare()
+        self._forked = ForkedRuns()
+        self._forked.start_server()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._runtime = Runtime(this_worker(), alone=False)
@@ -193,7 +193,7 @@ class ConcurrentWorker(BaseWorker):
     async def _drive(self, run_id: UUID) -> None:
         outcome = await execution.adrive(run_id, self._runtime)
         if outcome is Outcome.SUSPECT:
-            await self._suspects.drive(run_id)
+            await self._forked.drive(run_id)
         elif outcome is Outcome.LOST:
             logger.warning("a run was lost", extra={"run_id": str(run_id), "action": "lost"})
 
@@ -209,14 +209,14 @@ class ConcurrentWorker(BaseWorker):
         """Stop taking jobs and have every run given back at its next step boundary; the second time, end."""
         if self._stopping.is_set():
             logger.warning("told twice; leaving at once", extra={"action": "forced"})
-            self._suspects.kill()
+            self._forked.kill()
             os._exit(FORCED_STATUS)
         logger.info("draining %d runs", len(self._tasks), extra={"action": "draining"})
         self._stop_requested = True
         self._stopping.set()
         self._changed.set()
         self._runtime.drain()
-        self._suspects.drain()
+        self._forked.drain()
 
     def _leave_for_a_new_process(self) -> None:
         if not self._stopping.is_set():

@@ -20,9 +20,9 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import Worker, WorkerStatus
 
-from .alone import DRAIN
 from .job import only_ours
 from .redis_client import AWAY
+from .single import DRAIN
 
 logger = logging.getLogger("agentcore.jobs")
 

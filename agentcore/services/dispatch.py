@@ -21,7 +21,7 @@ from ..values.ids import uuid7
 
 logger = logging.getLogger("agentcore.dispatch")
 
-JOB = "agentcore.jobs.execute.execute_run"
+JOB = "agentcore.jobs.single.execute_run"
 # A request must not wait for a dead Redis: the sweep sends the hint again.
 PATIENCE = 0.5
 MOST_NAMED = 10  # in one line of the log

@@ -22,7 +22,7 @@ PATIENCE = 60.0
 def main(directory: Path, names: list[str]) -> None:
     """Let a process for each name drive what nobody else drives."""
     django.setup()
-    from agentcore.jobs import execute  # noqa: F401 - once, and not in every process
+    from agentcore.jobs import single  # noqa: F401 - once, and not in every process
 
     children = []
     for name in names:
@@ -35,7 +35,7 @@ def main(directory: Path, names: list[str]) -> None:
 
 def claim(directory: Path, name: str) -> None:
     """Drive what nobody else drives."""
-    from agentcore.jobs.execute import execute_run
+    from agentcore.jobs.single import execute_run
 
     runs = (directory / "runs").read_text().split()
     (directory / f"{name}.ready").touch()

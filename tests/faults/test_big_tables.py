@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Run, Thread
 from agentcore.services import events as reading
 from agentcore.services.sweep import sweep

@@ -16,7 +16,7 @@ from django.utils import timezone
 from agentcore import SYSTEM
 from agentcore.database.dialect import DbNow
 from agentcore.engine.runtime import Runtime
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Approval, Run, Thread
 from agentcore.services import execution
 from agentcore.services.sweep import sweep

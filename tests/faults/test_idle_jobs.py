@@ -6,7 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Thread
 from tests.testapp import agents
 

@@ -12,7 +12,7 @@ from redis import Redis
 from rq import Queue
 
 from agentcore import SYSTEM
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Run, Thread
 from agentcore.services import execution
 from agentcore.testing.faults.actions import FailpointRaised

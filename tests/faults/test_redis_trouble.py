@@ -15,7 +15,7 @@ from django.contrib.auth.models import AbstractUser
 from redis import Redis
 from rq import Queue
 
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Run
 from agentcore.services import dispatch
 from agentcore.services.sweep import sweep

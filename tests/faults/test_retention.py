@@ -14,7 +14,7 @@ from django.db import connection, models
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Approval, Message, Run, Step, Thread, ToolCall
 from agentcore.services import retention
 from agentcore.streams.models import Record, Stream

@@ -24,8 +24,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.webhook import Webhook
 
-from agentcore.jobs.execute import execute_run
 from agentcore.jobs.job import AgentcoreJob
+from agentcore.jobs.single import execute_run
 from agentcore.models import Run
 from agentcore.services import dispatch
 from agentcore.states import RunStatus
@@ -195,7 +195,7 @@ FORGED = [
     "os.system",
     "subprocess.check_call",
     "builtins.exec",
-    "agentcore.jobs.execute.hints.flush",
+    "agentcore.jobs.single.hints.flush",
     "tests.testapp.world.append",
 ]
 

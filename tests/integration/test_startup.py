@@ -26,7 +26,7 @@ from agentcore.declaration import registry
 assert {"echo", "gated"} <= set(registry.names()), registry.names()
 from django.core.management import call_command
 call_command("check")
-import agentcore.agent, agentcore.jobs.execute, agentcore.routing, agentcore.urls
+import agentcore.agent, agentcore.jobs.single, agentcore.routing, agentcore.urls
 assert asked == [], asked
 from agentcore.models import Run
 try:

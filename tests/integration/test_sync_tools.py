@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
-from agentcore.jobs.execute import execute_run
+from agentcore.jobs.single import execute_run
 from agentcore.models import Run, ToolCall
 from agentcore.services import execution
 from agentcore.testing import ScriptedModel, Turn, run_until_idle

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ...jobs import execute
+from ...jobs.single import execute_run
 
 
 class Command(BaseCommand):
@@ -22,4 +22,4 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Drive; a person is told why the run was let go."""
-        self.stdout.write(execute.execute_run(str(options["run"])))
+        self.stdout.write(execute_run(str(options["run"])))

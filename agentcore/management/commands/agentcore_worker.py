@@ -13,8 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ...conf import get_settings
 from ...declaration import registry
 from ...engine.runtime import this_worker
-from ...jobs import concurrent, suspects
-from ...jobs.exits import leave
+from ...jobs import concurrent, forked
 
 logger = logging.getLogger("agentcore.jobs")
 
@@ -61,11 +60,11 @@ class Command(BaseCommand):
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except BaseException:
-            # Its runs are not handed over: whatever broke the loop may be in one of them. See `suspects`.
+            # Its runs are not handed over: whatever broke the loop may be in one of them. See `forked`.
             logger.exception("the worker has fallen", extra={"action": "fallen"})
             status = FALLEN_STATUS
-        suspects.clean_up()
-        leave(status)
+        forked.remove_socket()
+        forked.leave(status)
 
 
 def greeting(name: str, queue: str, concurrency: int) -> str:

@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.conf import LazySettings
 from django.core.management import call_command
 
-from agentcore.jobs import alone
+from agentcore.jobs import single
 from agentcore.models import Run, Thread
 from agentcore.services import execution
 from tests.testapp import agents
@@ -46,7 +46,7 @@ class Engine:
         except asyncio.CancelledError:
             self.cancelled = True
             raise
-        return alone.Outcome.RELEASED
+        return single.Outcome.RELEASED
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, settings: LazySettings) -> Engine:
     settings.AGENTCORE = {**settings.AGENTCORE, "DRAIN_SECONDS": 0.3}
     found = Engine()
     monkeypatch.setattr(execution, "adrive", found.adrive)
-    monkeypatch.setattr(alone.Runtime, "drain", lambda runtime: found.drained.set())
+    monkeypatch.setattr(single.Runtime, "drain", lambda runtime: found.drained.set())
     return found
 
 
@@ -77,7 +77,7 @@ def test_a_signal_drains_the_run_and_the_grace_ends_one_that_does_not_listen(eng
     before = signal.getsignal(signal.SIGTERM)
     engine.deaf = deaf
     sender = signal_once(engine)
-    assert alone.drive(uuid4()) == "released"
+    assert single.drive(uuid4()) == "released"
     sender.join()
     assert engine.drained.is_set() and engine.cancelled is deaf
     assert signal.getsignal(signal.SIGTERM) is before
@@ -91,8 +91,8 @@ def test_a_signal_that_comes_before_the_drive_has_begun_is_not_forgotten(
         os.kill(os.getpid(), signal.SIGTERM)
         return "a worker"
 
-    monkeypatch.setattr(alone, "this_worker", name_late)
-    assert alone.drive(uuid4()) == "released"
+    monkeypatch.setattr(single, "this_worker", name_late)
+    assert single.drive(uuid4()) == "released"
     assert engine.drained.is_set() and not engine.cancelled
 
 
@@ -109,13 +109,13 @@ def test_a_second_signal_does_not_break_the_handing_over_off(engine: Engine, mon
             await asyncio.sleep(0.5)
             handed_over.append(True)
             raise
-        return alone.Outcome.ENDED
+        return single.Outcome.ENDED
 
     monkeypatch.setattr(execution, "adrive", slowly)
     first = signal_once(engine)
     second = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     second.start()
-    assert alone.drive(uuid4()) == "released"
+    assert single.drive(uuid4()) == "released"
     first.join()
     second.join()
     assert handed_over == [True]

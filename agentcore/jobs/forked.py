@@ -15,24 +15,27 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from multiprocessing import forkserver, util
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
+from typing import NoReturn
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import get_settings
-from .lone import drive_alone
+from .single import execute_run
 
 logger = logging.getLogger("agentcore.jobs")
 
 LAST_SECONDS = 5.0
 AGAIN_SECONDS = 1.0
-SERVER = "agentcore.jobs.lone_server"
+PRELOAD = "agentcore.jobs.preload"
 
 
-class Suspects:
+class ForkedRuns:
     """The processes of one worker that drive a suspect run each; they end with the worker."""
 
     def __init__(self) -> None:
@@ -41,12 +44,12 @@ class Suspects:
         self._told: set[ForkServerProcess] = set()
         self._draining = False
 
-    def prepare(self) -> None:
+    def start_server(self) -> None:
         """Start the server, which loads the project meanwhile.
 
         Raises `ImproperlyConfigured` where the directory of temporary files cannot hold its socket.
         """
-        self._context.set_forkserver_preload([SERVER])
+        self._context.set_forkserver_preload([PRELOAD])
         before = os.environ.get("PYTHONPATH")
         # The server imports from where this process does; Python 3.11 tells it only by the environment.
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
@@ -66,7 +69,7 @@ class Suspects:
 
     async def drive(self, run_id: UUID) -> None:
         """Drive a run in a process of its own, until it lets go; cancelled, the process gets time to hand over."""
-        process = self._context.Process(target=drive_alone, args=(str(run_id),), name=f"run {run_id}")
+        process = self._context.Process(target=drive_forked, args=(str(run_id),), name=f"run {run_id}")
         self._processes.add(process)
         # In a thread: the first one waits for the server to have loaded the project.
         starting = asyncio.ensure_future(asyncio.to_thread(process.start))
@@ -75,37 +78,37 @@ class Suspects:
             about = {"run_id": str(run_id), "action": "driven_alone"}
             logger.info("a suspect run, driven alone by process %d", process.pid, extra=about)
             if self._draining:
-                self._tell(process)
-            await self._end_of(process)
+                self._send_drain(process)
+            await self._wait_for_end(process)
             if process.exitcode:
                 logger.warning("process %d ended with status %s", process.pid, process.exitcode, extra=about)
         except asyncio.CancelledError:
             with suppress(TimeoutError):
                 async with asyncio.timeout(get_settings().drain_seconds + LAST_SECONDS):
                     await asyncio.shield(starting)
-                    self._tell(process)
-                    await self._end_of(process)
+                    self._send_drain(process)
+                    await self._wait_for_end(process)
             raise
         finally:
             self._processes.discard(process)
             self._told.discard(process)
             # Done already, but where it was cancelled again while it was being started.
-            starting.add_done_callback(lambda _: _end(process))
+            starting.add_done_callback(lambda _: _kill_group(process))
 
     def drain(self) -> None:
         """Have every process give its run back at its next step boundary, also one that is still being started."""
         self._draining = True
         for process in self._processes:
-            self._tell(process)
+            self._send_drain(process)
 
-    def _tell(self, process: ForkServerProcess) -> None:
+    def _send_drain(self, process: ForkServerProcess) -> None:
         """Send the signal that drains a process; once told, it is told again until it ends."""
         self._told.add(process)
         if process.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGTERM)
 
-    async def _end_of(self, process: ForkServerProcess) -> None:
+    async def _wait_for_end(self, process: ForkServerProcess) -> None:
         """Wait for a process to end."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
@@ -115,7 +118,7 @@ class Suspects:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), AGAIN_SECONDS)
                 if process in self._told and not ended.is_set():
-                    self._tell(process)  # Python forgets a signal that comes while the process is forked
+                    self._send_drain(process)  # Python forgets a signal that comes while the process is forked
         finally:
             loop.remove_reader(process.sentinel)
         process.join(0)  # else multiprocessing keeps it, and its pipes, until the next one begins
@@ -123,15 +126,44 @@ class Suspects:
     def kill(self) -> None:
         """End every process, and what it has started, at once."""
         for process in self._processes:
-            _end(process)
+            _kill_group(process)
 
 
-def clean_up() -> None:
+def drive_forked(run_id: str) -> None:
+    """Drive a run as the only one of this process, which leads its own group; the process ends after it."""
+    os.setsid()
+    threading.Thread(target=_die_with_worker, name="agentcore-parent", daemon=True).start()
+    try:
+        execute_run(run_id)
+    except BaseException:
+        logger.exception("a run driven alone was dropped", extra={"run_id": run_id, "action": "dropped"})
+        leave(1)  # not by the interpreter's own exit: a tool's thread may never end
+    leave(0)
+
+
+def _die_with_worker() -> None:
+    """Kill this process and all it has started once its worker is gone: the server it was forked from lives on."""
+    worker = multiprocessing.parent_process()
+    if worker is not None:
+        wait([worker.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process now, whatever its threads are doing; the interpreter's own exit would wait for them."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status)
+
+
+def remove_socket() -> None:
     """Remove the server's socket, in a process that is about to end without the interpreter's exit, which would."""
     shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
 
 
-def _end(process: ForkServerProcess) -> None:
+def _kill_group(process: ForkServerProcess) -> None:
     """Kill whatever is left of a process, which leads its own group."""
     if process.pid is not None:
         with suppress(ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""Driving one run alone in its process, as RQ's forked job and `agentcore_drive` do; SIGTERM drains it."""
+"""Drives a single run in its process, as RQ's forked job and `agentcore_drive` do; SIGTERM drains it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
+from django.db import close_old_connections, connections
 from rq.timeouts import BaseTimeoutException
 
 from ..conf import get_settings
 from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
+from ..failpoints import failpoint
 from ..services import execution
+from ..streams import hints
 from .watchdog import Watchdog
+
+FLUSH_SECONDS = 1.0
 
 
 class Drain:
@@ -69,6 +74,21 @@ class Drain:
 
 
 DRAIN = Drain()
+
+
+def execute_run(run_id: str) -> str:
+    """The job of RQ: drive the run as far as it goes now, and say why it was let go; a no-op where nothing is to do.
+
+    RQ forks for every job: a connection inherited from the parent is closed first,
+    and hints still on their way are sent before the process goes.
+    """
+    connections.close_all()
+    failpoint("job_entry")
+    try:
+        return drive(UUID(run_id)).value
+    finally:
+        close_old_connections()
+        hints.flush(FLUSH_SECONDS)
 
 
 def drive(run_id: UUID) -> Outcome:

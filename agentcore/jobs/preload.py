@@ -1,0 +1,16 @@
+"""What the fork server loads when it starts (see `forked`): the project, and nothing that runs.
+
+A signal to a whole group reaches the server too. It lives on for its processes, and those
+it forks after that drain at once.
+"""
+
+from __future__ import annotations
+
+import django
+
+django.setup()
+
+from . import forked  # noqa: E402, F401 - loaded here, so that no fork has to
+from .single import DRAIN  # noqa: E402 - needs the apps
+
+DRAIN.install()
