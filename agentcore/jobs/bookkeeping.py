@@ -183,6 +183,18 @@ class Books:
             else:
                 await asyncio.sleep(self._worker.job_monitoring_interval)
 
+    async def maintain(self) -> None:
+        """Have RQ clean its registries, as every worker does now and then, for ever."""
+        while True:
+            try:
+                await asyncio.to_thread(self._worker.run_maintenance_tasks)
+            except AWAY:
+                await asyncio.sleep(PAUSE_SECONDS)
+                continue
+            except Exception:
+                logger.exception("RQ's maintenance failed", extra={"action": "maintenance"})
+            await asyncio.sleep(self._worker.maintenance_interval)
+
     async def say_goodbye(self) -> None:
         """Write what is left, and take this worker off RQ's list."""
         await self.write()

@@ -31,7 +31,6 @@ from .commands import obey
 from .forked import ForkedRuns
 from .inbox import Inbox
 from .job import AgentcoreJob, only_ours
-from .maintenance import maintain
 from .redis_client import AWAY, twin
 from .sweeper import Sweeper
 from .watchdog import STUCK_STATUS, Watchdog
@@ -116,7 +115,8 @@ class ConcurrentWorker(BaseWorker):
             self._runtime.stuck_threads,
             self._leave_for_a_new_process,
         )
-        return [dog.watch(), self._books.keep(), self._books.beat(), maintain(self), obey(self, self._client)]
+        books = self._books
+        return [dog.watch(), books.keep(), books.beat(), books.maintain(), obey(self, self._client)]
 
     async def _admit(self, burst: bool) -> None:
         """Take jobs and begin them, as many at a time as there is room for, until told to stop."""
