@@ -29,7 +29,10 @@ SYSTEM: Final = System()
 
 
 class AccessPolicy(ABC):
-    """The questions a policy answers; a project subclasses this, or `OwnerPolicy`."""
+    """Who may do what. Point `AGENTCORE["ACCESS_POLICY"]` at your subclass, of this or of `OwnerPolicy`.
+
+    `user` is never None, nor SYSTEM, which may do everything.
+    """
 
     @abstractmethod
     def visible_threads(self, user: Any, threads: QuerySet[Thread]) -> QuerySet[Thread]:

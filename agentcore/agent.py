@@ -42,10 +42,16 @@ class Agent:
     ) -> None:
         """Declare and register the agent; raises `UserError` for what cannot work, `DuplicateAgent` for a taken name.
 
-        `model` may be a function that chooses one for each step. `on_busy` says what a
-        message to a busy thread does: queue, reject, interrupt or parallel. `on_version`
-        says on which version a run that was started on another may go on: the current
-        one, or strictly its own.
+        `name` (up to 64 characters) is stored with its runs, and `version` (up to 32) too.
+        `model` is an object or a function that chooses one for each step. `instructions` is
+        text, "" for none, or a function of the run. `tools` are functions under `@tool`,
+        each under a name of its own. `context` are functions that load blocks for one run.
+        `output` is the subclass of `BaseModel` that an answer must fit; None for text.
+        `limits` say when a run must end: `Limits()` where none are given. `on_busy` says
+        what a message to a busy thread does: queue, reject, interrupt or parallel.
+        `recent_messages` is how many messages the model reads at most, in whole turns, and its
+        own turn always. `on_version` says on which version a run that was started on another
+        may go on: the current one, or strictly its own.
         """
         self.definition = define(
             name=name,
@@ -128,7 +134,14 @@ class Runs:
         key: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Save a message and start a run on it; see `services.sending.send`."""
+        """Save a message and start a run on it, in one transaction; workers drive it once that is committed.
+
+        The same `key` with the same input returns the run that it made before. Raises
+        `KeyConflict` where a key comes with other input, `ThreadBusy` where the agent
+        rejects a message to a busy thread, `NotFound` for a thread that `user` does not
+        see, `NotAllowed` for one that they may not write to, `Invalid` for content,
+        metadata or a key that cannot be kept, and `Conflict` where others keep coming first.
+        """
         return sending.send(self._definition, thread, content, user=user, key=key, metadata=metadata)
 
     def start(
@@ -140,16 +153,32 @@ class Runs:
         key: str = "",
         metadata: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start a run, with a prompt or over the history; see `services.sending.start`."""
+        """Start a run with a prompt, or with None over the history as it stands; `key` and what it raises as `send`."""
         return sending.start(self._definition, thread, content, user=user, key=key, metadata=metadata)
 
-    async def asend(self, *args: Any, **kwargs: Any) -> Run:
+    async def asend(
+        self,
+        thread: Thread | UUID | str,
+        content: Content,
+        *,
+        user: Any,
+        key: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Do what `send` does."""
-        return await twin(self.send)(*args, **kwargs)
+        return await twin(self.send)(thread, content, user=user, key=key, metadata=metadata)
 
-    async def astart(self, *args: Any, **kwargs: Any) -> Run:
+    async def astart(
+        self,
+        thread: Thread | UUID | str,
+        content: Content | None = None,
+        *,
+        user: Any,
+        key: str = "",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Do what `start` does."""
-        return await twin(self.start)(*args, **kwargs)
+        return await twin(self.start)(thread, content, user=user, key=key, metadata=metadata)
 
 
 class Tools:
@@ -168,7 +197,7 @@ class Tools:
 
     @staticmethod
     def list(run: Run | UUID | str, *, user: Any) -> list[ToolCall]:
-        """Return a run's calls in the order they were asked for."""
+        """Return a run's calls in the order they were asked for; raises `NotFound` for a run `user` does not see."""
         found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
         return [*ToolCall.objects.filter(run=found).select_related("run").order_by("created_at", "position")]
 

@@ -72,12 +72,12 @@ def approve(
     reason: str = "",
     edited_arguments: Mapping[str, Any] | None = None,
 ) -> Approval:
-    """Approve one call; see `decide`."""
+    """Approve one call, as it is or with edited arguments; raises what `decide` does."""
     return decide([Decision(_pk(approval), "approve", digest, reason, edited_arguments)], user=user)[0]
 
 
 def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str = "") -> Approval:
-    """Deny one call; the model is told, with the reason. See `decide`."""
+    """Deny one call; the model is told, with the reason; raises what `decide` does."""
     return decide([Decision(_pk(approval), "deny", digest, reason)], user=user)[0]
 
 

@@ -28,7 +28,10 @@ class EventPage:
 
 
 def read(run: Run | UUID | str, *, user: Any, after: int = -1, limit: int = 500) -> EventPage:
-    """Return a page of a run's log after a position; `after=-1` reads from the beginning."""
+    """Return a page of a run's log after a position; `after=-1` reads from the beginning.
+
+    Raises `NotFound` for a run `user` does not see.
+    """
     found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     return _page(found, log.read(found.stream_id, after, max(1, min(limit, MOST))), after)
 

@@ -32,7 +32,10 @@ LONGEST_ID = 255
 
 @unit
 def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
-    """Cancel a run: at once where no worker drives it, else as soon as its worker sees it; a no-op on an ended run."""
+    """Cancel a run: at once where no worker drives it, else as soon as its worker sees it; a no-op on an ended run.
+
+    Raises `NotFound` for a run `user` does not see, and `NotAllowed` for one they may not cancel.
+    """
     found = get(_pk(run), user=user)
     refusal = why_not_cancel(found, user=user)
     if isinstance(refusal, NotAllowed):
@@ -68,7 +71,11 @@ def end_held(held: Held, reason: str) -> None:
 
 @unit
 def resume(run: Run | UUID | str, *, user: Any) -> Run:
-    """Let a poisoned run, one that has cost several workers, try again; raises `Conflict` for any other."""
+    """Let a poisoned run, one that has cost several workers, try again.
+
+    Raises `Conflict` for any other, `NotFound` for one `user` does not see, and `NotAllowed` for one they may
+    not resume.
+    """
     found = get(_pk(run), user=user)
     with transaction.atomic():
         held = holds.hold(found.pk, (RunStatus.WAITING,))
@@ -102,13 +109,17 @@ def get(run_id: UUID | str, *, user: Any) -> Run:
 
 
 def list_(thread: Thread | UUID | str, *, user: Any) -> QuerySet[Run]:
-    """Return a thread's runs, newest first."""
+    """Return a thread's runs, newest first; raises `NotFound` for a thread `user` does not see."""
     found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
     return Run.objects.filter(thread=found).select_related("thread").order_by("-number")
 
 
 def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> RunLink:
-    """Note the id of the same work in another system; noting it twice is no error."""
+    """Note the id of the same work in another system; noting it twice is no error.
+
+    Raises `NotFound` for a run `user` does not see, and `Invalid` for a `kind` or an `external_id` of no or too many
+    characters (64, 255).
+    """
     found = get(_pk(run), user=user)
     kind, external_id = jsontext.clean_text(kind), jsontext.clean_text(external_id)
     if not (0 < len(kind) <= LONGEST_KIND and 0 < len(external_id) <= LONGEST_ID):

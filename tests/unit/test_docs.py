@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from agentcore import conf
 from agentcore.conf import Settings
 from agentcore.testing.faults.actions import POINTS
 from agentcore.values import events
@@ -35,6 +38,19 @@ def test_every_setting_is_documented_with_its_default() -> None:
     page = rows("reference/settings.md")
     documented = {key: cells[0].strip("`").strip('"') for key, cells in page.items() if key.isupper()}
     assert documented == {item.name.upper(): str(item.default) for item in fields(Settings)}
+
+
+def test_every_setting_has_a_sentence_beside_it_with_its_unit() -> None:
+    (settings,) = (node for node in ast.parse(Path(conf.__file__).read_text()).body if isinstance(node, ast.ClassDef))
+    said = {
+        field.target.id: ast.literal_eval(text.value)
+        for field, text in pairwise(settings.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr)
+    }
+    assert said.keys() == {item.name for item in fields(Settings)}
+    assert [name for name, text in said.items() if not re.fullmatch(r"[A-Z].{15,}\.", text)] == []
+    timed = {name for name in said if re.search(r"_(seconds|timeout|interval|days)$", name)}
+    assert timed and [name for name in timed if not re.search(r"in (seconds|days)\b", said[name])] == []
 
 
 def test_every_event_is_documented_with_its_fields() -> None:
