@@ -61,8 +61,9 @@ async def aexecute(
     """Drive a run here, claiming it like any worker; returns it as it stands then.
 
     What is given replaces the agent's own model, context loaders and history length
-    for this drive. A run that is ended, waiting or driven elsewhere is left alone; raises
-    `Conflict` for a strict run that was started on another version of its agent.
+    for this drive. A run that is ended, waiting or driven elsewhere is left alone. Raises
+    `NotFound` for a run `user` does not see, and `Conflict` for a strict run that was started
+    on another version of its agent.
     Other work goes on meanwhile, and no database connection is kept.
     """
     try:
