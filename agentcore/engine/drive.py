@@ -11,10 +11,7 @@ from ..database.outage import is_outage
 from ..declaration.agent import AgentDefinition
 from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
-from ..journal.claim import Claim, Take
-from ..journal.commit import Commit, Moved, NotClaimed
-from ..journal.heartbeat import Watch
-from ..journal.staging import Staged
+from ..journal.commit import Claim, Commit, Moved, NotClaimed
 from ..models import Run
 from ..states import MessageStatus, RunStatus
 from ..values import events
@@ -45,14 +42,12 @@ class Drive:
 
     def __init__(
         self,
-        claim: Claim,
         state: Snapshot,
         definition: AgentDefinition,
         runtime: Runtime,
         *,
         trusts_its_look: bool = True,
     ) -> None:
-        self.claim = claim
         self.state = state
         self.definition = definition
         self.runtime = runtime
@@ -60,12 +55,11 @@ class Drive:
         self.draft: Draft | None = None
         self.began_suspect = state.suspect
         self.steps_before = state.steps_finished
-        self.watch: Watch = runtime.heartbeat.watch(claim)
         opens = prompt.opens_its_thread(state.run)
         self.reads_first = opens or (trusts_its_look and not state.left_open)
         thread_seq = state.thread_seq if self.reads_first and not opens else None
-        take = Take(claim, state.run.next_seq, runtime.worker, runtime.alone, thread_seq)
-        self.staged = Staged(runtime.journal, self.watch, take)
+        self.claim = Claim.of(state.run, runtime.worker, alone=runtime.alone, thread_seq=thread_seq)
+        self.lease = runtime.heartbeat.lease(self.claim)
 
     @property
     def suspect(self) -> bool:
@@ -79,16 +73,16 @@ class Drive:
 
     async def go(self) -> Outcome:
         """Drive the run, and turn whatever stops it into its end."""
-        with self.watch:
+        with self.lease:
             try:
                 return await self._steps(await self._claimed())
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
-                if self.watch.reason is not None and task is not None:
+                if self.lease.reason is not None and task is not None:
                     task.uncancel()
-                    reason: BaseException = self.watch.reason
+                    reason: BaseException = self.lease.reason
                 elif task is None or task.cancelling():
-                    self.watch.stop()
+                    self.lease.stop_interrupting()
                     if not self.runtime.falls:
                         await asyncio.shield(self._hand_over())
                     raise
@@ -97,7 +91,7 @@ class Drive:
                     reason.__cause__ = error
             except (CancelRequested, Exception) as error:
                 reason = error
-            self.watch.stop()
+            self.lease.stop_interrupting()
             return await self._stop(reason)
 
     async def _claimed(self) -> Snapshot:
@@ -106,7 +100,7 @@ class Drive:
         if self.reads_first:
             state = await prompt.with_history(state, self.definition.recent_messages, self.runtime)
         await afailpoint("after_look")
-        self.staged.add(_begun(claim), point="after_claim")
+        self.lease.stage(_begun(claim), point="after_claim")
         if self.reads_first:
             state.run.attempt = claim.attempt
             return state
@@ -114,7 +108,7 @@ class Drive:
         if state.left_open:
             still_runs = self.runtime.still_runs
             left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
-        await self.staged.commit(*([left] if left else []))
+        await self.lease.commit(*([left] if left else []))
         return await self._read()
 
     async def _read(self) -> Snapshot:
@@ -146,43 +140,43 @@ class Drive:
         """Take the one step that is due; returns how the run stands then, or an outcome when the worker lets go."""
         state = await limits.check(state, self.definition.limits, self.runtime)
         if state.runnable:
-            return await toolexec.tool_round(self.definition, state, self.runtime, self.staged)
+            return await toolexec.tool_round(self.definition, state, self.runtime, self.lease)
         if state.blocked:
             return await self._suspend(state)
         about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt}
         self.draft = Draft(state.next_step, about)
-        then = await turn.model_step(Turn(self.definition, state, self.runtime, self.staged, self.draft))
+        then = await turn.model_step(Turn(self.definition, state, self.runtime, self.lease, self.draft))
         self.draft = None
         return Outcome.ENDED if then is None else then
 
     async def _suspend(self, state: Snapshot) -> Snapshot | Outcome:
         """Make the run wait; where somebody has decided meanwhile, read the rows again and go on."""
-        await self.staged.commit()
+        await self.lease.commit()
         await afailpoint("before_suspend")
         try:
-            await self.staged.commit(suspend.waiting(self.claim, state.blocked, suspect=self.suspect))
+            await self.lease.commit(suspend.waiting(self.claim, state.blocked, suspect=self.suspect))
         except Moved:
             return await self._read()
         await afailpoint("at_wait")
         return Outcome.SUSPENDED
 
     async def _release(self, reason: str, delay: float = 0.0) -> Outcome:
-        await self.staged.commit()
+        await self.lease.commit()
         await afailpoint("before_release")
-        await self.staged.commit(suspend.released(self.claim, reason, suspect=self.suspect, delay=delay))
+        await self.lease.commit(suspend.released(self.claim, reason, suspect=self.suspect, delay=delay))
         return Outcome.RELEASED
 
     async def _hand_over(self) -> None:
         """Give the run back in the middle of a step: nothing has failed, and its next worker starts that step again."""
-        await self.staged.settled()
-        if not self.staged.claimed:
+        await self.lease.settled()
+        if not self.lease.claimed:
             return
-        await self.staged.commit()
+        await self.lease.commit()
         claim, still_runs = self.claim, self.runtime.still_runs
         left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, DRAINED, still_runs)
         released = suspend.released(claim, DRAINED, suspect=self.suspect)
         try:
-            await self.staged.commit(*([left] if left else []), released)
+            await self.lease.commit(*([left] if left else []), released)
         except CancelRequested:
             await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
         except (LeaseLost, Moved):
@@ -205,7 +199,7 @@ class Drive:
     def _is_for_others(self, error: Exception) -> bool:
         """Whether the run has not failed: it was never claimed, the database is away, or this process must let go."""
         outside = isinstance(error, RuntimeError) and "durable" in str(error)  # see `loop`
-        unclaimed = isinstance(error, NotClaimed) or (isinstance(error, Moved) and not self.staged.claimed)
+        unclaimed = isinstance(error, NotClaimed) or (isinstance(error, Moved) and not self.lease.claimed)
         return outside or unclaimed or isinstance(error, self.runtime.gives_up_on) or is_outage(error)
 
     async def _fail(self, error: RunError) -> None:
@@ -222,7 +216,7 @@ class Drive:
             over = await self.runtime.read(_end_of, self.claim, state.run, status, code, said, detail)
             try:
                 await afailpoint("before_finish")
-                await self.staged.commit(self._kept(state, kept_as), over)
+                await self.lease.commit(self._kept(state, kept_as), over)
             except Moved:
                 continue
             return
@@ -230,16 +224,16 @@ class Drive:
 
     async def _say_what_is_staged(self) -> None:
         """Commit what is staged; what the database refuses must not keep the run from its end."""
-        await self.staged.settled()
+        await self.lease.settled()
         try:
-            await self.staged.commit()
+            await self.lease.commit()
         except Exception as error:
             if self._is_for_others(error):
                 raise
             logger.exception("what was staged could not be committed", extra={"run_id": str(self.claim.run_id)})
-            self.staged.forget()
-            if not self.staged.claimed:
-                await self.staged.commit(_begun(self.claim))
+            self.lease.forget()
+            if not self.lease.claimed:
+                await self.lease.commit(_begun(self.claim))
 
     def _kept(self, state: Snapshot, kept_as: MessageStatus) -> Commit:
         """Return what the open step has said; a step that was committed meanwhile has said it itself."""

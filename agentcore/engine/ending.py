@@ -6,8 +6,7 @@ import json
 from uuid import UUID
 
 from ..declaration.tool import LEAVES_NOTHING
-from ..journal.commit import Change, Commit, Move, Saved, combined
-from ..journal.row import RunRow
+from ..journal.commit import Change, Commit, Move, RunRow, Saved, combined
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus

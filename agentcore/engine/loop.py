@@ -11,7 +11,6 @@ from ..database.outage import is_outage
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost, UnknownAgent, UserError
-from ..journal.claim import Claim
 from ..journal.commit import Moved, NotClaimed
 from ..models import Run
 from . import snapshot
@@ -92,9 +91,8 @@ def _has_changed(seen: Mapping[str, Any]) -> bool:
 
 
 async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime, *, trusts_its_look: bool) -> LetGo:
-    claim = Claim.of(state.run)
-    about = {"run_id": str(claim.run_id), "attempt": claim.attempt}
-    drive = Drive(claim, state, definition, runtime, trusts_its_look=trusts_its_look)
+    drive = Drive(state, definition, runtime, trusts_its_look=trusts_its_look)
+    about = {"run_id": str(drive.claim.run_id), "attempt": drive.claim.attempt}
     try:
         outcome = await drive.go()
     except LeaseLost:
@@ -106,4 +104,4 @@ async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime,
         logger.warning("dropped: the database did not answer", extra={**about, "action": "dropped"}, exc_info=True)
         outcome = Outcome.LOST
     logger.info("let go: %s", outcome.value, extra={**about, "action": "let_go"})
-    return LetGo(outcome, last=drive.watch.last)
+    return LetGo(outcome, last=drive.lease.last)

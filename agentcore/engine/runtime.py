@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 
 from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost
-from ..journal.heartbeat import Heartbeat
+from ..journal.lease import Heartbeat
 from ..journal.writer import Journal
 from .gathering import Gathering
 from .threaded import BrokeOff

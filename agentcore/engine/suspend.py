@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..journal.commit import Check, Commit
-from ..journal.row import RunRow
+from ..journal.commit import Check, Commit, RunRow
 from ..models import ToolCall
 from ..states import BLOCKED_CALL_STATUSES, WAITS_FOR, RunStatus, ToolCallStatus
 from ..values import events

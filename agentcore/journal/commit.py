@@ -2,23 +2,97 @@
 
 One log, one writer: messages, tool calls, approvals, usage and output are
 projections, written in the transaction of the events that caused them. Nothing
-here touches the database; `write` does.
+here touches the database: `fence` says whether a commit may be written, `write` does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 from django.db.models import QuerySet
 
-from ..models import Message
-from ..states import check_move
+from ..models import Message, Run
+from ..states import TERMINAL_RUN_STATUSES, RunStatus, check_move
+from ..values import events
 from ..values.clock import Later
 from ..values.events import Event
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """Where a run is written to: its own log, and its thread's."""
+
+    run_id: UUID
+    thread_id: UUID
+    stream_id: UUID
+    thread_stream_id: UUID
+    number: int
+    agent: str
+
+    def changed(self, status: RunStatus) -> events.ThreadRun:
+        """Return the thread event that says what became of this run."""
+        return events.ThreadRun(str(self.run_id), status.value, self.number, self.agent)
+
+
+@dataclass(frozen=True)
+class Claim(RunRow):
+    """A worker's right to write to a run, as long as `attempt` is the run's attempt.
+
+    It can only be made while the run's log ends before `seen_seq`, where it did when the run was
+    read; with `thread_seq`, the thread's log too, whose history the worker has read.
+    """
+
+    attempt: int
+    worker: str = ""
+    alone: bool = False
+    seen_seq: int = 0
+    thread_seq: int | None = None
+
+    @classmethod
+    def of(cls, run: Run, worker: str, *, alone: bool, thread_seq: int | None = None) -> Claim:
+        """Return the claim that the next attempt at a run would be."""
+        return cls(
+            run.pk,
+            run.thread_id,
+            run.stream_id,
+            run.thread.stream_id,
+            run.number,
+            run.agent,
+            attempt=run.attempt + 1,
+            worker=worker[:100],
+            alone=alone,
+            seen_seq=run.next_seq,
+            thread_seq=thread_seq,
+        )
+
+
+@dataclass(frozen=True)
+class Held(RunRow):
+    """A run's row, locked until the end of the surrounding transaction by somebody who is not its worker."""
+
+    status: RunStatus
+    attempt: int
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What the fenced UPDATE of the row gave: positions, the database's time, and whether a cancel waits.
+
+    `last` says that the commit has ended the run, and that no other waits for its turn in the thread.
+    """
+
+    first_seq: int
+    first_step_order: int
+    now: datetime
+    cancel_requested: bool
+    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,9 +153,10 @@ class Check:
 class Commit:
     """What one transaction says about one run; the order of `events` is the order of the log.
 
-    `run` holds columns of the run. Its lease, its end and when it is due follow from
-    the status it is given and are not named; `available_in` (seconds) delays a
-    pending one. With `starts`, a waiting cancel refuses the commit.
+    `run` holds columns of the run (see `fence.SETS`). Its lease, its end and when it is due follow
+    from the status it is given and are not named; `available_in` (seconds) delays a pending one,
+    `cancels` and `poisons` set the times of a cancel and of the last lost lease. With `starts`, a
+    waiting cancel refuses the commit.
     """
 
     events: Sequence[Event | Saved] = ()
@@ -124,6 +199,27 @@ def combined(commits: Iterable[Commit]) -> Commit:
         checks += part.checks
         thread_events += part.thread_events
     return Commit(events, run, inserts, changes, moves, checks, any(part.starts for part in parts), thread_events)
+
+
+@dataclass(eq=False)
+class Request:
+    """A commit that is to be written, and by whom: a worker under its claim, or whoever holds the row.
+
+    With `claims`, the claim itself is made by the same statement. `given` is what it got in a
+    transaction whose COMMIT nobody saw the end of; with `seen_seq`, it may only be written onto
+    the row as it was read after that.
+    """
+
+    row: Claim | Held
+    commit: Commit
+    claims: bool = False
+    given: Allocation | None = None
+    seen_seq: int | None = None
+
+    @property
+    def ends_its_run(self) -> bool:
+        """Whether the run is over once this is written."""
+        return self.commit.run.get("status") in TERMINAL_RUN_STATUSES
 
 
 class Moved(Exception):

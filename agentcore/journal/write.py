@@ -1,4 +1,4 @@
-"""Write what entries say, in set-based statements: one for all the runs of a batch, however many there are.
+"""Write what commits say, in set-based statements: one for all the runs of a batch, however many there are.
 
 The rows are taken in one order everywhere: runs by id, then the logs of their threads.
 A run's messages, steps, calls and approvals are written by whoever holds its row only.
@@ -7,7 +7,7 @@ A run's messages, steps, calls and approvals are written by whoever holds its ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -17,168 +17,112 @@ from django.db.models import NOT_PROVIDED
 from django.db.models.expressions import DatabaseDefault
 
 from ..database import bulk, dialect, rows
+from ..exceptions import LeaseLost
 from ..models import Approval, Message, Run, Step, ToolCall
-from ..states import TERMINAL_RUN_STATUSES
+from ..states import RunStatus
 from ..streams import log
 from ..streams.log import Append, Own
 from ..values import events
 from ..values.clock import Later
-from . import claim as claims
-from . import hold as holds
-from .claim import Claim, Take, Want
-from .commit import Change, Commit, Insert, Move, Moved, Saved
-from .hold import Held, Need
-from .row import Allocation, RunRow
+from .commit import Allocation, Change, Claim, Commit, Held, Insert, Move, Moved, Request, Saved
+from .fence import fence
 
 _ORDER = (Message, Step, ToolCall, Approval)
+Written = tuple[Request, Allocation]
+"""A request whose run's row is locked, and what it was given."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """An entry whose run's row is locked, and the positions it was given.
-
-    With `thread_seq`, it is true only while the thread's log ends there: its worker has read the history.
-    """
-
-    row: RunRow
-    entry: Commit
-    allocation: Allocation
-    thread_seq: int | None = None
-
-
-@dataclass(frozen=True)
-class Order:
-    """A worker's entry that is still to be written; with `take`, the claim is made by the same statement."""
-
-    claim: Claim
-    entry: Commit
-    take: Take | None = None
-    seen_seq: int | None = None
-
-    @property
-    def thread_seq(self) -> int | None:
-        """Where the thread's log must still end; see `Take`."""
-        return None if self.take is None else self.take.thread_seq
-
-    @property
-    def want(self) -> Want:
-        """What it needs of its run's row."""
-        entry = self.entry
-        return Want(self.claim, len(entry.events), len(entry.messages), entry.run, entry.starts, self.seen_seq)
-
-
-def write(orders: Sequence[Order]) -> dict[UUID, Allocation]:
-    """Write the entries of several runs under their claims, in the caller's transaction; one entry a run.
+def write(requests: Sequence[Request]) -> dict[UUID, Allocation]:
+    """Write the commits of several runs, one a run, in the caller's transaction.
 
     A run that gets no allocation is left out of the result, and nothing was written for it.
-    Raises `Moved` where a row was not as its entry expects, and `StreamBusy`.
+    Raises `Moved` where a row was not as its commit expects, and `StreamBusy`.
     """
-    allocated: dict[UUID, Allocation] = {}
-    taking = [(order.take, order.want) for order in orders if order.take is not None]
-    if taking:
-        allocated.update(claims.take(taking))
-    proving = [order.want for order in orders if order.take is None]
-    if proving:
-        allocated.update(claims.fence(proving))
-    written = [
-        Written(order.claim, order.entry, allocated[order.claim.run_id], order.thread_seq)
-        for order in orders
-        if order.claim.run_id in allocated
-    ]
-    _check_and_change(written)
-    if _apply(written, skip_locked=True):
-        allocated.update(
-            (item.row.run_id, replace(item.allocation, last=True)) for item in written if _ends_its_run(item)
-        )
+    allocated = fence(requests)
+    written = [(request, allocated[request.row.run_id]) for request in requests if request.row.run_id in allocated]
+    for request, allocation in written:
+        _check_and_change(request.commit, allocation)
+    # Whoever holds rows may wait for a thread's log; a worker's batch waits for nobody.
+    waits = all(isinstance(request.row, Held) for request in requests)
+    if _apply(written, skip_locked=not waits):
+        ended = [request.row.run_id for request, _ in written if request.ends_its_run]
+        allocated.update((run_id, replace(allocated[run_id], last=True)) for run_id in ended)
     return allocated
 
 
-@dataclass(frozen=True)
-class Reread:
-    """Of a batch whose COMMIT broke off: what was written after all, and what is to be written again."""
-
-    written: Mapping[UUID, Allocation]
-    left: Sequence[Order]
+def record(held: Held, commit: Commit) -> Allocation:
+    """Write a commit under a held row, in the transaction that holds it."""
+    return record_all([(held, commit)])[held.run_id]
 
 
-def reread(orders: Sequence[Order], given: Mapping[UUID, Allocation]) -> Reread:
-    """Read from the rows which entries were written, by the positions they were given.
+def record_all(commits: Sequence[tuple[Held, Commit]]) -> dict[UUID, Allocation]:
+    """Write commits under held rows, one a run, with as many statements as for one of them."""
+    allocated = write([Request(held, commit) for held, commit in commits])
+    if len(allocated) < len(commits):
+        raise LeaseLost
+    return allocated
 
-    What is left may be written onto the row as it was read, and onto no other.
+
+def found_written(requests: Sequence[Request]) -> dict[UUID, Allocation]:
+    """Return which commits were written by a transaction whose COMMIT broke off, by the positions they were given.
+
+    The others may be written onto the row as it was read, and onto no other: that COMMIT may still be on its way.
     """
-    runs = Run.objects.in_bulk(list(given))
-    written: dict[UUID, Allocation] = {}
-    left: list[Order] = []
-    for order in orders:
-        allocation, run = given.get(order.claim.run_id), runs.get(order.claim.run_id)
-        if allocation is None or run is None:
-            left.append(order)
-        elif _is_written(order, allocation, run):
-            written[order.claim.run_id] = allocation
+    unknown = {request.row.run_id: request for request in requests if request.given is not None}
+    runs = Run.objects.in_bulk(list(unknown)) if unknown else {}
+    written = {}
+    for run_id, request in unknown.items():
+        run = runs.get(run_id)
+        if run is None or request.given is None:
+            continue
+        if _is_written(request, request.given, run):
+            written[run_id] = request.given
         else:
-            left.append(replace(order, seen_seq=run.next_seq))
-    return Reread(written, left)
+            request.seen_seq = run.next_seq
+    return written
 
 
-def _is_written(order: Order, allocation: Allocation, run: Run) -> bool:
-    if order.take is not None and (run.attempt, run.worker) != (order.claim.attempt, order.take.worker[:100]):
+def _is_written(request: Request, allocation: Allocation, run: Run) -> bool:
+    claim = request.row
+    if request.claims and isinstance(claim, Claim) and (run.attempt, run.worker) != (claim.attempt, claim.worker):
         return False
     # Of a claim too: two workers may share a name, as containers do, but not the moment at which they claimed.
-    payloads = _encode(Written(order.claim, order.entry, allocation))
-    # An entry without events says nothing that may not be said twice.
-    stored = log.read(order.claim.stream_id, allocation.first_seq - 1, 1) if payloads else []
+    payloads = _encode(request, allocation)
+    # A commit without events says nothing that may not be said twice.
+    stored = log.read(request.row.stream_id, allocation.first_seq - 1, 1) if payloads else []
     return [item.data for item in stored] == payloads[:1] != []
 
 
-def record(held: Held, entry: Commit) -> Allocation:
-    """Record an entry under a held row, in the transaction that holds it."""
-    return record_all([(held, entry)])[held.run_id]
+def _check_and_change(commit: Commit, allocation: Allocation) -> None:
+    for check in commit.checks:
+        if (found := check.rows.count()) != check.count:
+            raise Moved(f"{check.rows.model.__name__}: {found} rows, {check.count} expected")
+    for change in commit.changes:
+        _update(change, allocation)
 
 
-def record_all(entries: Sequence[tuple[Held, Commit]]) -> dict[UUID, Allocation]:
-    """Record entries under held rows, one a run, with as many statements as for one of them."""
-    allocated = holds.allocate(
-        [Need(held, len(entry.events), len(entry.messages), _with_due(entry.run)) for held, entry in entries]
-    )
-    written = [Written(held, entry, allocated[held.run_id]) for held, entry in entries]
-    _check_and_change(written)
-    _apply(written)
-    return allocated
-
-
-def _with_due(values: Mapping[str, Any]) -> dict[str, Any]:
-    columns = dict(values)
-    if (seconds := columns.pop("available_in", None)) is not None:
-        columns["available_at"] = Later(seconds)
-    return columns
-
-
-def _check_and_change(items: Sequence[Written]) -> None:
-    for item in items:
-        for check in item.entry.checks:
-            if (found := check.rows.count()) != check.count:
-                raise Moved(f"{check.rows.model.__name__}: {found} rows, {check.count} expected")
-        for change in item.entry.changes:
-            _update(change, item.allocation)
-
-
-def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
+def _apply(written: Sequence[Written], *, skip_locked: bool) -> bool:
     """Make the moves, insert the rows and store the records, together; raises `Moved`.
 
     Returns whether runs have ended, and none waits for its turn in any of their threads.
     """
-    over = [item for item in items if _ends_its_run(item)]
+    over = [request for request, _ in written if request.ends_its_run]
     # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
-    moves = _moves([(item, move) for item in items for move in _moves_of_stored(item)])
-    inserts = _inserts([row for item in items for row in _new_rows(item)])
+    moves = _moves(
+        [(move, allocation) for request, allocation in written for move in _moves_of_stored(request, allocation)]
+    )
+    inserts = _inserts([row for request, allocation in written for row in _new_rows(request.commit, allocation)])
     logs = log.prepare(
-        [Append(item.row.stream_id, item.allocation.first_seq, _encode(item)) for item in items],
-        _thread_logs(items),
-        closing=[item.row.stream_id for item in over],
+        [
+            Append(request.row.stream_id, allocation.first_seq, _encode(request, allocation))
+            for request, allocation in written
+        ],
+        _thread_logs(written),
+        closing=[request.row.stream_id for request in over],
         skip_locked=skip_locked,
     )
-    _check_history(items, logs.allocated)
-    turn = [bulk.Part(claims.next_in_turn(), [(item.row.thread_id,) for item in over])] if over else []
+    _check_history([request for request, _ in written], logs.allocated)
+    turn = [bulk.Part(_next_in_turn(), [(request.row.thread_id,) for request in over])] if over else []
     counts = bulk.together([*moves, *logs.first, *turn], [*inserts, *logs.then])
     for part in moves:
         if (count := counts.pop(0)) != len(part.rows):
@@ -187,42 +131,51 @@ def _apply(items: Sequence[Written], *, skip_locked: bool = False) -> bool:
     return bool(over) and counts[-1] == 0
 
 
-def _check_history(items: Sequence[Written], ends: Mapping[UUID, int]) -> None:
+@cache
+def _next_in_turn() -> bulk.Statement:
+    """Return the statement that finds, for threads, the runs that wait for their turn.
+
+    Whoever holds the threads' logs misses none: a run that is sent later has a hint of its own.
+    """
+    return bulk.Statement(
+        "SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.thread_id = run.thread_id "
+        f"WHERE run.queued AND run.status = '{RunStatus.PENDING.value}'",
+        [bulk.column(Run, "thread")],
+    )
+
+
+def _check_history(requests: Sequence[Request], ends: Mapping[UUID, int]) -> None:
     """Raise `Moved` where somebody has added to a thread whose history a claim rests on; its log is locked now.
 
-    An entry beside it may be what adds to it: the claim is made after that, or not at all.
+    A commit beside it may be what adds to it: the claim is made after that, or not at all.
     """
-    for item in items:
-        if item.thread_seq is None:
+    for request in requests:
+        claim, thread = request.row, request.row.thread_stream_id
+        if not request.claims or not isinstance(claim, Claim) or claim.thread_seq is None:
             continue
-        thread = item.row.thread_stream_id
-        beside = [other for other in items if other is not item and other.row.thread_stream_id == thread]
-        if ends[thread] != item.thread_seq or any(other.entry.messages for other in beside):
+        beside = [other for other in requests if other is not request and other.row.thread_stream_id == thread]
+        if ends[thread] != claim.thread_seq or any(other.commit.messages for other in beside):
             raise Moved("the thread has moved on since its history was read")
 
 
-def _ends_its_run(item: Written) -> bool:
-    return item.entry.run.get("status") in TERMINAL_RUN_STATUSES
-
-
-def _new_rows(item: Written) -> list[models.Model]:
+def _new_rows(commit: Commit, allocation: Allocation) -> list[models.Model]:
     """Return the rows to insert, with the places and times that the allocation gives."""
     said: list[models.Model] = []
-    for offset, message in enumerate(item.entry.messages):
-        message.step_order = item.allocation.first_step_order + offset
-        message.created_at = item.allocation.now
+    for offset, message in enumerate(commit.messages):
+        message.step_order = allocation.first_step_order + offset
+        message.created_at = allocation.now
         said.append(message)
-    return [*said, *(_timed(insert, item.allocation) for insert in item.entry.inserts)]
+    return [*said, *(_timed(insert, allocation) for insert in commit.inserts)]
 
 
-def _moves_of_stored(item: Written) -> list[Move]:
+def _moves_of_stored(request: Request, allocation: Allocation) -> list[Move]:
     """Return the moves of rows that are stored already; a new row is inserted as its moves leave it."""
-    new = {insert.row.pk for insert in item.entry.inserts}
-    for move in item.entry.moves:
+    new = {insert.row.pk for insert in request.commit.inserts}
+    for move in request.commit.moves:
         if move.row.pk in new:
             for name, value in move.values.items():
-                setattr(move.row, name, _at(value, item.allocation))
-    return [move for move in item.entry.moves if move.row.pk not in new]
+                setattr(move.row, name, _at(value, allocation))
+    return [move for move in request.commit.moves if move.row.pk not in new]
 
 
 def _timed(insert: Insert, allocation: Allocation) -> models.Model:
@@ -248,13 +201,13 @@ def _inserts(new: Iterable[models.Model]) -> list[bulk.Part]:
     return [rows.inserting(by_model[model]) for model in sorted(by_model, key=_ORDER.index)]
 
 
-def _moves(moves: Sequence[tuple[Written, Move]]) -> list[bulk.Part]:
+def _moves(moves: Sequence[tuple[Move, Allocation]]) -> list[bulk.Part]:
     """Return the statements of the moves; those of one model and the same columns are one."""
     alike: dict[tuple[type[models.Model], tuple[str, ...], str], list[tuple[Any, ...]]] = {}
-    if len({move.row.pk for _, move in moves}) != len(moves):
-        raise ValueError("an entry moves a stored row twice")
-    for item, move in moves:
-        values = [_at(value, item.allocation) for value in move.values.values()]
+    if len({move.row.pk for move, _ in moves}) != len(moves):
+        raise ValueError("a commit moves a stored row twice")
+    for move, allocation in moves:
+        values = [_at(value, allocation) for value in move.values.values()]
         kind = (type(move.row), tuple(move.values), move.until)
         alike.setdefault(kind, []).append((move.row.pk, move.source.value, *values))
     in_order = sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0]))
@@ -290,22 +243,21 @@ def _at(value: Any, allocation: Allocation) -> Any:
     return value.after(allocation.now) if isinstance(value, Later) else value
 
 
-def _encode(item: Written) -> list[bytes]:
-    first, now = item.allocation.first_seq, item.allocation.now
+def _encode(request: Request, allocation: Allocation) -> list[bytes]:
     return [
         (events.Message(event.message.to_event(), event.step) if isinstance(event, Saved) else event).encode(
-            first + offset, now
+            allocation.first_seq + offset, allocation.now
         )
-        for offset, event in enumerate(item.entry.events)
+        for offset, event in enumerate(request.commit.events)
     ]
 
 
-def _thread_logs(items: Sequence[Written]) -> list[Own]:
+def _thread_logs(written: Sequence[Written]) -> list[Own]:
     """Return what the threads' logs are to say: messages first, then what became of the runs."""
     encoders: dict[UUID, list[log.Encoder]] = {}
-    for item in items:
-        said = [events.ThreadMessage(message.to_thread_event()) for message in item.entry.messages]
-        news = [*said, *item.entry.thread_events]
+    for request, _ in written:
+        said = [events.ThreadMessage(message.to_thread_event()) for message in request.commit.messages]
+        news = [*said, *request.commit.thread_events]
         if news:
-            encoders.setdefault(item.row.thread_stream_id, []).extend(event.encode for event in news)
+            encoders.setdefault(request.row.thread_stream_id, []).extend(event.encode for event in news)
     return [Own(stream_id, found) for stream_id, found in encoders.items()]

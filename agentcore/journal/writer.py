@@ -14,7 +14,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -26,12 +26,8 @@ from ..database.outage import is_outage
 from ..exceptions import CancelRequested, LeaseLost
 from ..failpoints import failpoint
 from ..streams.exceptions import StreamBusy
-from . import claim as claims
-from . import write
-from .claim import Claim, Take
-from .commit import Commit, NotClaimed
-from .row import Allocation
-from .write import Order
+from . import fence, write
+from .commit import Allocation, Claim, Commit, NotClaimed, Request
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -46,16 +42,14 @@ class RowHeld(Exception):
 
 
 @dataclass(eq=False)
-class Request:
-    """An entry on its way, and who waits for it; `given` is what it got in a COMMIT whose end nobody saw."""
+class Sent:
+    """A request on its way, and who waits for its answer."""
 
-    order: Order
+    request: Request
     answer: asyncio.Future[Allocation]
-    given: Allocation | None = None
     since: float = field(default_factory=time.monotonic)
 
 
-Given = dict[UUID, Allocation]
 Answer = Allocation | BaseException
 
 
@@ -64,17 +58,17 @@ class Journal:
 
     def __init__(self, run: Callable[..., Awaitable[Any]]) -> None:
         self._run = run
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[Sent] = deque()
         self._writing: asyncio.Task[None] | None = None
 
-    def send(self, claim: Claim, entry: Commit, take: Take | None = None) -> asyncio.Future[Allocation]:
-        """Give an entry to commit under a worker's claim, or the claim itself together with its first entry.
+    def send(self, claim: Claim, commit: Commit, *, claims: bool = False) -> asyncio.Future[Allocation]:
+        """Send a commit to be written under a worker's claim, or with `claims`, together with the claim itself.
 
-        The answer raises `LeaseLost` or `CancelRequested` (see `claim.fence`), `NotClaimed`,
-        and `Moved` where a row was not as the entry expects; nothing was written then.
+        The answer raises `LeaseLost` or `CancelRequested` (see `fence`), `NotClaimed`,
+        and `Moved` where a row was not as the commit expects; nothing was written then.
         """
         answer: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Request(Order(claim, entry, take), answer))
+        self._waiting.append(Sent(Request(claim, commit, claims), answer))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all(), name="agentcore-journal")
         return answer
@@ -89,155 +83,126 @@ class Journal:
             batch = self._next_batch()
             if not batch:
                 return
-            given = {item.order.claim.run_id: item.given for item in batch if item.given is not None}
             try:
-                outcomes: Sequence[Answer] = await self._run(commit_batch, [item.order for item in batch], given)
+                outcomes: Sequence[Answer] = await self._run(commit_batch, [item.request for item in batch])
             except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
                 outcomes = [error] * len(batch)
-            if await self._answer(batch, outcomes, given):
+            if await self._answer(batch, outcomes):
                 await asyncio.sleep(HELD_SECONDS)
             elif any(isinstance(outcome, BaseException) for outcome in outcomes):
                 await asyncio.sleep(0)  # whoever was refused may take back what follows, before it is written
 
-    def _next_batch(self) -> list[Request]:
+    def _next_batch(self) -> list[Sent]:
         """Take the oldest requests, one a run: a second one of a run is written after the first.
 
         One that has its answer already was taken back.
         """
-        batch: dict[UUID, Request] = {}
-        later: list[Request] = []
+        batch: dict[UUID, Sent] = {}
+        later: list[Sent] = []
         while self._waiting and len(batch) < MOST_AT_ONCE:
-            request = self._waiting.popleft()
-            if request.answer.done():
+            sent = self._waiting.popleft()
+            if sent.answer.done():
                 continue
-            if batch.setdefault(request.order.claim.run_id, request) is not request:
-                later.append(request)
+            if batch.setdefault(sent.request.row.run_id, sent) is not sent:
+                later.append(sent)
         self._waiting.extendleft(reversed(later))
         return list(batch.values())
 
-    async def _answer(self, batch: Sequence[Request], outcomes: Sequence[Answer], given: Given) -> bool:
-        """Tell everybody how it went; returns whether all there is to do now is to wait for rows somebody holds."""
+    async def _answer(self, batch: Sequence[Sent], outcomes: Sequence[Answer]) -> bool:
+        """Tell everybody how it went; returns whether every remaining request waits for a locked row."""
         held = []
-        for request, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, RowHeld) and time.monotonic() - request.since < get_settings().lease_seconds:
-                request.given = given.get(request.order.claim.run_id)
-                held.append(request)
-            elif request.answer.done():
+        for sent, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, RowHeld) and time.monotonic() - sent.since < get_settings().lease_seconds:
+                held.append(sent)
+            elif sent.answer.done():
                 continue
             elif isinstance(outcome, RowHeld):
-                request.answer.set_exception(LeaseLost() if request.order.take is None else NotClaimed())
+                sent.answer.set_exception(NotClaimed() if sent.request.claims else LeaseLost())
             elif isinstance(outcome, BaseException):
-                request.answer.set_exception(outcome)
+                sent.answer.set_exception(outcome)
             else:
-                request.answer.set_result(outcome)
+                sent.answer.set_result(outcome)
         self._waiting.extendleft(reversed(held))
         return len(held) == len(self._waiting) > 0
 
 
-def commit_batch(orders: Sequence[Order], given: Given | None = None) -> list[Answer]:
-    """Commit entries of different runs together; returns for each what it was given, or why it was not written.
+def commit_batch(requests: Sequence[Request]) -> list[Answer]:
+    """Commit what different runs have to say together; returns for each what it was given, or why it was not written.
 
-    `given` is what entries got in a COMMIT whose end nobody saw, before and after.
-    """
-    given = {} if given is None else given
-    try:
-        return _in_order(orders, _once(orders, given))
-    except StreamBusy as error:
-        free = [order for order in orders if order.claim.thread_stream_id not in error.stream_ids]
-        found = {order.claim.run_id: answer for order, answer in zip(free, commit_batch(free, given), strict=True)}
-        return [found.get(order.claim.run_id, RowHeld()) for order in orders]
-    except Exception as error:
-        if is_outage(error) and not connection.in_atomic_block:
-            return _in_order(orders, _again(orders, given, error))
-        return [commit_batch([order], given)[0] for order in orders] if len(orders) > 1 else [error]
-
-
-def _in_order(orders: Sequence[Order], answers: Mapping[UUID, Answer]) -> list[Answer]:
-    return [answers[order.claim.run_id] for order in orders]
-
-
-def _once(orders: Sequence[Order], given: Given) -> dict[UUID, Answer]:
-    """Look up what an unseen COMMIT has written after all, and commit the others in one transaction.
-
-    They are written only onto the row that was read then: the lost COMMIT may still
-    be on its way. `given` gets what the rows give now.
+    A fault splits the batch, so that it hurts only whose it is; an outage is waited for as long as leases may live.
     """
     answers: dict[UUID, Answer] = {}
-    if given:
-        fresh = write.reread(orders, given)
-        answers.update(fresh.written)
-        orders = fresh.left
+    left, pause, gives_up_at = [list(requests)], FIRST_PAUSE, 0.0
+    while left:
+        again: list[list[Request]] = []
+        outage: Exception | None = None
+        for batch in left:
+            try:
+                answers.update(_transaction(batch))
+            except StreamBusy as busy:
+                answers.update((item.row.run_id, RowHeld()) for item in batch if _waits_for(item, busy))
+                again.append([item for item in batch if not _waits_for(item, busy)])
+            except Exception as error:
+                if is_outage(error) and not connection.in_atomic_block:
+                    connection.close()
+                    again.append(batch)
+                    outage = error
+                elif len(batch) > 1:
+                    again += [[item] for item in batch]
+                else:
+                    answers[batch[0].row.run_id] = error
+        if outage is not None:
+            gives_up_at = gives_up_at or time.monotonic() + get_settings().lease_seconds
+            if time.monotonic() > gives_up_at:
+                answers.update((item.row.run_id, outage) for batch in again for item in batch)
+                break
+            logger.warning("the database did not answer (%s); trying again", outage, extra={"action": "commit_again"})
+            time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
+            pause = min(pause * 2, LONGEST_PAUSE)
+            if pause > FIRST_PAUSE * 4:  # one commit may be what the database cannot take
+                again = [[item] for batch in again for item in batch]
+        left = [batch for batch in again if batch]
+    return [answers[item.row.run_id] for item in requests]
+
+
+def _waits_for(request: Request, busy: StreamBusy) -> bool:
+    return request.row.thread_stream_id in busy.stream_ids
+
+
+def _transaction(requests: Sequence[Request]) -> dict[UUID, Answer]:
+    """Look up what an unseen COMMIT has written after all, and commit the others in one transaction."""
+    answers: dict[UUID, Answer] = dict(write.found_written(requests))
+    left = [item for item in requests if item.row.run_id not in answers]
+    if not left:
+        return answers
     # Durable: inside somebody's transaction "committed before the body runs" would be untrue.
     with transaction.atomic(durable=True):
-        allocated = write.write(orders)
-        given.update(allocated)
-        left_out = [order for order in orders if order.claim.run_id not in allocated]
-        answers.update(_why_not(left_out) if left_out else {})
+        allocated = write.write(left)
+        for item in left:
+            item.given = allocated.get(item.row.run_id, item.given)
+        refused = [item for item in left if item.row.run_id not in allocated]
+        answers.update(_why_not(refused) if refused else {})
         failpoint("before_commit")
     failpoint("after_commit")
-    for order in orders:
-        if not isinstance(answers.get(order.claim.run_id), RowHeld):
-            given.pop(order.claim.run_id, None)  # how this one ended is known
+    for item in left:
+        if not isinstance(answers.get(item.row.run_id), RowHeld):
+            item.given = None  # how this one ended is known
     return {**answers, **allocated}
 
 
-def _why_not(orders: Sequence[Order]) -> dict[UUID, Answer]:
-    """Return why the rows of some entries did not take them."""
-    claimed = [order.claim for order in orders]
-    held = claims.held_by_others([claim.run_id for claim in claimed])
-    # A row that was held when it was to be claimed may be free by now.
-    takes = [order.take for order in orders if order.take is not None]
-    held |= claims.claimable(takes) if takes else set()
-    ours = claims.ours(claimed)
+def _why_not(requests: Sequence[Request]) -> dict[UUID, Answer]:
+    """Return why the rows of some requests did not take them; one that would now is held no more, and written next."""
+    free = fence.free([item.row for item in requests if isinstance(item.row, Claim)])
     answers: dict[UUID, Answer] = {}
-    for order in orders:
-        run_id = order.claim.run_id
-        canceled = ours.get(run_id)
-        if run_id in held:
-            answers[run_id] = RowHeld()
-        elif order.take is not None:
-            answers[run_id] = NotClaimed()
-        elif canceled is None:
-            answers[run_id] = LeaseLost()
+    for item in requests:
+        row = free.get(item.row.run_id)
+        if row is None or (item.claims and row.claimable):
+            answers[item.row.run_id] = RowHeld()
+        elif item.claims:
+            answers[item.row.run_id] = NotClaimed()
+        elif not row.ours:
+            answers[item.row.run_id] = LeaseLost()
         else:
-            answers[run_id] = CancelRequested() if canceled and order.entry.starts else RowHeld()
-    return answers
-
-
-def _again(orders: Sequence[Order], given: Given, error: Exception) -> dict[UUID, Answer]:
-    """Write a batch again while the database is away, for as long as the leases may live."""
-    logger.warning("the database did not answer (%s); trying again", error, extra={"action": "commit_again"})
-    answers: dict[UUID, Answer] = {}
-    deadline, pause = time.monotonic() + get_settings().lease_seconds, FIRST_PAUSE
-    left = list(orders)
-    while left and time.monotonic() < deadline:
-        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
-        pause = min(pause * 2, LONGEST_PAUSE)
-        # From the third time on alone: one entry may be what the database cannot take.
-        for turn in [[order] for order in left] if pause > FIRST_PAUSE * 4 else [left]:
-            connection.close()
-            try:
-                answers.update(_one_turn(turn, given))
-            except Exception as fault:
-                if not is_outage(fault):
-                    raise
-                error = fault
-        left = [order for order in left if order.claim.run_id not in answers]
-    return {**{order.claim.run_id: error for order in left}, **answers}
-
-
-def _one_turn(orders: Sequence[Order], given: Given) -> dict[UUID, Answer]:
-    """Write once more; raises where the database is away again."""
-    try:
-        return _once(orders, given)
-    except StreamBusy:
-        return {order.claim.run_id: RowHeld() for order in orders}
-    except Exception as error:
-        if is_outage(error):
-            raise
-        if len(orders) == 1:
-            return {orders[0].claim.run_id: error}
-    answers: dict[UUID, Answer] = {}
-    for order in orders:
-        answers.update(_one_turn([order], given))
+            canceled = row.cancel_requested and item.commit.starts
+            answers[item.row.run_id] = CancelRequested() if canceled else RowHeld()
     return answers

@@ -31,10 +31,8 @@ from ..exceptions import (
     TooLarge,
 )
 from ..failpoints import failpoint
-from ..journal import hold as holds
-from ..journal import write
-from ..journal.commit import Commit, Move, Moved, combined
-from ..journal.hold import Held
+from ..journal import fence, write
+from ..journal.commit import Commit, Held, Move, Moved, combined
 from ..models import Approval, Run, ToolCall
 from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
@@ -105,7 +103,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
         with transaction.atomic():
             transaction.on_commit(lambda: failpoint("after_approval_commit"))  # first, so that it comes before the hint
             asked = {item.run_id for item in found.values()}
-            held = holds.hold_all(asked)
+            held = fence.hold_all(asked)
             if len(held) < len(asked):
                 _check_repeats(asked - held.keys(), by_id, user)
             record_all(_taken(held, by_id, user))
@@ -134,7 +132,7 @@ def expire(approval_id: UUID) -> bool:
     if approval is None:
         return False
     with transaction.atomic():
-        held = holds.hold(approval.run_id)
+        held = fence.hold(approval.run_id)
         row = Approval.objects.pending().select_related("tool_call").filter(pk=approval_id).first()
         if held is None or row is None or row.expires_at > held.now:
             return False

@@ -17,8 +17,8 @@ from ..database.again import unit
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
 from ..exceptions import Conflict, NotAllowed
-from ..journal import hold as holds
-from ..journal.hold import Held
+from ..journal import fence
+from ..journal.commit import Held
 from ..models import Run, Thread
 from ..states import RunStatus
 from ..streams.models import Record, Stream
@@ -97,7 +97,7 @@ def _hold_runs(thread_id: UUID) -> dict[UUID, Held]:
     of_thread = Run.objects.filter(thread=thread_id)
     told = of_thread.filter(status=RunStatus.RUNNING, cancel_requested_at__isnull=False)
     changed = of_thread.live().exclude(pk__in=told) if told.exists() else of_thread
-    return holds.hold_all(changed.values_list("pk", flat=True), tuple(RunStatus))
+    return fence.hold_all(changed.values_list("pk", flat=True), tuple(RunStatus))
 
 
 def remove_at_once(limit: int) -> None:

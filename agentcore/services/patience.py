@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import transaction
 
-from ..journal import hold as holds
+from ..journal import fence
 
 # A row is held for milliseconds, or by a process that hangs; then it is the next pass's.
 PATIENCE_MS = 200
@@ -17,5 +17,5 @@ PATIENCE_MS = 200
 def impatient() -> Iterator[None]:
     """Open a transaction that does not wait long for a row: one that is held must not stop every sweeper."""
     with transaction.atomic():
-        holds.wait_no_longer_than(PATIENCE_MS)
+        fence.wait_no_longer_than(PATIENCE_MS)
         yield

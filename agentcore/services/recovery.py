@@ -11,9 +11,8 @@ from django.db import transaction
 from ..database.again import unit
 from ..declaration.tool import LEAVES_NOTHING
 from ..engine import takeover
-from ..journal import hold as holds
-from ..journal import write
-from ..journal.commit import Commit, Move
+from ..journal import fence, write
+from ..journal.commit import Commit, Held, Move
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
 from ..values import events
@@ -56,23 +55,22 @@ def after_restore() -> Recovered:
 @unit
 def _recover(run_id: UUID) -> Recovered:
     with transaction.atomic():
-        held = holds.hold(run_id)
+        held = fence.hold(run_id)
         if held is None:
             return Recovered(0, 0, 0)
         run = Run.objects.get(pk=run_id)
         # A worker that survived holds an attempt which the next claim would otherwise give out again.
         since_the_backup = {"dispatched_at": None, "dispatch_count": 0, "version_missing_since": None}
-        entry = Commit(run={"attempt": run.attempt + JUMP, **since_the_backup})
+        Run.objects.filter(pk=run_id).update(attempt=run.attempt + JUMP, **since_the_backup)
         calls: list[ToolCall] = []
         if held.status is RunStatus.RUNNING:
             calls = list(run.tool_calls.filter(status=ToolCallStatus.RUNNING).order_by("position"))
-            entry = entry.and_then(_release(held, run, calls))
-        write.record(held, entry)
+            write.record(held, _release(held, run, calls))
     doubtful = [call for call in calls if call.effect not in LEAVES_NOTHING]
     return Recovered(1, held.status is RunStatus.RUNNING, len(doubtful))
 
 
-def _release(held: holds.Held, run: Run, calls: list[ToolCall]) -> Commit:
+def _release(held: Held, run: Run, calls: list[ToolCall]) -> Commit:
     """Return the entry that gives a running run back; what nobody saw the end of may have happened."""
     entry = Commit()
     for step in Step.objects.filter(run=run, status=StepStatus.STARTED):
@@ -88,7 +86,7 @@ def _release(held: holds.Held, run: Run, calls: list[ToolCall]) -> Commit:
     return entry.and_then(
         Commit(
             events=[events.RunReleased(RESTORED, None)],
-            run={"status": pending.value, "lease_expires_at": None, "available_at": None},
+            run={"status": pending.value},
             thread_events=[held.changed(pending)],
         )
     )

@@ -12,7 +12,7 @@ from django.db.models import ProtectedError, QuerySet, RestrictedError
 
 from ..database.again import unit
 from ..database.dialect import DbNow
-from ..journal import hold as holds
+from ..journal import fence
 from ..models import Run, Thread, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from . import places
@@ -56,7 +56,7 @@ def _delete(thread_id: UUID, older_than: timedelta) -> int:
         thread = prunable(older_than).filter(pk=thread_id).first()
         if thread is None:
             return 0
-        holds.hold_all(thread.runs.values_list("pk", flat=True), tuple(RunStatus))
+        fence.hold_all(thread.runs.values_list("pk", flat=True), tuple(RunStatus))
         places.lock(thread)  # whoever sends now waits, and finds no thread then
         if Run.objects.filter(thread=thread).live().exists():
             return 0

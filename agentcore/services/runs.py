@@ -14,14 +14,11 @@ from ..database.dialect import DbNow
 from ..engine import ending
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..failpoints import failpoint
-from ..journal import hinted, write
-from ..journal import hold as holds
-from ..journal.commit import Commit
-from ..journal.hold import Held
+from ..journal import fence, hinted, write
+from ..journal.commit import Commit, Held
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from ..values import events, jsontext
-from ..values.clock import NOW
 from . import dispatch, threads
 from .twins import listing, twin
 
@@ -41,7 +38,7 @@ def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
     if isinstance(refusal, NotAllowed):
         raise refusal
     with transaction.atomic():
-        held = holds.hold(found.pk)
+        held = fence.hold(found.pk)
         if held is not None:
             end_held(held, reason)
     dispatch_next(found.pk)
@@ -60,7 +57,7 @@ def why_not_cancel(run: Run, *, user: Any) -> RequestError | None:
 def end_held(held: Held, reason: str) -> None:
     """Cancel a run whose row is held: end it where nobody drives it, ask its worker where somebody does."""
     reason = jsontext.clean_text(reason)[:LONGEST_REASON]
-    asked = Commit(run={"cancel_requested_at": NOW, "cancel_reason": reason})
+    asked = Commit(run={"cancels": True, "cancel_reason": reason})
     if held.status is RunStatus.RUNNING:
         write.record(held, asked)
         return
@@ -78,13 +75,13 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
     """
     found = get(_pk(run), user=user)
     with transaction.atomic():
-        held = holds.hold(found.pk, (RunStatus.WAITING,))
+        held = fence.hold(found.pk, (RunStatus.WAITING,))
         refusal = why_not_resume(get(found.pk, user=user), user=user)
         if refusal is not None:
             raise refusal
         if held is None:  # it has been parked since this transaction looked for it
             raise Conflict
-        fresh = {"status": RunStatus.PENDING.value, "poisoned_at": None, "lost_leases": 0}
+        fresh = {"status": RunStatus.PENDING.value, "lost_leases": 0}
         resumed = Commit(events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)])
         write.record(held, resumed)
         hint(found.pk)

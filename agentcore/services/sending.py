@@ -15,7 +15,7 @@ from ..database.again import unit
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
 from ..exceptions import Conflict, Invalid, KeyConflict, NotAllowed, RequestError, RunActive, ThreadBusy
-from ..journal import hold as holds
+from ..journal import fence
 from ..models import Message, Run, Thread, ToolCall
 from ..models.run import RunQuerySet
 from ..states import RunStatus, ToolCallStatus
@@ -186,7 +186,7 @@ def _start(submission: Submission) -> Run:
     before, and again once no run can join.
     """
     interrupts = submission.definition.on_busy == "interrupt"
-    held = holds.hold_all(_others(submission)) if interrupts else {}
+    held = fence.hold_all(_others(submission)) if interrupts else {}
     place = places.take(submission.thread, turns=1, runs=1)
     if interrupts and not held.keys() >= set(_others(submission)):
         raise _StartOver

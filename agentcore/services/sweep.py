@@ -18,14 +18,12 @@ from ..conf import get_settings
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
 from ..engine import ending
-from ..journal import hinted, write
-from ..journal import hold as holds
+from ..journal import fence, hinted, write
 from ..journal.commit import Commit
 from ..journal.hinted import Seen
 from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..values import events
-from ..values.clock import NOW
 from . import approvals, deletion, dispatch, runs
 from .patience import impatient
 
@@ -214,13 +212,13 @@ def _hint(orphans: Iterable[Run]) -> int:
 def _park(run_id: UUID) -> int:
     """Let a run that has cost several workers wait for a person."""
     with impatient():
-        held = holds.hold(run_id, (RunStatus.RUNNING,))
+        held = fence.hold(run_id, (RunStatus.RUNNING,))
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
             return 0
         entry = Commit(
             events=[events.RunWaiting([WaitingReason.POISONED.value])],
-            run={"status": RunStatus.WAITING.value, "poisoned_at": NOW},
+            run={"status": RunStatus.WAITING.value, "poisons": True},
             thread_events=[held.changed(RunStatus.WAITING)],
         )
         if run.cancel_requested_at is not None:
@@ -236,7 +234,7 @@ def _park(run_id: UUID) -> int:
 def _resume_or_end(run_id: UUID) -> str:
     """Let a waiting run that waits for nothing go on; end one that nobody has told in time what its calls did."""
     with impatient():
-        held = holds.hold(run_id, (RunStatus.WAITING,))
+        held = fence.hold(run_id, (RunStatus.WAITING,))
         run = Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).first() if held else None
         if held is None or run is None:
             return ""

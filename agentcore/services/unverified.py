@@ -11,9 +11,8 @@ from ..access import SYSTEM, get_policy, name_of
 from ..database.again import unit
 from ..engine import ending
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
-from ..journal import hold as holds
-from ..journal.commit import Commit, Move
-from ..journal.hold import Held
+from ..journal import fence
+from ..journal.commit import Commit, Held, Move
 from ..models import Run, ToolCall
 from ..states import RunStatus, ToolCallStatus
 from ..streams import log
@@ -44,7 +43,7 @@ def resolve(
     sizes.result(result)
     found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
     with transaction.atomic():
-        held = holds.hold(found.pk, tuple(RunStatus))
+        held = fence.hold(found.pk, tuple(RunStatus))
         call = ToolCall.objects.filter(run=found, call_id=call_id).first()
         if call is None:
             raise NotFound

@@ -13,8 +13,7 @@ from django.db import transaction
 from ..conf import get_settings
 from ..declaration import registry
 from ..engine import ending
-from ..journal import hold as holds
-from ..journal import write
+from ..journal import fence, write
 from ..models import Run
 from ..states import RunStatus
 from . import runs
@@ -37,7 +36,7 @@ def defer(run_id: UUID) -> str:
     have waited long before for its turn. Returns what was done: deferred, ended, or nothing.
     """
     with transaction.atomic():
-        held = holds.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
+        held = fence.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
         run = Run.objects.filter(pk=run_id).first() if held else None
         if held is None or run is None:
             return "nothing"

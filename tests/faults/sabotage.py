@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -21,10 +22,9 @@ from agentcore.database import bulk
 from agentcore.engine.steps import permission
 from agentcore.engine.steps import tools as toolexec
 from agentcore.exceptions import LeaseLost
-from agentcore.journal import claim as claims
-from agentcore.journal import write
+from agentcore.journal import fence, write
 from agentcore.journal.commit import Change
-from agentcore.journal.heartbeat import Watch
+from agentcore.journal.lease import Lease
 from agentcore.models import Approval, Step
 from agentcore.streams import hub
 from agentcore.values.clock import NOW
@@ -34,27 +34,47 @@ VARIABLE = "AGENTCORE_TEST_SABOTAGE"
 
 def _token_check(patches: ExitStack) -> None:
     """A worker writes on whether the claim is still its own or not, and never looks."""
-    _change(patches, claims, "_fencing", r"\S+\.attempt = wanted\.attempt AND ", "")
+    _change(
+        patches,
+        fence,
+        "_fence",
+        (r"\s+AND \(wanted\.attempt IS NULL OR agentcore_run\.attempt = wanted\.attempt\)", ""),
+    )
     # Else a write that met the other worker's would find out that the run is not its own, and be heard by nobody.
-    patches.enter_context(mock.patch.object(claims, "ours", lambda given: {claim.run_id: False for claim in given}))
-    real = Watch.interrupt
+    look = fence.free
+    patches.enter_context(mock.patch.object(fence, "ours", lambda given: {claim.run_id: False for claim in given}))
+    patches.enter_context(
+        mock.patch.object(
+            fence, "free", lambda given: {key: replace(row, ours=True) for key, row in look(given).items()}
+        )
+    )
+    real = Lease.interrupt
 
-    def deaf(watch: Watch, reason: BaseException) -> None:
+    def deaf(lease: Lease, reason: BaseException) -> None:
         if not isinstance(reason, LeaseLost):
-            real(watch, reason)
+            real(lease, reason)
 
-    patches.enter_context(mock.patch.object(Watch, "interrupt", deaf))
+    patches.enter_context(mock.patch.object(Lease, "interrupt", deaf))
 
 
 def _claim_check(patches: ExitStack) -> None:
     """A worker claims a run without a look at whether the run or its thread has changed since it read them."""
     patches.enter_context(mock.patch.object(write, "_check_history"))
-    _change(patches, claims, "_taking", r"\S+\.attempt = wanted\.attempt - 1 AND .*(?= RETURNING)", "%s > 0")
+    _change(
+        patches,
+        fence,
+        "_fence",
+        (r"AND \(wanted\.seen_seq IS NULL OR .*?\)", ""),
+        (
+            r"(?s)AND CASE WHEN wanted\.claims THEN .*?\n +ELSE run\.status",
+            "AND CASE WHEN wanted.claims THEN TRUE ELSE run.status",
+        ),
+    )
 
 
 def _call_row(patches: ExitStack) -> None:
     """A call's row, and its round's, are no guard: a call that runs is set running again, and so is a round."""
-    _change(patches, write, "_moving", r" AND \S+\.status = wanted\.source", "")
+    _change(patches, write, "_moving", (r" AND \S+\.status = wanted\.source", ""))
 
 
 def _poll_fallback(patches: ExitStack) -> None:
@@ -90,14 +110,16 @@ PROTECTIONS: dict[str, Callable[[ExitStack], None]] = {
 }
 
 
-def _change(patches: ExitStack, module: ModuleType, name: str, pattern: str, replacement: str) -> None:
-    """Put `replacement` for what the pattern matches in the statement that a function builds; it must be there."""
+def _change(patches: ExitStack, module: ModuleType, name: str, *changes: tuple[str, str]) -> None:
+    """Replace what each pattern matches in the statement that a function builds; it must be there, and once."""
     real = getattr(module, name)
 
     def build(*args: Any) -> bulk.Statement:
         statement = real(*args)
-        text, count = re.subn(pattern, replacement, statement.text)
-        assert count == 1, f"{name} has changed: {statement.text}"
+        text = statement.text
+        for pattern, replacement in changes:
+            text, count = re.subn(pattern, replacement, text)
+            assert count == 1, f"{name} has changed: {statement.text}"
         return bulk.Statement(text, statement.columns)
 
     patches.enter_context(mock.patch.object(module, name, cache(build)))

@@ -16,7 +16,7 @@ from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM
 from agentcore.database.again import RETRIES, unit
-from agentcore.journal import hold as holds
+from agentcore.journal import fence
 from agentcore.models import Message, Run, Thread
 from agentcore.services import runs
 from agentcore.states import RunStatus
@@ -86,7 +86,7 @@ def test_a_second_writer_of_a_run_waits_so_that_positions_become_visible_in_orde
     before = events(run)
     canceled = threading.Thread(target=lambda: (runs.cancel(run.pk, user=SYSTEM), connections.close_all()))
     with transaction.atomic():
-        assert holds.hold(run.pk, (RunStatus.PENDING,)) is not None
+        assert fence.hold(run.pk, (RunStatus.PENDING,)) is not None
         canceled.start()
         wait_for(postgres.waiting_for_a_lock, 10, "the second writer to wait")
         assert events(run) == before  # no position is allocated, let alone seen, before the first has committed

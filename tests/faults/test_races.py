@@ -15,8 +15,7 @@ from django.db import connection, connections
 
 from agentcore import SYSTEM, Decision
 from agentcore.declaration import registry
-from agentcore.journal.commit import Commit
-from agentcore.journal.write import Order
+from agentcore.journal.commit import Commit, Request
 from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, runs, sending
@@ -150,14 +149,14 @@ def test_batches_of_two_journals_and_the_web_never_deadlock(
 
             def commit() -> None:
                 batch = dice.sample(own, BATCH)
-                orders = [
-                    Order(
+                requests = [
+                    Request(
                         claim,
                         Commit(events=[TextLogged(1, "x")], thread_events=[claim.changed(RunStatus.RUNNING)]),
                     )
                     for claim in batch
                 ]
-                for outcome in commit_batch(orders):
+                for outcome in commit_batch(requests):
                     if not isinstance(outcome, RowHeld):
                         assert not isinstance(outcome, BaseException), outcome
                         written[number] += 1

@@ -23,10 +23,7 @@ from agentcore.engine import snapshot, takeover
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
-from agentcore.journal.claim import Claim, Take
-from agentcore.journal.commit import Commit
-from agentcore.journal.row import Allocation
-from agentcore.journal.write import Order
+from agentcore.journal.commit import Allocation, Claim, Commit, Request
 from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import events, execution
@@ -123,19 +120,19 @@ def lapse(run: Run) -> None:
 def claim(run_id: UUID, worker: str = "worker") -> Claim | None:
     """Claim a run as a worker does, and do no more; None where it cannot be claimed."""
     state = snapshot.load(run_id)
-    taken = Claim.of(state.run)
+    taken = Claim.of(state.run, worker, alone=True)
     started = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
     left = takeover.left_open(run_id, taken.attempt, snapshot.WORKER_LOST) if state.lapsed else None
     entry = started.and_then(left) if left else started
-    order = Order(taken, entry, Take(taken, state.run.next_seq, worker, alone=True))
-    while isinstance(answer := commit_batch([order])[0], RowHeld):
+    request = Request(taken, entry, claims=True)
+    while isinstance(answer := commit_batch([request])[0], RowHeld):
         time.sleep(0.01)  # as the journal does
     return taken if isinstance(answer, Allocation) else None
 
 
 def commit(claim: Claim, entry: Commit) -> Allocation:
     """Commit an entry under a claim, or raise why it was refused."""
-    (outcome,) = commit_batch([Order(claim, entry)])
+    (outcome,) = commit_batch([Request(claim, entry)])
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome

@@ -15,8 +15,7 @@ from agentcore.declaration import registry
 from agentcore.engine import ending
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, UserError
-from agentcore.journal import claim as claims
-from agentcore.journal import write
+from agentcore.journal import fence, write
 from agentcore.journal.commit import Moved
 from agentcore.models import Approval, Message
 from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
@@ -90,7 +89,7 @@ def test_a_cancel_that_meets_the_steps_commit_keeps_its_text_and_tokens_once(mon
 
     model = HoldsItsEnd()
     run = make(model, [look]).send()
-    seen, committed, real_ours, real_write = threading.Event(), threading.Event(), claims.ours, write.write
+    seen, committed, real_ours, real_write = threading.Event(), threading.Event(), fence.ours, write.write
 
     def ours(watched):
         if seen.is_set() and not committed.is_set():
@@ -99,16 +98,16 @@ def test_a_cancel_that_meets_the_steps_commit_keeps_its_text_and_tokens_once(mon
             time.sleep(0.3)  # the step's commit queues up behind this look
         return real_ours(watched)
 
-    def commit(orders):
-        done = real_write(orders)
-        for order in orders:
-            if any(event.type == "text.delta" for event in order.entry.events if hasattr(event, "type")):
+    def commit(requests):
+        done = real_write(requests)
+        for request in requests:
+            if any(event.type == "text.delta" for event in request.commit.events if hasattr(event, "type")):
                 seen.set()
-            if any(insert.row.__class__.__name__ == "ToolCall" for insert in order.entry.inserts):
+            if any(insert.row.__class__.__name__ == "ToolCall" for insert in request.commit.inserts):
                 committed.set()
         return done
 
-    monkeypatch.setattr(claims, "ours", ours)
+    monkeypatch.setattr(fence, "ours", ours)
     monkeypatch.setattr(write, "write", commit)
     drive(run)
     assert fresh(run).status == "canceled"
@@ -305,7 +304,7 @@ def test_an_end_that_never_fits_its_rows_is_left_to_the_next_worker(monkeypatch)
     tries, real = [], write.write
 
     def commit(orders):
-        if any(order.entry.run.get("status") == "failed" for order in orders):
+        if any(item.commit.run.get("status") == "failed" for item in orders):
             tries.append(1)
             raise Moved("never")
         return real(orders)

@@ -40,14 +40,14 @@ def test_a_run_whose_thread_is_deleted_while_it_is_canceled_is_not_found(monkeyp
 def test_an_approval_whose_thread_is_deleted_before_it_is_decided_is_not_found(
     owed: Approval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hold_all = approvals.holds.hold_all
+    hold_all = approvals.fence.hold_all
 
     def deleted_first(run_ids: Any) -> Any:
-        monkeypatch.setattr(approvals.holds, "hold_all", hold_all)
+        monkeypatch.setattr(approvals.fence, "hold_all", hold_all)
         deletion.remove(owed.run.thread_id)
         return hold_all(run_ids)
 
-    monkeypatch.setattr(approvals.holds, "hold_all", deleted_first)
+    monkeypatch.setattr(approvals.fence, "hold_all", deleted_first)
     with pytest.raises(NotFound):
         approvals.deny(owed, user=SYSTEM, digest=owed.digest)
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 from agentcore import SYSTEM, Agent, ToolResultPart, tool
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
-from agentcore.journal import claim as claims
+from agentcore.journal import write
 from agentcore.models import Run, Step
 from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.services import execution
@@ -132,17 +132,18 @@ def test_a_thread_that_moves_while_the_claim_is_made_is_read_again_and_no_error(
     thread = agent.threads.create(user=SYSTEM)
     agent.messages.save(thread, "Hello.", user=SYSTEM)
     first, second = (agent.runs.send(thread, text, user=SYSTEM) for text in ("one", "two"))
-    real, taken = claims.take, []
+    real, taken = write.fence, []
 
-    def take(takes: Any) -> Any:
+    def fence(requests: Any) -> Any:
         """The first time as a statement that began before the other run's end was committed: it does not see that."""
-        taken.append(len(takes))
-        early = [(replace(item, thread_seq=None), want) for item, want in takes]
-        return real(early if len(taken) == 1 else takes)
+        claims = [item for item in requests if item.claims]
+        taken.extend(claims)
+        early = [replace(item, row=replace(item.row, thread_seq=None)) for item in requests]
+        return real(early if claims and len(taken) == 1 else requests)
 
     def first_ends() -> None:
         execution.drive(first.pk, Runtime("other"))
-        monkeypatch.setattr(claims, "take", take)
+        monkeypatch.setattr(write, "fence", fence)
 
     with armed(after_look=once(first_ends)), caplog.at_level(logging.INFO, "agentcore"):
         execution.drive(second.pk, Runtime("worker", inline=True))
@@ -157,16 +158,16 @@ def test_the_claim_itself_is_refused_where_its_history_is_old(monkeypatch: Any) 
     agent = Agent(name="test", model=Counts(), on_busy="parallel")
     thread = agent.threads.create(user=SYSTEM)
     first, second = (agent.runs.send(thread, text, user=SYSTEM) for text in ("one", "two"))
-    real, claimed = claims.take, list[int]()
+    real, claimed = write.fence, list[int]()
 
-    def take(takes: Any) -> Any:
-        found = real(takes)
-        claimed.append(len(found))
+    def fence(requests: Any) -> Any:
+        found = real(requests)
+        claimed.extend(item.row.run_id in found for item in requests if item.claims)
         return found
 
     def first_ends() -> None:
         execution.drive(first.pk, Runtime("other"))
-        monkeypatch.setattr(claims, "take", take)
+        monkeypatch.setattr(write, "fence", fence)
 
     with armed(after_look=once(first_ends)):
         execution.drive(second.pk, Runtime("worker", inline=True))
@@ -202,10 +203,10 @@ async def commit_together(model: SpeaksLate, first: Run, second: Run) -> None:
     journal, looks, sizes = runtime.journal, list[bool](), list[int]()
 
     async def until(is_there: Callable[[Any], Any]) -> None:
-        await eventually(lambda: any(is_there(request.order) for request in journal._waiting))
+        await eventually(lambda: any(is_there(sent.request) for sent in journal._waiting))
 
     async def write() -> None:
-        await until(lambda order: order.take)
+        await until(lambda request: request.claims)
         sizes.append(len(journal._waiting))
         await journal._write_all()
 
@@ -214,7 +215,7 @@ async def commit_together(model: SpeaksLate, first: Run, second: Run) -> None:
         if len(looks) == 1:  # it has read the history
             journal._writing = asyncio.create_task(write())
             model.may_speak.set()
-            await until(lambda order: order.entry.messages)
+            await until(lambda request: request.commit.messages)
 
     try:
         ahead = asyncio.create_task(execution.adrive(first.pk, runtime))

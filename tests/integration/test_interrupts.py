@@ -41,13 +41,13 @@ def test_a_run_that_came_after_the_look_at_the_live_ones_is_interrupted_too(monk
     room = make([Turn("a")], on_busy="interrupt")
     first = room.send("first")
     looks = []
-    really = sending.holds.hold_all
+    really = sending.fence.hold_all
 
     def too_early(*args):
         looks.append(args)
         return {} if len(looks) == 1 else really(*args)
 
-    monkeypatch.setattr(sending.holds, "hold_all", too_early)
+    monkeypatch.setattr(sending.fence, "hold_all", too_early)
     second = room.send("second")
     assert (fresh(first).status, second.status, len(looks)) == ("canceled", "pending", 2)
     assert (Message.objects.count(), second.number, second.order) == (2, 2, 1)
@@ -57,7 +57,7 @@ def test_a_run_that_came_after_the_look_at_the_live_ones_is_interrupted_too(monk
 def test_a_send_that_never_gets_its_turn_is_refused_and_leaves_nothing(monkeypatch):
     room = make([], on_busy="interrupt")
     first = room.send("first")
-    monkeypatch.setattr(sending.holds, "hold_all", lambda ids: {})
+    monkeypatch.setattr(sending.fence, "hold_all", lambda ids: {})
     with pytest.raises(Conflict, match="Send this one again"):
         room.send("second")
     assert fresh(first).status == "pending" and Message.objects.count() == Run.objects.count() == 1

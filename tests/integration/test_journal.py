@@ -17,12 +17,8 @@ from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
-from agentcore.journal import claim as claims
-from agentcore.journal import hold as holds
-from agentcore.journal import write
-from agentcore.journal.claim import Claim, Take
-from agentcore.journal.commit import Commit
-from agentcore.journal.write import Order
+from agentcore.journal import fence, write
+from agentcore.journal.commit import Claim, Commit, Request
 from agentcore.models import Message, Run
 from agentcore.services import events, execution
 from agentcore.services import runs as run_services
@@ -168,10 +164,10 @@ def test_a_zombie_in_a_batch_loses_its_own_run_only(sent: list[Run]) -> None:
     assert stale is not None and all(claimed)
     Run.objects.filter(pk=stale.run_id).update(attempt=9)
     entry = Commit(events=[TextDelta(1, "hello")])
-    orders = [write.Order(item, entry) for item in claimed if item is not None]
+    requests = [Request(item, entry) for item in claimed if item is not None]
     from agentcore.journal.writer import commit_batch  # noqa: PLC0415 - the function under test
 
-    outcomes = commit_batch(orders)
+    outcomes = commit_batch(requests)
     assert [type(outcome).__name__ for outcome in outcomes] == ["Allocation", "LeaseLost", "Allocation"]
     assert [log(run)[-1]["type"] for run in sent[:3]] == ["text.delta", "run.started", "text.delta"]
 
@@ -221,7 +217,7 @@ def drive_while_held(runs: list[Run], lock: Callable[[], object]) -> list[Any]:
 @pytest.mark.postgres
 @pytest.mark.covers("fault:D8")
 def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
-    assert drive_while_held(sent, lambda: holds.hold(sent[0].pk)) == ["ended"] * RUNS
+    assert drive_while_held(sent, lambda: fence.hold(sent[0].pk)) == ["ended"] * RUNS
 
 
 @pytest.mark.postgres
@@ -229,15 +225,15 @@ def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
 def test_a_row_that_is_let_go_before_anybody_asks_who_held_it_is_claimed_after_all(
     sent: list[Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really, asked = claims.held_by_others, list[Any]()
+    really, asked = fence.free, list[Any]()
 
-    def ask(run_ids: Any) -> Any:
+    def ask(claims: Any) -> Any:
         let_go()
-        asked.append(run_ids)
-        return really(run_ids)
+        asked.append([claim.run_id for claim in claims])
+        return really(claims)
 
-    with somebody_holds(lambda: holds.hold(sent[0].pk)) as let_go:
-        monkeypatch.setattr(claims, "held_by_others", ask)
+    with somebody_holds(lambda: fence.hold(sent[0].pk)) as let_go:
+        monkeypatch.setattr(fence, "free", ask)
         assert drive(sent[:1]) == ["ended"]
     assert asked == [[sent[0].pk]]
 
@@ -397,18 +393,17 @@ def test_a_commit_under_a_claim_says_what_the_row_gave(sent: list[Run]) -> None:
 
 
 def test_a_claim_whose_commit_was_lost_is_not_taken_for_that_of_a_worker_of_the_same_name(sent: list[Run]) -> None:
-    def order() -> Order:
-        state = snapshot.load(sent[0].pk)
-        taken = Claim.of(state.run)
+    def request() -> Request:
+        taken = Claim.of(snapshot.load(sent[0].pk).run, "host:1", alone=False)
         entry = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
-        return Order(taken, entry, Take(taken, state.run.next_seq, "host:1", alone=False))
+        return Request(taken, entry, claims=True)
 
-    lost, kept = order(), order()
+    lost, kept = request(), request()
     with transaction.atomic():
-        given_to_lost = write.write([lost])
+        lost.given = write.write([lost])[sent[0].pk]
         transaction.set_rollback(True)
     time.sleep(0.01)  # an event tells its time in milliseconds
     with transaction.atomic():
-        given_to_kept = write.write([kept])
-    assert write.reread([lost], given_to_lost).written == {}
-    assert write.reread([kept], given_to_kept).written == given_to_kept
+        kept.given = write.write([kept])[sent[0].pk]
+    assert write.found_written([lost]) == {}
+    assert write.found_written([kept]) == {sent[0].pk: kept.given}

@@ -116,9 +116,9 @@ def test_a_deletion_locks_all_its_runs_before_the_thread_and_the_ended_ones_too(
     live = room.agent.runs.send(room.thread, "Two", user=SYSTEM)
     held: list[tuple[set[UUID], int]] = []
     with statements() as seen:
-        hold_all = deletion.holds.hold_all
+        hold_all = deletion.fence.hold_all
         monkeypatch.setattr(
-            deletion.holds,
+            deletion.fence,
             "hold_all",
             lambda ids, *rest: held.append((set(ids := [*ids]), len(seen))) or hold_all(ids, *rest),
         )

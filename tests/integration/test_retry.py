@@ -8,7 +8,7 @@ from django.utils import timezone
 from agentcore import SYSTEM
 from agentcore.declaration import registry
 from agentcore.exceptions import Conflict, ModelError, RunActive, ThreadBusy
-from agentcore.journal import hold as holds
+from agentcore.journal import fence
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending
 from agentcore.testing import Turn, run_until_idle
@@ -97,13 +97,13 @@ def test_what_a_page_says_about_a_retry_is_what_the_service_does(user):
 def test_a_run_that_is_not_parked_any_more_when_its_row_is_locked_is_not_resumed(monkeypatch):
     run = make([Turn(calls=[("gated", {})])], TOOLS).play()
     Run.objects.filter(pk=run.pk).update(poisoned_at=timezone.now())
-    really = holds.hold
+    really = fence.hold
 
     def after_another_resume(*args):
         Run.objects.filter(pk=run.pk).update(poisoned_at=None)
         return really(*args)
 
-    monkeypatch.setattr(holds, "hold", after_another_resume)
+    monkeypatch.setattr(fence, "hold", after_another_resume)
     with pytest.raises(Conflict, match="not parked"):
         runs.resume(run, user=SYSTEM)
     assert fresh(run).status == "waiting"

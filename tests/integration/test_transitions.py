@@ -18,10 +18,8 @@ from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
 from agentcore.engine import ending, suspend
 from agentcore.exceptions import AgentcoreError, LeaseLost
-from agentcore.journal import hold as holds
-from agentcore.journal import write
-from agentcore.journal.claim import Claim
-from agentcore.journal.commit import Commit, Move, Moved
+from agentcore.journal import fence, write
+from agentcore.journal.commit import Claim, Commit, Move, Moved
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, runs
 from agentcore.services.sweep import sweep
@@ -83,7 +81,7 @@ def size(run: Run) -> int:
 def fail(run: Run, claim: Claim) -> None:
     """What expiry or a refused quota does to a run nobody drives."""
     with transaction.atomic():
-        held = holds.hold(run.pk, (RunStatus.PENDING, RunStatus.WAITING))
+        held = fence.hold(run.pk, (RunStatus.PENDING, RunStatus.WAITING))
         if held is not None:
             write.record(held, ending.end(held, run, RunStatus.FAILED, code="expired"))
 

@@ -11,15 +11,14 @@ import pytest
 from django.db import connection
 
 from agentcore.database import bulk
-from agentcore.journal import claim, write
-from agentcore.journal.commit import Commit, Move
-from agentcore.journal.row import Allocation
+from agentcore.journal import fence, write
+from agentcore.journal.commit import Allocation, Move
 from agentcore.models import Message, Run, Step
 from agentcore.states import StepStatus
 
 
 def sent(columns: list[bulk.Column], *rows: tuple[Any, ...]) -> list[dict[str, Any]]:
-    """Return the rows that a statement's one parameter holds."""
+    """Return the rows that a statement's one parameter fence."""
     found: list[dict[str, Any]] = json.loads(bulk.Statement("SELECT 1", columns).json(rows))
     return found
 
@@ -46,17 +45,17 @@ def test_values_travel_as_json_says_them() -> None:
 @pytest.mark.postgres
 @pytest.mark.django_db
 def test_postgresql_looks_the_rows_of_a_statement_up_and_reads_no_whole_table() -> None:
-    statement = claim._fencing("clock_timestamp()")
+    statement = fence._fence("clock_timestamp()")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE agentcore_run")  # it knows how small the table is
-        cursor.execute(f"EXPLAIN {bulk._with_rows(statement)}", ["[]", 15.0])
+        cursor.execute(f"EXPLAIN {bulk._with_rows(statement)}", ["[]"])
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "Update on agentcore_run" in plan and "rows=100 " not in plan
 
 
 def test_an_entry_that_moves_a_row_twice_is_refused() -> None:
     step = Step(number=1)
-    item = write.Written(None, Commit(), Allocation(0, 0, datetime.now(UTC), False))  # type: ignore[arg-type]
+    given = Allocation(0, 0, datetime.now(UTC), False)
     move = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value})
     with pytest.raises(ValueError, match="twice"):
-        write._moves([(item, move), (item, move)])
+        write._moves([(move, given), (move, given)])

@@ -1,4 +1,4 @@
-"""What a pydantic model or a dataclass hides is shown to nobody, whatever else the object holds."""
+"""What a pydantic model or a dataclass hides is shown to nobody, whatever else the object fence."""
 
 from __future__ import annotations
 

@@ -10,9 +10,8 @@ import pytest
 from django.conf import LazySettings
 from django.utils import timezone
 
-from agentcore.journal.claim import Claim
-from agentcore.journal.heartbeat import Heartbeat
-from agentcore.journal.row import Allocation
+from agentcore.journal.commit import Allocation, Claim
+from agentcore.journal.lease import Heartbeat
 from agentcore.journal.writer import Journal
 
 pytestmark = pytest.mark.once
@@ -50,13 +49,13 @@ async def test_a_renewal_that_is_answered_after_the_work_does_not_keep_the_claim
 
     heartbeat = Heartbeat(cast(Journal, journal), read)
     claim = Claim(uuid4(), uuid4(), uuid4(), uuid4(), 1, "test", attempt=1)
-    with heartbeat.watch(claim) as watch:
-        watch.committed(0.0, GRANTED)
+    with heartbeat.lease(claim) as lease:
+        lease.renew(0.0, GRANTED)
         while not journal.asked:  # noqa: ASYNC110 - the renewal is due in a sixth of a second
             await asyncio.sleep(0.01)
     journal.answer()
     await asyncio.sleep(0.05)
     renewals = len(journal.asked)
     await asyncio.sleep(0.5)
-    assert len(journal.asked) == renewals and heartbeat._watches == {}
+    assert len(journal.asked) == renewals and heartbeat._leases == {}
     await heartbeat.stop()

@@ -14,7 +14,7 @@ from ...declaration.model import AgentModel
 from ...exceptions import ModelError
 from ...failpoints import afailpoint
 from ...journal.commit import Commit, Insert, Move, Saved, combined
-from ...journal.staging import Staged
+from ...journal.lease import Lease
 from ...models import Message, Step
 from ...models.message import compose
 from ...states import MessageStatus, RunStatus, StepKind, StepStatus
@@ -58,7 +58,7 @@ class Turn:
     definition: AgentDefinition
     state: Snapshot
     runtime: Runtime
-    staged: Staged
+    lease: Lease
     draft: Draft
 
 
@@ -67,9 +67,9 @@ async def model_step(turn: Turn) -> Snapshot | None:
 
     Where the provider failed and is to be asked again, the snapshot says when.
     """
-    state, staged = turn.state, turn.staged
+    state, lease = turn.state, turn.lease
     if prompt.asks_the_application(turn.definition, state):
-        await staged.commit()
+        await lease.commit()
     if state.context is None:
         context = await prompt.load_context(turn.definition, state.run, turn.runtime)
         state = replace(state, context=context)
@@ -79,10 +79,10 @@ async def model_step(turn: Turn) -> Snapshot | None:
     if get_settings().estimate_tokens:
         turn.draft.asked_with = estimate.characters(request)
     step = _opened(turn, model)
-    await staged.commit(_start(turn, step))
+    await lease.commit(_start(turn, step))
     await afailpoint("after_model_start")
     try:
-        await read_model(model, request, turn.draft, staged, _deadline(turn))
+        await read_model(model, request, turn.draft, lease, _deadline(turn))
     except ModelError as error:
         return await _failed(turn, step, error)
     return await _finished(turn, step)
@@ -116,7 +116,7 @@ def _opened(turn: Turn, model: AgentModel) -> Step:
         run_id=turn.state.run.pk,
         number=turn.state.next_step,
         kind=StepKind.MODEL,
-        attempt=turn.staged.claim.attempt,
+        attempt=turn.lease.claim.attempt,
         model=model.name[:120],
         provider=model.provider[:60],
         context=[block.to_json() for block in _first_context(turn.state) or ()],
@@ -146,11 +146,11 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
         step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
     )
     if again is not None:
-        await turn.staged.commit(given_up, used(turn.state, turn.draft))
+        await turn.lease.commit(given_up, used(turn.state, turn.draft))
         return turn.state.after_failure(again)
     kept = keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
     over = ending.over(
-        turn.staged.claim,
+        turn.lease.claim,
         RunStatus.FAILED,
         code=error.run_code,
         message=error.shown,
@@ -158,13 +158,13 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
         retry_after=error.retry_after,
         finish_reason=reason,
     )
-    await turn.staged.commit(kept, Commit(moves=given_up.moves), over)
+    await turn.lease.commit(kept, Commit(moves=given_up.moves), over)
     return None
 
 
 async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     """Stage the entry of a finished step; without calls, it is the end of the run, and is committed."""
-    state, draft, staged = turn.state, turn.draft, turn.staged
+    state, draft, lease = turn.state, turn.draft, turn.lease
     if draft.end.fails:
         await _refused(turn, step)
         return None
@@ -188,11 +188,11 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     )
     said = entry.messages
     if planned or (verdict.fault and state.output_faults < get_settings().output_retries):
-        staged.add(entry, point="after_model_commit")
+        lease.stage(entry, point="after_model_commit")
         still_open = [item.call for item in planned if not item.fault]
         return state.after_model_step(step, [item.call for item in planned], still_open, said)
     await afailpoint("before_finish")
-    await staged.commit(entry, _over(turn, verdict))
+    await lease.commit(entry, _over(turn, verdict))
     return None
 
 
@@ -210,7 +210,7 @@ async def _refused(turn: Turn, step: Step) -> None:
     """End the run with an answer that is none: it was filtered or refused; what was said of it is kept."""
     draft = turn.draft
     over = ending.over(
-        turn.staged.claim,
+        turn.lease.claim,
         RunStatus.FAILED,
         code=draft.end.fails,
         message=REFUSALS[draft.end.fails],
@@ -219,7 +219,7 @@ async def _refused(turn: Turn, step: Step) -> None:
     said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
     await afailpoint("before_finish")
     counted = used(turn.state, draft).and_then(_note_unreported(turn))
-    await turn.staged.commit(_close(step, draft, Verdict(), []), counted, said, over)
+    await turn.lease.commit(_close(step, draft, Verdict(), []), counted, said, over)
 
 
 def _close(step: Step, draft: Draft, verdict: Verdict, content: Sequence[Part]) -> Commit:
@@ -247,7 +247,7 @@ def _close(step: Step, draft: Draft, verdict: Verdict, content: Sequence[Part]) 
 
 def _over(turn: Turn, verdict: Verdict) -> Commit:
     """Return the end of a run whose last step asked for no tool."""
-    row, reason = turn.staged.claim, turn.draft.finish_reason
+    row, reason = turn.lease.claim, turn.draft.finish_reason
     if verdict.fault:
         message = f"The structured output was still not valid after {turn.state.output_faults + 1} tries."
         return ending.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message, finish_reason=reason)
@@ -279,7 +279,7 @@ def _note_unreported(turn: Turn) -> Commit:
     if not limited or turn.draft.usage != Usage() or USAGE_MISSING in run.notes:
         return Commit()
     said = NOTES[turn.draft.asked_with is not None].format(limits=" and ".join(limited))
-    extra = {"run_id": str(run.pk), "attempt": turn.staged.claim.attempt, "action": USAGE_MISSING}
+    extra = {"run_id": str(run.pk), "attempt": turn.lease.claim.attempt, "action": USAGE_MISSING}
     logger.warning("%s", said, extra=extra)
     run.notes = {**run.notes, USAGE_MISSING: said}
     return Commit(run={"notes": run.notes})

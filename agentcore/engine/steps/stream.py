@@ -13,9 +13,8 @@ from ...conf import get_settings
 from ...declaration.model import AgentModel, ModelEvent, ModelRequest
 from ...exceptions import LimitReached, ModelError, RunError
 from ...failpoints import afailpoint
-from ...journal.commit import Commit
-from ...journal.row import Allocation
-from ...journal.staging import Staged
+from ...journal.commit import Allocation, Commit
+from ...journal.lease import Lease
 from ...providers.failures import failure_of
 from .. import application
 from .draft import Draft
@@ -34,16 +33,14 @@ class Deadline:
     reached: RunError
 
 
-async def read_model(
-    model: AgentModel, request: ModelRequest, draft: Draft, staged: Staged, deadline: Deadline
-) -> None:
+async def read_model(model: AgentModel, request: ModelRequest, draft: Draft, lease: Lease, deadline: Deadline) -> None:
     """Read a model's events into a draft and send its deltas when they are due; what is left at the end stays in it.
 
     Raises the `ModelError` of a model that fails, is silent too long or says what no
     model may, and the deadline's own error. Once the model has said why it stops, its
     answer is complete: what breaks after that takes nothing of it away.
     """
-    outgoing = _Outgoing(draft, staged)
+    outgoing = _Outgoing(draft, lease)
     try:
         await _read(model, request, draft, outgoing, deadline)
     except RunError as error:
@@ -153,9 +150,9 @@ class _Outgoing:
     What is due leaves when the model makes its reader wait: until then, more may go with it.
     """
 
-    def __init__(self, draft: Draft, staged: Staged) -> None:
+    def __init__(self, draft: Draft, lease: Lease) -> None:
         self._draft = draft
-        self._staged = staged
+        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._sent: asyncio.Future[Allocation] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -185,12 +182,12 @@ class _Outgoing:
 
     def _send(self) -> None:
         self._leaves = None
-        self._sent = self._staged.send(Commit(events=self._draft.take()))
+        self._sent = self._lease.send(Commit(events=self._draft.take()))
         self._sent.add_done_callback(self._arrived)
 
     def _arrived(self, answer: asyncio.Future[Allocation]) -> None:
         self._sent = None
         if answer.cancelled() or answer.exception() is not None:
-            self._staged.failed(answer)
+            self._lease.failed(answer)
         else:
             self.review()

@@ -15,8 +15,8 @@ from ...exceptions import LeaseLost
 from ...failpoints import afailpoint
 from ...journal import write
 from ...journal.commit import Change, Commit, Insert, Move, combined
-from ...journal.hold import hold
-from ...journal.staging import Staged
+from ...journal.fence import hold
+from ...journal.lease import Lease
 from ...models import Approval, Message, Run, Step, ToolCall
 from ...states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ...values import events
@@ -43,7 +43,7 @@ class Round:
     definition: AgentDefinition
     state: Snapshot
     runtime: Runtime
-    staged: Staged
+    lease: Lease
     step: Step
     running: list[ToolCall] = field(default_factory=list)
     open: list[ToolCall] = field(default_factory=list)
@@ -57,15 +57,15 @@ class Round:
     @property
     def attempt(self) -> int:
         """The attempt that runs them."""
-        return self.staged.claim.attempt
+        return self.lease.claim.attempt
 
 
-async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runtime, staged: Staged) -> Snapshot:
+async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runtime, lease: Lease) -> Snapshot:
     """Run recorded calls in parallel and commit each result; what is recorded is what runs."""
     number = state.next_step
-    step = Step(run_id=state.run.pk, number=number, kind=StepKind.TOOLS, attempt=staged.claim.attempt)
-    this = Round(definition, state, runtime, staged, step, open=list(state.blocked))
-    await staged.commit(await _start(this))
+    step = Step(run_id=state.run.pk, number=number, kind=StepKind.TOOLS, attempt=lease.claim.attempt)
+    this = Round(definition, state, runtime, lease, step, open=list(state.blocked))
+    await lease.commit(await _start(this))
     await afailpoint("after_tool_start")
     tasks = [asyncio.create_task(_run_one(this, call)) for call in this.running]
     try:
@@ -79,7 +79,7 @@ async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runt
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
     finished = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value, "finished_at": NOW})
-    staged.add(Commit(events=[events.StepFinished(number)], moves=[finished], run={"lost_leases": 0}))
+    lease.stage(Commit(events=[events.StepFinished(number)], moves=[finished], run={"lost_leases": 0}))
     return state.after_tool_round(this.open, this.said)
 
 
@@ -145,7 +145,7 @@ async def _run_one(this: Round, call: ToolCall) -> None:
     tool = this.definition.tools[call.name]
     approved = call.pk in this.state.approvals  # it runs, so whoever was asked has agreed
     record = partial(_record, this, call)
-    outcome = await execute(Work(this.run, call, tool, approved, this.runtime, this.staged.commit, record))
+    outcome = await execute(Work(this.run, call, tool, approved, this.runtime, this.lease.commit, record))
     logger.info(
         "tool %s %s",
         call.name,
@@ -162,10 +162,10 @@ async def _run_one(this: Round, call: ToolCall) -> None:
         call.status = outcome.status
         this.open.append(call)
     if outcome.recorded is None and not this.running:
-        this.staged.add(result, point="after_result_commit")
+        this.lease.stage(result, point="after_result_commit")
         return
     if outcome.recorded is None:
-        await this.staged.commit(result)
+        await this.lease.commit(result)
     await afailpoint("after_result_commit")
 
 
