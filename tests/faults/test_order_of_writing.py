@@ -46,11 +46,11 @@ def test_nothing_is_written_after_a_delta_that_was_not(monkeypatch: pytest.Monke
     real = journal.commit_batch
     refused: list[Any] = []
 
-    def commit(orders: Sequence[Any], given: Any) -> list[Any]:
-        if any(isinstance(event, TextLogged) for event in orders[0].entry.events) and not refused:
-            refused.append(orders[0])
+    def commit(requests: Sequence[Any]) -> list[Any]:
+        if any(isinstance(event, TextLogged) for event in requests[0].commit.events) and not refused:
+            refused.append(requests[0])
             return [error]
-        return real(orders, given)
+        return real(requests)
 
     monkeypatch.setattr(journal, "commit_batch", commit)
     run = make(Talks()).send()
