@@ -64,11 +64,8 @@ def _claim_check(patches: ExitStack) -> None:
         patches,
         fence,
         "_fence",
-        (r"AND \(wanted\.seen_seq IS NULL OR .*?\)", ""),
-        (
-            r"(?s)AND CASE WHEN wanted\.claims THEN .*?\n +ELSE run\.status",
-            "AND CASE WHEN wanted.claims THEN TRUE ELSE run.status",
-        ),
+        (r"\(wanted\.seen_seq IS NULL", "(wanted.claims OR wanted.seen_seq IS NULL"),
+        (r"(?s)(?<=AND CASE WHEN wanted\.claims THEN ).*?(?=\n +ELSE agentcore_run\.status)", "TRUE"),
     )
 
 
