@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .access import SYSTEM as SYSTEM
     from .access import AccessPolicy as AccessPolicy
     from .access import OwnerPolicy as OwnerPolicy
     from .agent import Agent as Agent
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from .values.parts import TextPart as TextPart
     from .values.parts import ToolCallPart as ToolCallPart
     from .values.parts import ToolResultPart as ToolResultPart
+    from .values.system import SYSTEM as SYSTEM
     from .values.usage import Usage as Usage
 
 __version__ = "0.1.0"
@@ -36,7 +36,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AccessPolicy": "access",
     "OwnerPolicy": "access",
-    "SYSTEM": "access",
+    "SYSTEM": "values.system",
     "Agent": "agent",
     "Checkable": "declaration.tool",
     "ContextBlock": "declaration.context",

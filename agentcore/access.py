@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.signals import setting_changed
@@ -16,16 +16,7 @@ from .conf import get_settings
 from .exceptions import UserError
 from .models import Approval, Run, Thread, ToolCall
 from .models.fields import LONGEST_NAME
-
-
-class System:
-    """The type of `SYSTEM`: code that acts for nobody and may do everything."""
-
-    def __repr__(self) -> str:
-        return "SYSTEM"
-
-
-SYSTEM: Final = System()
+from .values.system import SYSTEM as SYSTEM
 
 
 class AccessPolicy(ABC):

@@ -113,7 +113,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "agentcore.E003": [
         {"AGENTCORE": {"ACCESS_POLICY": "no.such.Policy"}},
         {"AGENTCORE": {"ACCESS_POLICY": "nodots"}},
-        {"AGENTCORE": {"ACCESS_POLICY": "agentcore.access.System"}},
+        {"AGENTCORE": {"ACCESS_POLICY": "agentcore.values.system.System"}},
         {"AGENTCORE": {"ACCESS_POLICY": f"{__name__}.Unfinished"}},
         {"AGENTCORE": {"ACCESS_POLICY": f"{__name__}.NoSuchName"}},
     ],

@@ -54,7 +54,7 @@ def test_a_changed_policy_is_used_at_once(settings: LazySettings) -> None:
     [
         ("no.such.Policy", "cannot be imported"),
         ("nodots", "cannot be imported"),
-        ("agentcore.access.System", "is not an AccessPolicy"),
+        ("agentcore.values.system.System", "is not an AccessPolicy"),
         ("agentcore.access.AccessPolicy", "makes no policy: .*abstract"),
         ("agentcore.access.SYSTEM", "makes no policy"),
     ],
