@@ -277,7 +277,7 @@ def test_a_jobs_own_deadline_is_no_failure_of_the_run(monkeypatch):
     real = write.write
 
     def commit(orders):
-        if any(getattr(event, "type", "") == "step.finished" for order in orders for event in order.entry.events):
+        if any(getattr(event, "type", "") == "step.finished" for order in orders for event in order.commit.events):
             raise Deadline
         return real(orders)
 

@@ -30,5 +30,7 @@ def test_every_event_of_a_model_is_handed_out_with_its_protocol() -> None:
 
 
 def test_what_tools_and_adapters_need_can_be_imported_without_settings() -> None:
-    code = "import agentcore, agentcore.providers; agentcore.SYSTEM, agentcore.TextPart, agentcore.Usage, agentcore.tool"
+    code = (
+        "import agentcore, agentcore.providers; agentcore.SYSTEM, agentcore.TextPart, agentcore.Usage, agentcore.tool"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, cwd=Path(agentcore.__file__).parents[1])
