@@ -129,3 +129,11 @@ def anchors(page: Path) -> set[str]:
 
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_bytes()) < 8000
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    package = ROOT / "agentcore"
+    named = re.findall(r"`((?:[\w-]+/)*[\w-]+\.(?:py|js))`", (DOCS / "explanation" / "architecture.md").read_text())
+    assert len(named) > 40
+    missing = [name for name in named if not ((package / name).exists() if "/" in name else [*package.rglob(name)])]
+    assert missing == []
