@@ -194,6 +194,14 @@ class NotRun(UserError):
     code = "not_run"
 
 
+class InsideTransaction(UserError):
+    """A run cannot be driven inside a transaction: each step must be committed as it happens, or a rollback would
+    let its tools run again. Drive it after the commit, for instance from transaction.on_commit().
+    """
+
+    code = "inside_transaction"
+
+
 class IllegalMove(UserError):
     """A status may not be left for that other one."""
 

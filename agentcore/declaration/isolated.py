@@ -25,7 +25,7 @@ from pydantic_core import to_jsonable_python
 from ..conf import get_settings
 from ..database.outage import is_refusal
 from ..exceptions import EffectUnknown, ModelRetry, NotRun, ToolFailed, Unfinished, UserError
-from ..values import bounded as foreign
+from ..values import bounded
 from ..values.functions import is_coroutine_function, is_generator_function, kind_of, name_of
 from .signature import read
 from .tool import Tool, ToolContext
@@ -141,7 +141,7 @@ class _Context:
 
     def progress(self, value: Any) -> None:
         """Show a value to whoever watches the run."""
-        _say(self.answers, {"progress": foreign.bounded(value, get_settings().result_limit)})
+        _say(self.answers, {"progress": bounded.cut(value, get_settings().result_limit)})
 
 
 def _say(answers: TextIO, answer: Mapping[str, Any]) -> None:
@@ -172,7 +172,7 @@ def _answer(job: Mapping[str, Any], answers: TextIO) -> dict[str, Any]:
         if told is not None:
             ctx = _Context(UUID(told.pop("run_id")), UUID(told.pop("thread_id")), **told, answers=answers)
         bound = found.bind(job["arguments"], ctx, function=inspect.unwrap(found.function))  # type: ignore[arg-type]
-        return {"result": foreign.result(bound(), get_settings().result_limit, function=found.function)}
+        return {"result": bounded.result(bound(), get_settings().result_limit, function=found.function)}
     except ToolFailed as error:
         return {"failed": error.message}
     except ModelRetry as error:

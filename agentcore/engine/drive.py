@@ -9,7 +9,7 @@ import time
 from ..conf import get_settings
 from ..database.outage import is_outage
 from ..declaration.agent import AgentDefinition
-from ..exceptions import CancelRequested, LeaseLost, RunError, UserError
+from ..exceptions import CancelRequested, InsideTransaction, LeaseLost, RunError, UserError
 from ..failpoints import afailpoint
 from ..journal.commit import Claim, Commit, Moved, NotClaimed
 from ..models import Run
@@ -21,9 +21,7 @@ from . import ending, limits, snapshot, suspend, takeover
 from .outcome import Outcome
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
-from .steps import model as turn
-from .steps import prompt
-from .steps import tools as toolexec
+from .steps import model, prompt, tools
 from .steps.draft import Draft
 from .steps.model import Turn
 
@@ -140,12 +138,12 @@ class Drive:
         """Take the one step that is due; returns how the run stands then, or an outcome when the worker lets go."""
         state = await limits.check(state, self.definition.limits, self.runtime)
         if state.runnable:
-            return await toolexec.tool_round(self.definition, state, self.runtime, self.lease)
+            return await tools.tool_round(self.definition, state, self.runtime, self.lease)
         if state.blocked:
             return await self._suspend(state)
         about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt}
         self.draft = Draft(state.next_step, about)
-        then = await turn.model_step(Turn(self.definition, state, self.runtime, self.lease, self.draft))
+        then = await model.model_step(Turn(self.definition, state, self.runtime, self.lease, self.draft))
         self.draft = None
         return Outcome.ENDED if then is None else then
 
@@ -186,21 +184,20 @@ class Drive:
         """End the run for `reason`, keeping what a broken-off step has said; what is no end of a run is raised."""
         if isinstance(reason, CancelRequested):
             await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
+        elif not isinstance(reason, Exception) or self._is_for_others(reason):
+            raise reason
         elif isinstance(reason, RunError):
             await self._fail(reason)
         elif isinstance(reason, UserError):
             await self._fail(RunError(APPLICATION_WRONG, code=reason.code, detail=reason.message))
-        elif isinstance(reason, Exception) and not self._is_for_others(reason):
-            await self._fail(self._internal(reason))
         else:
-            raise reason
+            await self._fail(self._internal(reason))
         return Outcome.ENDED
 
     def _is_for_others(self, error: Exception) -> bool:
         """Whether the run has not failed: it was never claimed, the database is away, or this process must let go."""
-        outside = isinstance(error, RuntimeError) and "durable" in str(error)  # see `loop`
         unclaimed = isinstance(error, NotClaimed) or (isinstance(error, Moved) and not self.lease.claimed)
-        return outside or unclaimed or isinstance(error, self.runtime.gives_up_on) or is_outage(error)
+        return unclaimed or isinstance(error, (InsideTransaction, *self.runtime.gives_up_on)) or is_outage(error)
 
     async def _fail(self, error: RunError) -> None:
         await self._end(RunStatus.FAILED, MessageStatus.FAILED, error.run_code, error.shown, error.detail)
@@ -240,7 +237,7 @@ class Drive:
         if self.draft is None or state.open_step is None or state.open_step.number != self.draft.step:
             return Commit()
         try:
-            return turn.keep_draft(state, self.draft, kept_as)
+            return model.keep_draft(state, self.draft, kept_as)
         except Exception:
             about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "draft_not_kept"}
             logger.exception("what the broken-off step has said could not be kept", extra=about)

@@ -10,7 +10,7 @@ from uuid import UUID
 from ..database.outage import is_outage
 from ..declaration import registry
 from ..declaration.agent import AgentDefinition
-from ..exceptions import LeaseLost, UnknownAgent, UserError
+from ..exceptions import LeaseLost, UnknownAgent
 from ..journal.commit import Moved, NotClaimed
 from ..models import Run
 from . import snapshot
@@ -22,10 +22,6 @@ from .snapshot import Snapshot
 logger = logging.getLogger("agentcore.engine")
 
 MOST_LOOKS = 20
-INSIDE_A_TRANSACTION = (
-    "A run cannot be driven inside a transaction: each step must be committed as it happens, or a rollback would "
-    "let its tools run again. Drive it after the commit, for instance from transaction.on_commit()."
-)
 
 
 async def advance(run_id: UUID, runtime: Runtime) -> LetGo:
@@ -57,11 +53,6 @@ async def _advance(run_id: UUID, runtime: Runtime) -> LetGo:
             trusts_its_look = False  # its thread may never stand still: the history is read once the run is claimed
             if not await runtime.read(_has_changed, seen):
                 return LetGo(Outcome.NOTHING)
-        except RuntimeError as error:
-            # Django has no class of its own for a durable transaction inside another one.
-            if "durable" not in str(error):
-                raise
-            raise UserError(INSIDE_A_TRANSACTION) from error
     return LetGo(Outcome.NOTHING)
 
 

@@ -14,7 +14,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,7 @@ from django.db import connection, transaction
 
 from ..conf import get_settings
 from ..database.outage import is_outage
-from ..exceptions import CancelRequested, LeaseLost
+from ..exceptions import CancelRequested, InsideTransaction, LeaseLost
 from ..failpoints import failpoint
 from ..streams.exceptions import StreamBusy
 from . import fence, write
@@ -175,8 +176,7 @@ def _transaction(requests: Sequence[Request]) -> dict[UUID, Answer]:
     left = [item for item in requests if item.row.run_id not in answers]
     if not left:
         return answers
-    # Durable: inside somebody's transaction "committed before the body runs" would be untrue.
-    with transaction.atomic(durable=True):
+    with _durable():
         allocated = write.write(left)
         for item in left:
             item.given = allocated.get(item.row.run_id, item.given)
@@ -188,6 +188,19 @@ def _transaction(requests: Sequence[Request]) -> dict[UUID, Answer]:
         if not isinstance(answers.get(item.row.run_id), RowHeld):
             item.given = None  # how this one ended is known
     return {**answers, **allocated}
+
+
+@contextmanager
+def _durable() -> Iterator[None]:
+    """Open a transaction; inside somebody's, where "committed before the body runs" were untrue, raise instead."""
+    try:
+        with transaction.atomic(durable=True):
+            yield
+    except RuntimeError as error:
+        # Django has no class of its own for a durable transaction inside another one.
+        if "durable" not in str(error):
+            raise
+        raise InsideTransaction from error
 
 
 def _why_not(requests: Sequence[Request]) -> dict[UUID, Answer]:

@@ -39,7 +39,7 @@ AWAIT = "Await it, and return what it gives"
 _LISTS = (list, tuple, set, frozenset, deque, range, KeysView, ValuesView, ItemsView)
 
 
-def bounded(value: Any, limit: int) -> Any:
+def cut(value: Any, limit: int) -> Any:
     """Return `value` as plain JSON data of about `limit` bytes at most, in the forms of pydantic.
 
     Models and dataclasses are written by alias; a QuerySet as the list of its rows, and a row that is an
@@ -67,7 +67,7 @@ def result(value: Any, limit: int, *, function: Callable[..., Any]) -> Any:
     if _is_function(value) or (_is_entered(value) and unbegun is not None):
         name = kind_of(value)
         raise Unfinished(f"What the tool gave back cannot be kept: it is an object of type {name}. {_advice(value)}.")
-    return bounded(value, limit)
+    return cut(value, limit)
 
 
 class _Room:

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from ..conf import get_settings
-from . import bounded as foreign
-from . import jsontext
+from . import bounded, jsontext
 from .clock import Later, stamp
 
 VERSION = 1
@@ -42,7 +41,7 @@ class Event:
         if len(data) <= limit:
             return data
         # No transport carries it: what is cut says so, in the place where it is cut.
-        return jsontext.encode({**head, **foreign.bounded(own, limit // WIDEST), "cut": True})
+        return jsontext.encode({**head, **bounded.cut(own, limit // WIDEST), "cut": True})
 
 
 def decode(data: bytes) -> dict[str, Any]:

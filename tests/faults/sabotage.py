@@ -19,8 +19,7 @@ from unittest import mock
 from django.db import connection
 
 from agentcore.database import bulk
-from agentcore.engine.steps import permission
-from agentcore.engine.steps import tools as toolexec
+from agentcore.engine.steps import permission, tools
 from agentcore.exceptions import LeaseLost
 from agentcore.journal import fence, write
 from agentcore.journal.commit import Change
@@ -94,7 +93,7 @@ def _consume_once(patches: ExitStack) -> None:
     def consume(approval: Approval) -> Change:
         return Change(Approval.objects.filter(pk=approval.pk), {"consumed_at": NOW})
 
-    patches.enter_context(mock.patch.object(toolexec, "_consume", consume))
+    patches.enter_context(mock.patch.object(tools, "_consume", consume))
 
 
 PROTECTIONS: dict[str, Callable[[ExitStack], None]] = {

@@ -18,7 +18,7 @@ from agentcore.providers import CallRequested, ModelEvent, ModelRequest, OutputD
 from agentcore.services import sizes
 from agentcore.testing import Turn
 from agentcore.values import jsontext
-from agentcore.values.bounded import bounded
+from agentcore.values.bounded import cut
 from tests.integration.room import make
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:B9")]
@@ -107,11 +107,11 @@ def test_a_result_is_cut_where_a_persons_would_be_refused(settings: LazySettings
     settings.AGENTCORE = {**settings.AGENTCORE, "RESULT_LIMIT": 1000}
     for text in ("x" * 900, "ж" * 480, '"' * 480, "\n" * 480):
         sizes.result(text)
-        assert bounded(text, 1000) == text
+        assert cut(text, 1000) == text
     for text in ("x" * 1100, "ж" * 520, '"' * 520, "\n" * 520, "\x01" * 200):
         with pytest.raises(sizes.TooLarge):
             sizes.result(text)
-        kept = bounded(text, 1000)
+        kept = cut(text, 1000)
         assert jsontext.TRUNCATED in kept and len(jsontext.encode(kept)) < 1200
 
 

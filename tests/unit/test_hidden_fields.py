@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from agentcore.exceptions import Unfinished
-from agentcore.values.bounded import bounded
+from agentcore.values.bounded import cut
 from agentcore.values.serialized import NO_FORM
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:A9")]
@@ -145,7 +145,7 @@ class Holder:
 )
 def test_a_field_without_a_form_opens_no_other(make: Callable[[], Any], kept: Any) -> None:
     for wrap, unwrap in ((lambda value: value, lambda found: found), (lambda v: {"a": [v]}, lambda f: f["a"][0])):
-        found = unwrap(bounded(wrap(make()), LIMIT))
+        found = unwrap(cut(wrap(make()), LIMIT))
         assert found == kept
         assert HIDDEN not in json.dumps(found)
 
@@ -153,16 +153,16 @@ def test_a_field_without_a_form_opens_no_other(make: Callable[[], Any], kept: An
 def test_an_object_within_itself_is_written_as_far_as_it_goes() -> None:
     report = Report()
     report.conn = report
-    found = bounded(report, LIMIT)
+    found = cut(report, LIMIT)
     assert found == {"conn": NO_FORM, **REPORT}
     holder = Holder(None)
     holder.inner = holder
-    assert bounded(holder, LIMIT) == {"inner": "…[truncated]"}
+    assert cut(holder, LIMIT) == {"inner": "…[truncated]"}
 
 
 def test_what_an_object_holds_is_bounded_like_the_rest() -> None:
     rows = [Holder("x" * 100) for _ in range(1000)]
-    text = json.dumps(bounded(Report(conn=Holder(rows)), LIMIT), ensure_ascii=False)
+    text = json.dumps(cut(Report(conn=Holder(rows)), LIMIT), ensure_ascii=False)
     assert len(text) < 4 * LIMIT
 
 
@@ -181,11 +181,11 @@ class Lazy(BaseModel):
 @pytest.mark.parametrize("error", [SynchronousOnlyOperation("in a thread, please"), Unfinished("not awaited")])
 def test_what_must_be_written_elsewhere_is_no_field_without_a_form(error: Exception) -> None:
     with pytest.raises(type(error)):
-        bounded(Lazy(error=error), LIMIT)
+        cut(Lazy(error=error), LIMIT)
 
 
 def test_a_coroutine_in_a_model_is_work_that_is_not_done() -> None:
     async def work() -> None: ...
 
     with pytest.raises(Unfinished):
-        bounded(Report(conn=work()), LIMIT)
+        cut(Report(conn=work()), LIMIT)

@@ -18,8 +18,7 @@ from ...failpoints import afailpoint
 from ...journal.commit import Commit
 from ...models import Run, ToolCall
 from ...states import ToolCallStatus
-from ...values import bounded as foreign
-from ...values import events, jsontext
+from ...values import bounded, events, jsontext
 from ...values.functions import is_coroutine_function, kind_of
 from ...values.ids import uuid7
 from .. import application, takeover
@@ -68,7 +67,7 @@ class Work:
 
     def read(self, value: Any) -> Any:
         """Make what the body gave back JSON of a bounded size: it may be anything."""
-        return foreign.result(value, get_settings().result_limit, function=self.tool.function)
+        return bounded.result(value, get_settings().result_limit, function=self.tool.function)
 
     async def invoke(self, function: Callable[[], Any], *, on_loop: bool) -> Any:
         """Call the application's code, and read what it gives back."""
@@ -170,7 +169,7 @@ class RunningCall:
         Once the attempt has its outcome, a thread that could not be stopped shows no more.
         """
         if not self.cancelled:
-            self._progress.show(foreign.bounded(value, get_settings().result_limit))
+            self._progress.show(bounded.cut(value, get_settings().result_limit))
 
     async def end_progress(self) -> None:
         """Write what was shown until now."""
@@ -283,7 +282,7 @@ class RunningCall:
         return CallOutcome(ToolCallStatus.FAILED, error=f"{error.message}{self._on_awaiting(error)}", final=True)
 
     def _on_awaiting(self, error: NotRun | Unfinished) -> str:
-        is_atomic = isinstance(self._threaded, AtomicBody) and foreign.AWAIT in error.message
+        is_atomic = isinstance(self._threaded, AtomicBody) and bounded.AWAIT in error.message
         return " An atomic tool awaits nothing: its transaction is sync." if is_atomic else ""
 
 

@@ -10,8 +10,7 @@ from ...conf import get_settings
 from ...declaration.agent import AgentDefinition
 from ...exceptions import ModelRetry
 from ...models import Step
-from ...values import bounded as foreign
-from ...values import jsontext, parts
+from ...values import bounded, jsontext, parts
 from ...values.parts import Part
 from ..runtime import Runtime
 from .checking import checked
@@ -49,7 +48,7 @@ async def check_output(definition: AgentDefinition, draft: Draft, runtime: Runti
 
 def rejected(content: Sequence[Part], outputs: Sequence[object]) -> dict[str, Any]:
     """Return what a step keeps of an answer that was not taken, for its repair and for operators."""
-    kept = {"output": foreign.bounded(outputs[-1], get_settings().result_limit)} if outputs else {}
+    kept = {"output": bounded.cut(outputs[-1], get_settings().result_limit)} if outputs else {}
     return {**parts.to_json(content), **kept}
 
 

@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 from pydantic import BaseModel, Field
 
 from agentcore.exceptions import Unfinished
-from agentcore.values.bounded import bounded
+from agentcore.values.bounded import cut
 from agentcore.values.jsontext import TRUNCATED
 from agentcore.values.serialized import NO_FORM as NO_FIELD_FORM
 
@@ -82,7 +82,7 @@ class Loose(BaseModel):
     [None, True, 0, -1.5, "text", "", [], {}, [1, [2, {"a": None}]], {"b": [True], "a": "x"}, "Grüße 🐻"],
 )
 def test_what_is_json_and_small_is_kept_as_it_is(value: Any) -> None:
-    assert bounded(value, LIMIT) == value
+    assert cut(value, LIMIT) == value
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_what_is_json_and_small_is_kept_as_it_is(value: Any) -> None:
 )
 @pytest.mark.covers("fc:A9")
 def test_what_is_not_json_has_the_form_that_pydantic_writes(value: Any, kept: Any) -> None:
-    assert bounded(value, LIMIT) == kept
+    assert cut(value, LIMIT) == kept
 
 
 def test_a_text_that_is_too_long_says_how_long_it_was_and_which() -> None:
     text = "ab" * 3_000_000
-    kept = bounded(text, LIMIT)
+    kept = cut(text, LIMIT)
     assert (
         kept
         == text[: LIMIT - 2] + f"{TRUNCATED} {len(text)} characters, sha256 {hashlib.sha256(text.encode()).hexdigest()}"
@@ -136,9 +136,9 @@ def test_a_text_that_is_too_long_says_how_long_it_was_and_which() -> None:
 
 
 def test_what_is_left_out_is_counted_and_the_shape_stays() -> None:
-    kept = bounded(list(range(100_000)), LIMIT)
+    kept = cut(list(range(100_000)), LIMIT)
     assert kept[:3] == [0, 1, 2] and kept[-1] == f"{TRUNCATED} {100_000 - len(kept) + 1} more"
-    kept = bounded({f"key {number}": "x" * 50 for number in range(100_000)}, LIMIT)
+    kept = cut({f"key {number}": "x" * 50 for number in range(100_000)}, LIMIT)
     assert kept["key 0"] == "x" * 50 and kept[TRUNCATED].endswith(" more")
     assert len(json.dumps(kept)) < 2 * LIMIT
 
@@ -166,19 +166,19 @@ def deep() -> Any:
 
 @pytest.mark.parametrize("make", [cycle, laughs, deep])
 def test_shapes_without_an_end_come_to_one(make: Any) -> None:
-    text = json.dumps(bounded(make(), LIMIT), ensure_ascii=False)
+    text = json.dumps(cut(make(), LIMIT), ensure_ascii=False)
     assert TRUNCATED in text and len(text) < 20 * LIMIT
 
 
 def test_one_object_at_two_places_is_no_cycle() -> None:
     shared = {"a": 1}
-    assert bounded([shared, shared], LIMIT) == [shared, shared]
+    assert cut([shared, shared], LIMIT) == [shared, shared]
 
 
 def test_a_huge_text_is_not_copied() -> None:
     text = "x" * 50_000_000
     tracemalloc.start()
-    bounded({"text": text}, LIMIT)
+    cut({"text": text}, LIMIT)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
@@ -188,6 +188,6 @@ def test_a_huge_text_is_not_copied() -> None:
 def test_a_generator_is_no_value_and_an_iterator_is_listed() -> None:
     for value in ((x for x in [1]), [(x for x in [1])], iter([(x for x in [1])])):
         with pytest.raises(Unfinished, match="Return a list"):
-            bounded(value, LIMIT)
+            cut(value, LIMIT)
     for value in (iter([1]), map(int, ["1"]), filter(None, [0, 1])):
-        assert bounded(value, LIMIT) == [1]
+        assert cut(value, LIMIT) == [1]
