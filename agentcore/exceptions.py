@@ -195,9 +195,7 @@ class NotRun(UserError):
 
 
 class InsideTransaction(UserError):
-    """A run cannot be driven inside a transaction: each step must be committed as it happens, or a rollback would
-    let its tools run again. Drive it after the commit, for instance from transaction.on_commit().
-    """
+    """A run cannot be driven inside a transaction: a rollback would let tools run again. Drive it after the commit."""
 
     code = "inside_transaction"
 

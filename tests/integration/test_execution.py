@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 
 from agentcore import SYSTEM
 from agentcore.declaration import registry
+from agentcore.exceptions import InsideTransaction
 from agentcore.models import Run
 from agentcore.providers import StepFinished, TextDelta
 from agentcore.services import execution
@@ -86,3 +87,11 @@ def test_execute_leaves_the_callers_connection_alone():
     before = connections["default"].connection
     assert execution.execute(run, user=SYSTEM).status == "succeeded"
     assert connections["default"].connection is before
+
+
+def test_a_run_is_not_driven_inside_a_transaction_and_none_the_worse_for_it():
+    run = make([Turn(text="Done.")]).send()
+    with pytest.raises(InsideTransaction, match="after the commit"), transaction.atomic():
+        execution.execute(run, user=SYSTEM)
+    assert (fresh(run).status, fresh(run).attempt) == ("pending", 0)
+    assert execution.execute(run, user=SYSTEM).status == "succeeded"
