@@ -166,8 +166,9 @@ def test_among_thousands_of_runs_a_claim_and_a_sweep_go_through_their_indexes(
     assert report.hinted > 0
     for plan in plans(sweeping, RUNS):
         assert not reads_whole(plan, RUNS), plan
-    (due,) = [plan for plan in plans(sweeping, RUNS) if "hint_failed_at" in plan]
-    assert "agentcore_run_pending" in due, due
+    if connection.vendor == "postgresql":  # SQLite's plans do not tell which columns a query asks for
+        (due,) = [plan for plan in plans(sweeping, RUNS) if "hint_failed_at" in plan]
+        assert "agentcore_run_pending" in due, due
 
 
 @pytest.mark.covers("fault:O11")
