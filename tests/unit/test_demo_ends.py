@@ -26,7 +26,8 @@ PASSED_ON = {
     "draft.end.fails": tuple(end.fails for end in ENDS.values() if end.fails),
     "OUTPUT_INVALID": (snapshot.OUTPUT_INVALID,),
 }
-NEVER_A_FAILURE = {"canceled"}  # the page has a sentence of its own for it
+# The page has a sentence of its own for the one; the other is raised to whoever drives the run, which it leaves alone.
+NEVER_A_FAILURE = {"canceled", "inside_transaction"}
 KINDS_ONLY = {"run_error", "limit_reached"}  # raised with a code of the case, and never without
 
 
