@@ -156,29 +156,8 @@ class Runs:
         """Start a run with a prompt, or with None over the history as it stands; `key` and what it raises as `send`."""
         return sending.start(self._definition, thread, content, user=user, key=key, metadata=metadata)
 
-    async def asend(
-        self,
-        thread: Thread | UUID | str,
-        content: Content,
-        *,
-        user: Any,
-        key: str = "",
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Run:
-        """Do what `send` does."""
-        return await twin(self.send)(thread, content, user=user, key=key, metadata=metadata)
-
-    async def astart(
-        self,
-        thread: Thread | UUID | str,
-        content: Content | None = None,
-        *,
-        user: Any,
-        key: str = "",
-        metadata: Mapping[str, Any] | None = None,
-    ) -> Run:
-        """Do what `start` does."""
-        return await twin(self.start)(thread, content, user=user, key=key, metadata=metadata)
+    asend = twin(send)
+    astart = twin(start)
 
 
 class Tools:

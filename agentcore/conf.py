@@ -126,7 +126,7 @@ def given() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """Return the settings in force; of a key or value that is wrong the system checks tell, and the default fence."""
+    """Return the settings in force; of a key or value that is wrong the system checks tell, and the default holds."""
     values: dict[str, Any] = {}
     for key, value in given().items():
         if key in KEYS and fits(key, value):

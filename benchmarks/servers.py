@@ -28,7 +28,7 @@ RUNS = 500
 
 
 class Content(Enum):
-    """What a fresh database fence."""
+    """What a fresh database holds."""
 
     NOTHING = "nothing"
     TABLES = "tables"

@@ -150,7 +150,7 @@ def _die_with_worker() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End this process now, whatever its threads are doing; the interpreter's own exit would wait for them."""
+    """End this process at once; the interpreter's own exit would wait for its threads."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):

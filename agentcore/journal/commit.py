@@ -203,7 +203,7 @@ def combined(commits: Iterable[Commit]) -> Commit:
 
 @dataclass(eq=False)
 class Request:
-    """A commit that is to be written, and by whom: a worker under its claim, or whoever holds the row.
+    """Ask for a commit to be written for a run, on behalf of its worker (a claim) or of whoever holds its row.
 
     With `claims`, the claim itself is made by the same statement. `given` is what it got in a
     transaction whose COMMIT nobody saw the end of; with `seen_seq`, it may only be written onto

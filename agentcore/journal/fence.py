@@ -140,8 +140,9 @@ def fence(requests: Sequence[Request]) -> dict[UUID, Allocation]:
     allocated = {}
     rows = [_wanted(request) for request in requests]
     for pk, next_seq, next_step_order, cancel, now in bulk.execute(_fence(dialect.clock()), rows):
-        commit = asked[dialect.id_out(pk)].commit
-        allocated[dialect.id_out(pk)] = Allocation(
+        run_id = dialect.id_out(pk)
+        commit = asked[run_id].commit
+        allocated[run_id] = Allocation(
             next_seq - len(commit.events),
             next_step_order - len(commit.messages),
             dialect.time_out(now),
@@ -274,7 +275,7 @@ def _hold(clock: str, statuses: tuple[RunStatus, ...]) -> bulk.Statement:
 
 
 def wait_no_longer_than(milliseconds: int) -> None:
-    """Have the caller's transaction fail, as by a conflict, rather than wait longer for a row that somebody fence."""
+    """Have the caller's transaction fail, as by a conflict, rather than wait longer for a row that somebody holds."""
     if connection.vendor == "postgresql":  # SQLite has no rows to hold, and a time limit of its own
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])

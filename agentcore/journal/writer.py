@@ -3,8 +3,8 @@
 Requests gather while a batch is being committed and make up the next one, so an idle
 process writes at once and a busy one writes much with few transactions. Nobody waits
 in a batch for a row that somebody else holds: such a run is left for a later one.
-A batch that fails is written again run by run, so that what is wrong with one entry
-hurts that entry only.
+A batch that fails is written again run by run, so that what is wrong with one commit
+hurts that commit only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
 class RowHeld(Exception):
-    """Somebody holds a row that this entry needs; it is written in a later batch."""
+    """Somebody holds a row that this commit needs; it is written in a later batch."""
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 from . import jsontext
 
 MOST_TOKENS = 1_000_000_000
-"""Of one model call: a hundred times what the largest context fence. What says more is a defect, and no count."""
+"""Of one model call: a hundred times what the largest context holds. What says more is a defect, and no count."""
 MOST_DETAILS = 32
 LONGEST_DETAIL = 64
 

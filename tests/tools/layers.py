@@ -13,7 +13,7 @@ from tests.tools.sources import Module, called_name, read_package
 
 PACKAGE = "agentcore"
 FLOORS: dict[int, set[str]] = {
-    1: {"values", "conf", "exceptions", "states", "signals", "failpoints"},
+    1: {"values", "conf", "exceptions", "states", "failpoints"},
     2: {"database"},
     3: {"declaration", "providers"},
     4: {"streams", "models"},

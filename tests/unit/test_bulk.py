@@ -18,7 +18,7 @@ from agentcore.states import StepStatus
 
 
 def sent(columns: list[bulk.Column], *rows: tuple[Any, ...]) -> list[dict[str, Any]]:
-    """Return the rows that a statement's one parameter fence."""
+    """Return the rows that a statement's one parameter holds."""
     found: list[dict[str, Any]] = json.loads(bulk.Statement("SELECT 1", columns).json(rows))
     return found
 

@@ -1,4 +1,4 @@
-"""What a pydantic model or a dataclass hides is shown to nobody, whatever else the object fence."""
+"""What a pydantic model or a dataclass hides is shown to nobody, though it stands beside what is."""
 
 from __future__ import annotations
 

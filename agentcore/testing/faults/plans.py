@@ -51,11 +51,11 @@ class Marks:
         return (self.directory / f"{name}.reached").exists()
 
     def release(self, name: str) -> None:
-        """Let whatever is, or will be, held at a point go on."""
+        """Let the processes that a point holds go on, and those that reach it later."""
         (self.directory / f"{name}.release").touch()
 
     def released(self, name: str) -> bool:
-        """Return whether whatever is held at a point may go on."""
+        """Return whether the processes that a point holds may go on."""
         return (self.directory / f"{name}.release").exists()
 
     def reach(self, name: str) -> None:
@@ -63,7 +63,7 @@ class Marks:
         (self.directory / f"{name}.reached").touch()
 
     def take(self, name: str, times: int) -> bool:
-        """Take one of the times a point may fire; False where all are taken, by whatever process."""
+        """Count one firing of a point, of all processes together; False where it has fired as often as it may."""
         number = 0
         while times == ALWAYS or number < times:
             number += 1
