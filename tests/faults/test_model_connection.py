@@ -44,6 +44,11 @@ def quick(settings: LazySettings) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "MODEL_TIMEOUT": 1}
 
 
+def tries(run: Run) -> list[str]:
+    """How each try of the model ended, the last one last; on a busy machine not every try reaches the model."""
+    return list(Step.objects.filter(run=run).order_by("started_at").values_list("error_code", flat=True))
+
+
 # --- M7: cut anywhere -------------------------------------------------------------------------------------------
 
 
@@ -116,10 +121,11 @@ def test_a_model_that_falls_silent_is_left_and_asked_again(quick: None, before: 
 @pytest.mark.django_db
 @pytest.mark.covers("fault:M6")
 def test_a_model_that_only_trickles_is_left_at_the_steps_deadline(settings: LazySettings) -> None:
-    settings.AGENTCORE = {**settings.AGENTCORE, "STEP_SECONDS": 0.5, "MODEL_RETRIES": 1}
+    settings.AGENTCORE = {**settings.AGENTCORE, "STEP_SECONDS": 1, "MODEL_RETRIES": 1}
     with HttpModel(script=lambda seen: says(*["x "] * 1000, delay=0.05)) as model:
         run = thinking(model).play()
-    assert (run.status, run.error_code, len(model.requests)) == ("failed", "timeout", 2)
+    assert (run.status, run.error_code, tries(run)) == ("failed", "timeout", ["timeout", "timeout"])
+    assert model.requests
 
 
 @pytest.mark.django_db
@@ -128,7 +134,8 @@ def test_a_model_that_stays_silent_fails_the_run_after_its_retries(quick: None, 
     settings.AGENTCORE = {**settings.AGENTCORE, "MODEL_RETRIES": 1}
     with HttpModel(script=lambda seen: Reply([Pause()])) as model:
         run = thinking(model).play()
-    assert (run.status, run.error_code, len(model.requests)) == ("failed", "timeout", 2)
+    assert (run.status, run.error_code, tries(run)) == ("failed", "timeout", ["timeout", "timeout"])
+    assert model.requests
 
 
 # --- M13: somewhere else, something else --------------------------------------------------------------------------
