@@ -30,7 +30,7 @@ demo-check: $(DEMO) ## one support case through HTTP, WebSocket, RQ and Redis, w
 test: $(DEV) ## the suite on SQLite and on PostgreSQL, side by side; ARGS="-k name" narrows it
 	@exec $(BIN)/python -m tests.tools.passes test $(ARGS)
 
-faults: $(DEV) ## what make test leaves out: most fault tests, each once, and further parameters on PostgreSQL
+faults: $(DEV) ## what make test leaves out: most fault tests, each once, and further parameters
 	@exec $(BIN)/python -m tests.tools.passes faults $(ARGS)
 
 matrix: $(DEV) ## every fault test on both databases and with both workers; ARGS="-k name" narrows it

@@ -1,7 +1,7 @@
 """Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
 
-`make test` takes every test on both databases: on SQLite with all of its parameters, on PostgreSQL with every sixth of
-them. Of the tests about faults and in a browser that start processes, which cost seconds, it takes every sixth of each
+`make test` takes every test on both databases, with some of its parameters: with every second on SQLite, and of a test
+for one database only; with every sixth on PostgreSQL. Of the tests about faults and in a browser that start processes, which cost seconds, it takes every sixth of each
 file, on PostgreSQL with the concurrent worker; and a sample of the other combinations. `make faults` takes all others,
 the tests marked `longer`, and a second sample. `make matrix` takes every fault row. What is marked `once` knows no
 database and is in the SQLite pass only, what is marked `postgres` in the other. The samples are the same every time.
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 TARGETS = ("test", "faults", "matrix")
 ONE_IN = 6
 """The part of the other combinations that each of the two samples takes."""
-EARLY_ONE_IN = 6
-"""The part that `make test` takes of what it does not take all of, the first always; `make faults` has the others."""
+EARLY_ONE_IN = 2
+"""The part of a test's parameters that `make test` takes, the first always; `make faults` has the others."""
+EARLY_ONE_IN_OF_COSTLY = 6
+"""The same on PostgreSQL, where a row's commits are slower, and of a file's rows that start processes."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def is_taken(row: Row, target: str) -> bool:
     if row.longer:
         return target == "faults" and (row.first or not row.sampled)
     if row.first or not row.sampled:
-        in_full = not row.sampled and (row.only_postgres or not row.on_postgres)
-        early = in_full or row.number % EARLY_ONE_IN == 0
+        costly = row.sampled or (row.on_postgres and not row.only_postgres)
+        early = row.number % (EARLY_ONE_IN_OF_COSTLY if costly else EARLY_ONE_IN) == 0
         return target == ("test" if early else "faults")
     return _sample(row) == ("test", "faults").index(target)
 

@@ -27,7 +27,7 @@ MOST_COMMITS = 30
 def test_a_look_that_meets_the_end_of_a_run_does_not_take_it_for_lost(
     make_thread: Callable[..., Any], settings: LazySettings
 ) -> None:
-    settings.AGENTCORE = {**settings.AGENTCORE, "CANCEL_POLL_SECONDS": 0.001}
+    settings.AGENTCORE = {**settings.AGENTCORE, "CANCEL_POLL_SECONDS": 0.001, "LEASE_SECONDS": 30}
     runs = [send(agents.echo, make_thread()) for _ in range(100)]
 
     async def drive_all() -> list[str]:

@@ -68,17 +68,25 @@ def test_a_longer_one_that_starts_no_process_is_left_to_make_faults_on_both(faul
 
 
 @pytest.mark.parametrize("parameters", [2, 4, 9])
-def test_its_further_parameters_are_on_sqlite_at_once_and_on_postgresql_in_one_of_both(parameters: int) -> None:
-    for number in range(1, parameters):
-        assert takers(Row("name", False, number=number)) == ["test"]
-    found = [takers(Row("name", True, number=number)) for number in range(parameters)]
+@pytest.mark.parametrize(
+    "kept_to",
+    [{"on_postgres": True}, {"on_postgres": False}, {"on_postgres": True, "only_postgres": True}],
+    ids=["on PostgreSQL", "on SQLite", "on PostgreSQL only"],
+)
+def test_its_first_parameter_is_taken_at_once_and_each_other_by_one_of_both(
+    parameters: int, kept_to: dict[str, bool]
+) -> None:
+    found = [takers(Row("name", number=number, **kept_to)) for number in range(parameters)]
     assert found[0] == ["test"] and all(len(takers) == 1 for takers in found) and ["faults"] in found
 
 
-def test_what_is_on_one_database_only_is_taken_with_all_its_parameters_at_once() -> None:
-    for number in range(9):
-        assert takers(Row("name", True, only_postgres=True, number=number)) == ["test"]
-        assert takers(Row("name", False, once=True, number=number)) == ["test"]
+def test_make_test_takes_more_parameters_where_they_are_cheaper_or_run_on_one_database_only() -> None:
+    def early(**marks: bool) -> int:
+        return sum(takers(Row("name", number=number, **marks)) == ["test"] for number in range(12))
+
+    assert early(on_postgres=False) == early(on_postgres=False, once=True) == 6
+    assert early(on_postgres=True, only_postgres=True) == 6
+    assert early(on_postgres=True) == 2
 
 
 def test_the_matrix_takes_every_fault_row_and_nothing_else() -> None:
