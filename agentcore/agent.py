@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from .declaration import registry
-from .declaration.agent import AgentDefinition, Limits, OnBusy, OnVersion, define
-from .declaration.context import ContextLoader, Instructions
-from .declaration.model import AgentModel
-from .declaration.tool import Tool
+from .declaration.agent import AgentDefinition
 from .models import Run, Thread, ToolCall
 from .services import approvals, deletion, events, execution, messages, runs, sending, threads, unverified
 from .services.approvals import Decision
@@ -22,50 +18,31 @@ from .services.twins import twin
 __all__ = ["Agent", "Decision"]
 
 
+P = ParamSpec("P")
+
+
+def _declared_as(definition: Callable[P, AgentDefinition]) -> Callable[[Any], Callable[Concatenate[Agent, P], None]]:
+    """Give a constructor the parameters of a definition, for type checkers, editors and `help()`: they stand once."""
+
+    def with_parameters(constructor: Any) -> Callable[Concatenate[Agent, P], None]:
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        of = inspect.signature(definition)
+        constructor.__signature__ = of.replace(parameters=[itself, *of.parameters.values()])
+        return constructor  # type: ignore[no-any-return]
+
+    return with_parameters
+
+
 class Agent:
     """An agent of an app: declared once, in the app's `agents.py`, under a name that is stored with its runs."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        model: AgentModel | Callable[[], AgentModel],
-        version: str = "1",
-        instructions: Instructions = "",
-        tools: Sequence[Tool] = (),
-        context: Sequence[ContextLoader] = (),
-        output: type[BaseModel] | None = None,
-        limits: Limits | None = None,
-        on_busy: OnBusy = "queue",
-        recent_messages: int = 100,
-        on_version: OnVersion = "current",
-    ) -> None:
-        """Declare and register the agent; raises `UserError` for what cannot work, `DuplicateAgent` for a taken name.
+    @_declared_as(AgentDefinition)
+    def __init__(self, **declared: Any) -> None:
+        """Declare and register the agent; `AgentDefinition` says what each parameter means.
 
-        `name` (up to 64 characters) is stored with its runs, and `version` (up to 32) too.
-        `model` is an object or a function that chooses one for each step. `instructions` is
-        text, "" for none, or a function of the run. `tools` are functions under `@tool`,
-        each under a name of its own. `context` are functions that load blocks for one run.
-        `output` is the subclass of `BaseModel` that an answer must fit; None for text.
-        `limits` say when a run must end: `Limits()` where none are given. `on_busy` says
-        what a message to a busy thread does: queue, reject, interrupt or parallel.
-        `recent_messages` is how many messages the model reads at most, in whole turns, and its
-        own turn always. `on_version` says on which version a run that was started on another
-        may go on: the current one, or strictly its own.
+        Raises `UserError` for what cannot work, and `DuplicateAgent` for a taken name.
         """
-        self.definition = define(
-            name=name,
-            version=version,
-            model=model,
-            instructions=instructions,
-            tools=tools,
-            context=context,
-            output=output,
-            limits=limits,
-            on_busy=on_busy,
-            recent_messages=recent_messages,
-            on_version=on_version,
-        )
+        self.definition = AgentDefinition(**declared)
         registry.register(self.definition)
         self.threads = Threads()
         self.messages = Messages()

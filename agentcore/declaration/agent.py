@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -63,21 +63,57 @@ class Limits:
             declared.function("Limits: price", self.price, "usage")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AgentDefinition:
-    """What an app declares about one agent."""
+    """What an app declares about one agent; raises `UserError` for what cannot work."""
 
     name: str
-    version: str
+    """What its runs are stored under: up to 64 characters, and no other agent's."""
     model: AgentModel | Callable[[], AgentModel]
-    instructions: Instructions
-    tools: Mapping[str, Tool]
-    context: tuple[ContextLoader, ...]
-    output: Conversion | None
-    limits: Limits
-    on_busy: OnBusy
-    recent_messages: int
+    """The model, or a function that chooses one for each step."""
+    version: str = "1"
+    """Up to 32 characters, stored with its runs."""
+    instructions: Instructions = ""
+    """Text, "" for none, or a function of the run."""
+    tools: Sequence[Tool] = ()
+    """Functions under `@tool`, each with a name of its own."""
+    context: Sequence[ContextLoader] = ()
+    """Functions that load blocks for one run."""
+    output: type[BaseModel] | None = None
+    """The class that an answer must fit; None for text."""
+    limits: Limits = Limits()
+    """When a run must end."""
+    on_busy: OnBusy = "queue"
+    """What a message to a busy thread does: it waits, is rejected, interrupts, or runs in parallel."""
+    recent_messages: int = 100
+    """How many messages the model reads at most, in whole turns; its own turn it reads always."""
     on_version: OnVersion = "current"
+    """On which version a run that was started on another may go on: the current one, or strictly its own."""
+
+    def __post_init__(self) -> None:
+        declared.text("Agent name", self.name, 64)  # as long as the columns that a run keeps them in
+        agent = f"Agent {self.name}"
+        declared.text(f"{agent}: version", self.version, 32)
+        declared.model(f"{agent}: model", self.model)
+        if not isinstance(self.instructions, str):
+            declared.function(f'{agent}: instructions (text, "" for none, or a function)', self.instructions, "about")
+        declared.one_of(f"{agent}: on_busy", self.on_busy, ON_BUSY)
+        declared.one_of(f"{agent}: on_version", self.on_version, ON_VERSION)
+        declared.whole(f"{agent}: recent_messages", self.recent_messages, 0)
+        # Copied, for a list that is changed later would change what was checked.
+        object.__setattr__(
+            self, "tools", declared.listed(f"{agent}: tools", self.tools, "functions decorated with @tool")
+        )
+        object.__setattr__(
+            self, "context", declared.listed(f"{agent}: context", self.context, "functions that load context blocks")
+        )
+        for loader in self.context:
+            declared.function(f"{agent}: in context", loader, "about")
+        if not isinstance(self.limits, Limits):
+            raise UserError(f"{agent}: limits is {declared.shown(self.limits)}: write limits=Limits(max_steps=…).")
+        if self.limits.max_cost is not None and self.limits.price is None:
+            raise UserError(f"{agent}: max_cost needs a price, which says what tokens cost.")
+        _ = self.tools_by_name, self.conversion  # made now, for they may refuse what is declared
 
     def takes(self, version: str) -> bool:
         """Whether a run that was started on `version` of the agent may go on with this one."""
@@ -96,80 +132,37 @@ class AgentDefinition:
         return model
 
     @cached_property
+    def tools_by_name(self) -> dict[str, Tool]:
+        """The tools under their names; raises `UserError` for what is no tool, and for a name that two of them have."""
+        by_name: dict[str, Tool] = {}
+        for item in self.tools:
+            if not isinstance(item, Tool):
+                said = f"{declared.shown(item)} is not a tool; decorate the function with @tool."
+                raise UserError(f"Agent {self.name}: {said}")
+            if item.name in by_name:
+                raise UserError(f"Agent {self.name}: two tools are called {item.name}.")
+            by_name[item.name] = item
+        return by_name
+
+    @cached_property
     def tool_specs(self) -> tuple[ToolSpec, ...]:
         """The tools as a model is told about them."""
-        return tuple(ToolSpec(tool.name, tool.description, dict(tool.schema)) for tool in self.tools.values())
+        return tuple(ToolSpec(tool.name, tool.description, dict(tool.schema)) for tool in self.tools)
+
+    @cached_property
+    def conversion(self) -> Conversion | None:
+        """How a structured output is read, if there is one; raises `UserError` for what is no class of one."""
+        output = self.output
+        if output is None:
+            return None
+        if not isinstance(output, type) or not issubclass(output, BaseModel) or output is BaseModel:
+            raise UserError(
+                f"Agent {self.name}: output is {declared.shown(output)}: write a subclass of pydantic's BaseModel, "
+                "with a field for each thing it says."
+            )
+        return Conversion.to(output, f"Agent {self.name}, output {output.__name__}")
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the structured output, if there is one."""
-        return dict(self.output.schema) if self.output else None
-
-
-def define(
-    *,
-    name: str,
-    version: str,
-    model: AgentModel | Callable[[], AgentModel],
-    instructions: Instructions,
-    tools: Iterable[Tool],
-    context: Iterable[ContextLoader],
-    output: type[BaseModel] | None,
-    limits: Limits | None,
-    on_busy: OnBusy,
-    recent_messages: int,
-    on_version: OnVersion = "current",
-) -> AgentDefinition:
-    """Return a checked definition; raises `UserError` for what cannot work."""
-    declared.text("Agent name", name, 64)  # as long as the columns that a run keeps them in
-    agent = f"Agent {name}"
-    declared.text(f"{agent}: version", version, 32)
-    declared.model(f"{agent}: model", model)
-    if not isinstance(instructions, str):
-        declared.function(f'{agent}: instructions (text, "" for none, or a function)', instructions, "about")
-    declared.one_of(f"{agent}: on_busy", on_busy, ON_BUSY)
-    declared.one_of(f"{agent}: on_version", on_version, ON_VERSION)
-    declared.whole(f"{agent}: recent_messages", recent_messages, 0)
-    loaders = declared.listed(f"{agent}: context", context, "functions that load context blocks")
-    for loader in loaders:
-        declared.function(f"{agent}: in context", loader, "about")
-    limits = Limits() if limits is None else limits
-    if not isinstance(limits, Limits):
-        raise UserError(f"{agent}: limits is {declared.shown(limits)}: write limits=Limits(max_steps=…).")
-    if limits.max_cost is not None and limits.price is None:
-        raise UserError(f"{agent}: max_cost needs a price, which says what tokens cost.")
-    return AgentDefinition(
-        name=name,
-        version=version,
-        model=model,
-        instructions=instructions,
-        tools=_by_name(agent, tools),
-        context=loaders,
-        output=_output(agent, output),
-        limits=limits,
-        on_busy=on_busy,
-        recent_messages=recent_messages,
-        on_version=on_version,
-    )
-
-
-def _by_name(agent: str, tools: Iterable[Tool]) -> dict[str, Tool]:
-    by_name: dict[str, Tool] = {}
-    for item in declared.listed(f"{agent}: tools", tools, "functions decorated with @tool"):
-        if not isinstance(item, Tool):
-            raise UserError(f"{agent}: {declared.shown(item)} is not a tool; decorate the function with @tool.")
-        if item.name in by_name:
-            raise UserError(f"{agent}: two tools are called {item.name}.")
-        by_name[item.name] = item
-    return by_name
-
-
-def _output(agent: str, output: type[BaseModel] | None) -> Conversion | None:
-    if output is None:
-        return None
-    if not isinstance(output, type) or not issubclass(output, BaseModel) or output is BaseModel:
-        raise UserError(
-            f"{agent}: output is {declared.shown(output)}: write a subclass of pydantic's BaseModel, with a field for "
-            "each thing it says."
-        )
-    return Conversion.to(output, f"{agent}, output {output.__name__}")
+        return dict(self.conversion.schema) if self.conversion else None

@@ -262,7 +262,7 @@ def _edited(row: Approval, decision: Decision) -> str:
         raise TooLarge(f"The edited arguments take more than {get_settings().arguments_limit} bytes. Shorten them.")
     if unkept := jsontext.unkept(given):
         raise Invalid(f"The edited arguments would not be stored as they are: they have {unkept}. Correct that.")
-    tool = registry.get(row.run.agent).tools.get(row.tool_call.name)
+    tool = registry.get(row.run.agent).tools_by_name.get(row.tool_call.name)
     if tool is None:
         raise Invalid("The tool is not there any more, so its arguments cannot be edited. Deny the call.")
     try:

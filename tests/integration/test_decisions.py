@@ -165,7 +165,7 @@ def test_a_tool_declared_otherwise_since_the_decision_is_asked_for_again(operato
         """Pay somebody."""
         PAID.append((ctx.call_id, cents))
 
-    room.agent.definition.tools["pay"] = pay_in_euros
+    room.agent.definition.tools_by_name["pay"] = pay_in_euros
     assert drive_to_the_end(run).status == "waiting"
     assert PAID == [] and fresh(approval).status == "canceled" and fresh(approval).consumed_at is None
     again = only_approval(run)

@@ -149,7 +149,7 @@ def test_an_edit_that_is_taken_back_after_a_deploy_is_none(operator):
         """Mail."""
         return f"mailed {to}"
 
-    room.agent.definition.tools["mail"] = mails  # type: ignore[index]
+    room.agent.definition.tools_by_name["mail"] = mails  # type: ignore[index]
     execution.drive(run.pk, Runtime("worker", inline=True))
     again = only_approval(run)
     approvals.approve(again, user=SYSTEM, digest=again.digest, edited_arguments={"to": "bob", "tags": TAGS})
@@ -169,7 +169,7 @@ def test_an_edit_stays_known_when_a_deploy_has_the_call_asked_again(operator):
         SENT.append((to, tags))
         return f"mailed {to}"
 
-    room.agent.definition.tools["mail"] = mails  # type: ignore[index]
+    room.agent.definition.tools_by_name["mail"] = mails  # type: ignore[index]
     execution.drive(run.pk, Runtime("worker", inline=True))
     again = only_approval(run)
     assert again.arguments_json == {"to": "alice", "tags": TAGS, "urgent": False}

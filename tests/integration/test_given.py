@@ -143,7 +143,7 @@ def test_what_a_tool_reads_otherwise_since_a_deploy_does_not_run(caplog):
         """Pay."""
         GIVEN.append(amount)
 
-    room.agent.definition.tools["pay"] = pays_hundredfold  # type: ignore[index]
+    room.agent.definition.tools_by_name["pay"] = pays_hundredfold  # type: ignore[index]
     assert drive_to_the_end(run).status == "succeeded" and GIVEN == []
     assert result_of(room).error == "The tool does not take these arguments any more."
 

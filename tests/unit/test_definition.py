@@ -234,8 +234,8 @@ def test_what_is_right_is_taken() -> None:
         tools=(item for item in [look]), context=(plain,), output=Answer, limits=limits, recent_messages=0,
         instructions=lambda about: "Look.", version="x" * 32, name="n" * 64,
     )  # fmt: skip
-    assert made.definition.limits is limits and set(made.definition.tools) == {"look"}
-    assert declare(name="bare", instructions="", output=None, limits=None).definition.limits == Limits()
+    assert made.definition.limits is limits and set(made.definition.tools_by_name) == {"look"}
+    assert declare(name="bare", instructions="", output=None, limits=Limits()).definition.limits == Limits()
 
 
 @pytest.mark.covers("fc:A13")

@@ -74,7 +74,7 @@ async def plan(
     """
     planned = []
     for position, request in enumerate(requested):
-        tool = definition.tools.get(request.name)
+        tool = definition.tools_by_name.get(request.name)
         checked, fault = await _check(tool, request, run, runtime)
         fault = refusal or fault
         call = _new_call(run, step, position, request.name, checked, tool)

@@ -33,7 +33,7 @@ async def check_output(definition: AgentDefinition, draft: Draft, runtime: Runti
 
     Raises `NotKept` where the declared class reads another value than the one that was said.
     """
-    output = definition.output
+    output = definition.conversion
     if output is None or has_calls:
         return Verdict()
     if draft.outputs:

@@ -37,12 +37,12 @@ def judge(
     run: Run, calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]
 ) -> list[Ruling]:
     """Rule on every call of a round; asks the access policy, which may use the database."""
-    return [_judge(run, call, definition.tools.get(call.name), approvals.get(call.pk)) for call in calls]
+    return [_judge(run, call, definition.tools_by_name.get(call.name), approvals.get(call.pk)) for call in calls]
 
 
 def asks_the_policy(calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]) -> bool:
     """Whether the access policy has a say: a person has approved a call, or one may do something."""
-    tools = [definition.tools.get(call.name) for call in calls]
+    tools = [definition.tools_by_name.get(call.name) for call in calls]
     return bool(approvals) or any(tool is not None and tool.effect is not EffectKind.PURE for tool in tools)
 
 

@@ -121,7 +121,7 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     # Its code may have been deployed anew since it was asked for: what is run is what a take-over goes by.
     values = {
         "status": ToolCallStatus.RUNNING.value,
-        "effect": this.definition.tools[call.name].effect.value,
+        "effect": this.definition.tools_by_name[call.name].effect.value,
         "attempt": this.attempt,
         "tries": call.tries + 1,
         "worker": this.runtime.worker[:100],
@@ -142,7 +142,7 @@ def _consume(approval: Approval) -> Change:
 
 async def _run_one(this: Round, call: ToolCall) -> None:
     """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
-    tool = this.definition.tools[call.name]
+    tool = this.definition.tools_by_name[call.name]
     approved = call.pk in this.state.approvals  # it runs, so whoever was asked has agreed
     record = partial(_record, this, call)
     outcome = await execute(Work(this.run, call, tool, approved, this.runtime, this.lease.commit, record))
