@@ -31,7 +31,9 @@ from tests.stack import WORKERS, Stack
 from tests.taking import Row, is_taken
 
 FAULTS = Path(__file__).parent / "faults"
-PROCESSES = {"stack", "outage_stack"}
+PAGES = Path(__file__).parent / "docs"
+PROCESSES = {"stack", "outage_stack", "project", "nowhere"}
+"""Fixtures whose tests start processes."""
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6}")
 
 
@@ -182,7 +184,7 @@ def _row(item: pytest.Item, on_postgres: bool) -> Row:
     kind = str(params.get("workers", ""))
     kinds = list(WORKERS) if kind else []
     marks = {mark.name for mark in item.iter_markers()}
-    fault = FAULTS in item.path.parents
+    fault, page = FAULTS in item.path.parents, PAGES in item.path.parents
     return Row(
         # Without the kind, so that the kinds of a test share its fate.
         name=item.nodeid.replace(kind, ""),
@@ -193,7 +195,7 @@ def _row(item: pytest.Item, on_postgres: bool) -> Row:
         longer="longer" in marks,
         kind=kinds.index(kind) if kind else 0,
         kinds=len(kinds),
-        sampled=(fault or "browser" in marks) and bool(PROCESSES & set(getattr(item, "fixturenames", ()))),
+        sampled=(fault or page or "browser" in marks) and bool(PROCESSES & set(getattr(item, "fixturenames", ()))),
     )
 
 

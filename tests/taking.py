@@ -1,11 +1,11 @@
 """Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
 
 `make test` takes every test on both databases, with some of its parameters: with every second on SQLite, and of a test
-for one database only; with every sixth on PostgreSQL. Of the tests about faults and in a browser that start processes,
-which cost seconds, it takes every sixth of each file, on PostgreSQL with the concurrent worker; and a sample of the
-other combinations. `make faults` takes all others, the tests marked `longer`, and a second sample. `make matrix` takes
-every fault row. What is marked `once` knows no database and is in the SQLite pass only, what is marked `postgres` in
-the other. The samples are the same every time.
+for one database only; with every sixth on PostgreSQL. Of the tests that start processes, which cost seconds, about
+faults, in a browser or of the documentation's pages, it takes every sixth of each file, on PostgreSQL with the
+concurrent worker; and a sample of the other combinations. `make faults` takes all others, the tests marked `longer`,
+and a second sample. `make matrix` takes every fault row. What is marked `once` knows no database and is in the SQLite
+pass only, what is marked `postgres` in the other. The samples are the same every time.
 """
 
 from __future__ import annotations
