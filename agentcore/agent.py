@@ -154,7 +154,7 @@ class Tools:
     @staticmethod
     def list(run: Run | UUID | str, *, user: Any) -> list[ToolCall]:
         """Return a run's calls in the order they were asked for; raises `NotFound` for a run `user` does not see."""
-        found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+        found = runs.get(run, user=user)
         return [*ToolCall.objects.filter(run=found).select_related("run").order_by("created_at", "position")]
 
     @staticmethod

@@ -38,7 +38,8 @@ from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from ..values import events, jsontext
 from ..values.clock import NOW
-from . import runs, threads
+from . import runs
+from .ids import id_of
 from .twins import listing, twin
 
 Verdict = Literal["approve", "deny"]
@@ -71,12 +72,12 @@ def approve(
     edited_arguments: Mapping[str, Any] | None = None,
 ) -> Approval:
     """Approve one call, as it is or with edited arguments; raises what `decide` does."""
-    return decide([Decision(_pk(approval), "approve", digest, reason, edited_arguments)], user=user)[0]
+    return decide([Decision(id_of(approval), "approve", digest, reason, edited_arguments)], user=user)[0]
 
 
 def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str = "") -> Approval:
     """Deny one call; the model is told, with the reason; raises what `decide` does."""
-    return decide([Decision(_pk(approval), "deny", digest, reason)], user=user)[0]
+    return decide([Decision(id_of(approval), "deny", digest, reason)], user=user)[0]
 
 
 @unit
@@ -89,7 +90,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     or `Invalid`; nothing is decided then.
     """
     require(user)
-    by_id = {threads.as_uuid(item.approval): item for item in decisions}
+    by_id = {id_of(item.approval): item for item in decisions}
     if len(by_id) != len(decisions):
         raise Invalid("An approval is named twice. Decide each once.")
     found = {
@@ -312,10 +313,6 @@ def _is_repeat(row: Approval, decision: Decision, user: Any) -> bool:
         return _edited(row, decision) == row.edited_arguments
     except Invalid:
         return False
-
-
-def _pk(approval: Approval | UUID | str) -> UUID | str:
-    return approval.pk if isinstance(approval, Approval) else approval
 
 
 aapprove = twin(approve)

@@ -42,7 +42,7 @@ def delete(thread: Thread | UUID | str, *, user: Any) -> None:
     the rows stay hidden, and the sweep removes them as soon as that run has ended.
     Raises `NotFound`, `NotAllowed`, or `Conflict` where a row of the project protects it.
     """
-    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    found = threads.get(thread, user=user)
     if user is not SYSTEM and not get_policy().may_delete(user, found):
         raise NotAllowed("You may see this thread, but not delete it.")
     try:

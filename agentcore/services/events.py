@@ -12,7 +12,8 @@ from ..exceptions import Invalid, NotFound
 from ..models import Run
 from ..streams import log
 from ..values import events
-from . import runs, threads
+from . import runs
+from .ids import id_of
 from .twins import twin
 
 MOST = 1000
@@ -32,7 +33,7 @@ def read(run: Run | UUID | str, *, user: Any, after: int = -1, limit: int = 500)
 
     Raises `NotFound` for a run `user` does not see.
     """
-    found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+    found = runs.get(run, user=user)
     return _page(found, log.read(found.stream_id, after, max(1, min(limit, MOST))), after)
 
 
@@ -41,7 +42,7 @@ def read_batch(cursors: Mapping[UUID | str, int], *, user: Any, limit: int = 500
 
     Raises `NotFound` where `user` may not see one of them, and `Invalid` where one is named twice.
     """
-    after = {threads.as_uuid(key): position for key, position in cursors.items()}
+    after = {id_of(key): position for key, position in cursors.items()}
     if len(after) != len(cursors):
         raise Invalid("A run is named twice. Name each once, with one position.")
     found = visible_runs(user).in_bulk(list(after))

@@ -91,7 +91,7 @@ async def _execute(
     context: tuple[ContextLoader, ...] | None,
     recent_messages: int | None,
 ) -> Run:
-    found = await runs.aget(run.pk if isinstance(run, Run) else run, user=user)
+    found = await runs.aget(run, user=user)
     definition = registry.get(found.agent)
     if found.status in (RunStatus.PENDING, RunStatus.RUNNING) and not definition.takes(found.agent_version):
         raise Conflict(

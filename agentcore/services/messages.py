@@ -62,7 +62,7 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
     """
     if author not in dict(AUTHORS):
         raise Invalid(f"The author must be one of {', '.join(dict(AUTHORS))}.")
-    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    found = threads.get(thread, user=user)
     if user is not SYSTEM and not get_policy().may_write(user, found, author):
         raise NotAllowed(f"You may read this thread, but not write to it as {author}.")
     if author == "user" and user is not SYSTEM and name not in ("", user.get_username()):
@@ -82,14 +82,14 @@ def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, 
     There are `limit` of them at most, and no more than `PAGE_LIMIT` bytes of them where
     there are several.
     """
-    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    found = threads.get(thread, user=user)
     page = pages.window(found, before, limit, with_runs=False)
     return MessagePage(list(Message.objects.filter(pk__in=page.messages).in_order()), page.before)
 
 
 def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
     """Return a thread `user` may write to; raises `NotFound` or `NotAllowed`."""
-    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    found = threads.get(thread, user=user)
     if user is not SYSTEM and not get_policy().may_start(user, found):
         raise NotAllowed("You may read this thread, but not write to it.")
     return found

@@ -20,6 +20,7 @@ from ..models import Run, RunLink, Thread
 from ..states import RunStatus
 from ..values import events, jsontext
 from . import dispatch, threads
+from .ids import id_of
 from .twins import listing, twin
 
 LONGEST_REASON = 500
@@ -33,7 +34,7 @@ def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
 
     Raises `NotFound` for a run `user` does not see, and `NotAllowed` for one they may not cancel.
     """
-    found = get(_pk(run), user=user)
+    found = get(run, user=user)
     refusal = why_not_cancel(found, user=user)
     if isinstance(refusal, NotAllowed):
         raise refusal
@@ -73,7 +74,7 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
     Raises `Conflict` for any other, `NotFound` for one `user` does not see, and `NotAllowed` for one they may
     not resume.
     """
-    found = get(_pk(run), user=user)
+    found = get(run, user=user)
     with transaction.atomic():
         held = fence.hold(found.pk, (RunStatus.WAITING,))
         refusal = why_not_resume(get(found.pk, user=user), user=user)
@@ -97,17 +98,17 @@ def why_not_resume(run: Run, *, user: Any) -> RequestError | None:
     return None
 
 
-def get(run_id: UUID | str, *, user: Any) -> Run:
+def get(run: Run | UUID | str, *, user: Any) -> Run:
     """Return a run `user` may see; raises `NotFound` for any other, there or not."""
     try:
-        return visible_runs(user).select_related("thread").get(pk=threads.as_uuid(run_id))
+        return visible_runs(user).select_related("thread").get(pk=id_of(run))
     except Run.DoesNotExist as error:
         raise NotFound from error
 
 
 def list_(thread: Thread | UUID | str, *, user: Any) -> QuerySet[Run]:
     """Return a thread's runs, newest first; raises `NotFound` for a thread `user` does not see."""
-    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    found = threads.get(thread, user=user)
     return Run.objects.filter(thread=found).select_related("thread").order_by("-number")
 
 
@@ -117,7 +118,7 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
     Raises `NotFound` for a run `user` does not see, and `Invalid` for a `kind` or an `external_id` of no or too many
     characters (64, 255).
     """
-    found = get(_pk(run), user=user)
+    found = get(run, user=user)
     kind, external_id = jsontext.clean_text(kind), jsontext.clean_text(external_id)
     if not (0 < len(kind) <= LONGEST_KIND and 0 < len(external_id) <= LONGEST_ID):
         raise Invalid(f"A link needs a kind of 1 to {LONGEST_KIND} characters, and an id of 1 to {LONGEST_ID}.")
@@ -154,10 +155,6 @@ def _enqueue(*run_ids: UUID) -> None:
 
 def _may_cancel(user: Any, run: Run) -> bool:
     return user is SYSTEM or get_policy().may_cancel(user, run)
-
-
-def _pk(run: Run | UUID | str) -> UUID | str:
-    return run.pk if isinstance(run, Run) else run
 
 
 acancel = twin(cancel)

@@ -111,7 +111,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
     write into one turn at a time. Raises what `why_not_retry` returns, and
     `ThreadBusy` where the agent rejects work in a busy thread.
     """
-    old = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+    old = runs.get(run, user=user)
     with transaction.atomic():
         places.renew(old.thread)
         refusal = why_not_retry(old, user=user)

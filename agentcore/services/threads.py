@@ -16,6 +16,7 @@ from ..models import Thread
 from ..streams import log
 from ..values.ids import uuid7
 from . import sizes
+from .ids import id_of
 from .twins import listing, twin
 
 
@@ -34,10 +35,10 @@ def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = N
         )
 
 
-def get(thread_id: UUID | str, *, user: Any) -> Thread:
+def get(thread: Thread | UUID | str, *, user: Any) -> Thread:
     """Return a thread `user` may see; raises `NotFound` for any other, there or not."""
     try:
-        return visible_threads(user).get(pk=as_uuid(thread_id))
+        return visible_threads(user).get(pk=id_of(thread))
     except Thread.DoesNotExist as error:
         raise NotFound from error
 
@@ -45,16 +46,6 @@ def get(thread_id: UUID | str, *, user: Any) -> Thread:
 def list_(*, user: Any) -> QuerySet[Thread]:
     """Return the threads `user` may see, newest first."""
     return visible_threads(user).order_by("-updated_at", "-pk")
-
-
-def as_uuid(value: UUID | str) -> UUID:
-    """Read an id from outside; raises `NotFound` for one that cannot be one."""
-    if isinstance(value, UUID):
-        return value
-    try:
-        return UUID(value)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise NotFound from error
 
 
 acreate = twin(create)

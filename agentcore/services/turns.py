@@ -29,7 +29,7 @@ def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, 
     here, or in an older page: the runs are read before them. Of turns with very many
     runs that said nothing only the newest `MOST_RUNS` are returned.
     """
-    found = threads.get(thread.pk if isinstance(thread, Thread) else thread, user=user)
+    found = threads.get(thread, user=user)
     runs = _runs(pages.window(found, before, limit, with_runs=True).runs)
     page = pages.window(found, before, limit, with_runs=True)
     return TurnPage(list(Message.objects.filter(pk__in=page.messages).in_order()), runs, page.before)

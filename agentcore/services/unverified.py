@@ -41,7 +41,7 @@ def resolve(
         raise Invalid(f"The answer must be one of {', '.join(ANSWERS)}.")
     reason = sizes.line(reason, "reason", sizes.LONGEST_REASON)
     sizes.result(result)
-    found = runs.get(run.pk if isinstance(run, Run) else run, user=user)
+    found = runs.get(run, user=user)
     with transaction.atomic():
         held = fence.hold(found.pk, tuple(RunStatus))
         call = ToolCall.objects.filter(run=found, call_id=call_id).first()
