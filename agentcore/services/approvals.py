@@ -38,7 +38,7 @@ from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from ..values import events, jsontext
 from ..values.clock import NOW
-from . import runs
+from . import dispatch
 from .ids import id_of
 from .twins import listing, twin
 
@@ -200,7 +200,7 @@ def record_all(answers: Sequence[Answered]) -> None:
         write.record_all(entries)
     except Moved as error:
         raise AlreadyDecided from error
-    runs.hint(*go_on)
+    dispatch.hint(*go_on)
 
 
 def _resumed(held: Held) -> Commit:

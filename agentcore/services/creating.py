@@ -12,7 +12,7 @@ from ..states import RunStatus
 from ..streams import log
 from ..streams.log import Own
 from ..values import events
-from . import runs
+from . import dispatch
 
 
 def row(definition: AgentDefinition, thread: Thread, order: int, number: int, user: Any) -> Run:
@@ -50,7 +50,7 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
         prompt.created_at = now
         inserts.append(rows.inserting([prompt]))
     logs.done(bulk.together(logs.first, [*inserts, *logs.then]))
-    runs.send_hint(run.pk)
+    dispatch.send_hint(run.pk)
 
 
 def _created(run: Run) -> events.RunCreated:

@@ -1,8 +1,11 @@
-"""Puts "look at run X" on the RQ queue: a hint, which may be lost, doubled or late."""
+"""Hints: "look at run X" on the RQ queue, which may be lost, doubled or late; and what the runs' rows note of them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +13,7 @@ import django_rq
 import redis
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.db import transaction
 from django.dispatch import receiver
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -17,6 +21,9 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 
 from ..conf import get_settings
+from ..database import bulk, dialect
+from ..failpoints import failpoint
+from ..models import Run
 from ..values.ids import uuid7
 
 logger = logging.getLogger("agentcore.dispatch")
@@ -26,7 +33,116 @@ JOB = "agentcore.jobs.single.execute_run"
 PATIENCE = 0.5
 MOST_NAMED = 10  # in one line of the log
 
+# As far as its column goes: where nobody works for weeks, one run must not keep the others from their hints.
+ONE_MORE = "CASE WHEN dispatch_count < 30000 THEN dispatch_count + 1 ELSE 30000 END"
+
+NOTE = """
+, locked AS (
+    SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}
+)
+UPDATE agentcore_run SET
+    dispatched_at = {clock},
+    hint_failed_at = NULL,
+    dispatch_count = {one_more}
+FROM locked WHERE agentcore_run.id = locked.id
+RETURNING agentcore_run.id
+"""
+
+NOTE_WHERE_UNCHANGED = """
+, locked AS (
+    SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
+)
+UPDATE agentcore_run SET
+    dispatched_at = {clock},
+    hint_failed_at = NULL,
+    dispatch_count = CASE WHEN wanted.afresh THEN 1 ELSE {one_more} END
+FROM wanted JOIN locked ON locked.id = wanted.id
+WHERE agentcore_run.id = wanted.id
+    AND agentcore_run.attempt = wanted.seen_attempt AND agentcore_run.dispatch_count = wanted.seen_count
+RETURNING agentcore_run.id
+"""
+
+TAKE_BACK = """
+, locked AS (
+    SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
+)
+UPDATE agentcore_run SET
+    dispatched_at = NULL,
+    hint_failed_at = {clock},
+    dispatch_count = 0
+FROM locked WHERE agentcore_run.id = locked.id
+RETURNING agentcore_run.id
+"""
+
 _clients: dict[str, redis.Redis] = {}
+
+
+def hint(*run_ids: UUID) -> None:
+    """Note that hints go out, and send them after the commit; a lost one is sent again by the sweep."""
+    if run_ids:
+        # By id, as everybody takes rows.
+        bulk.execute(_statement(NOTE, dialect.clock()), [(run_id,) for run_id in sorted(set(run_ids))])
+        send_hint(*run_ids)
+
+
+def hint_next(*ended: UUID) -> None:
+    """Send a hint for the run that is now first in the queue of each thread in which a run has ended.
+
+    Runs that wait for no other have had a hint of their own.
+    """
+    threads_of = Run.objects.filter(pk__in=ended).values("thread")
+    first = Run.objects.filter(thread__in=threads_of, queued=True).ready(dialect.DbNow())
+    hint(*first.values_list("pk", flat=True))
+
+
+def send_hint(*run_ids: UUID) -> None:
+    """Send hints after the commit; the caller has already noted them in the rows."""
+    # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
+    transaction.on_commit(lambda: _enqueue(*run_ids), robust=True)
+
+
+def _enqueue(*run_ids: UUID) -> None:
+    failpoint("before_enqueue")
+    enqueue(*run_ids)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An orphan as it was read, and whether the hints before were about something else, and are not counted."""
+
+    run_id: UUID
+    attempt: int
+    dispatch_count: int
+    afresh: bool
+
+
+def note_where_unchanged(seen: Sequence[Seen]) -> list[UUID]:
+    """Note that a hint goes out for each run that is still as it was read; returns which, in their order.
+
+    A row that somebody holds at this moment is left out: it is being dealt with.
+    """
+    # The count, not the time: SQLite keeps times as text, of more than one precision.
+    rows = [(item.run_id, item.attempt, item.dispatch_count, item.afresh) for item in seen]
+    extras = (("seen_attempt", "integer"), ("seen_count", "integer"), ("afresh", "boolean"))
+    found = bulk.execute(_statement(NOTE_WHERE_UNCHANGED, dialect.clock(), extras), rows)
+    noted = {dialect.id_out(row[0]) for row in found}
+    return [item.run_id for item in seen if item.run_id in noted]
+
+
+def take_back(run_ids: Iterable[UUID]) -> None:
+    """Note that the hints did not go out: none is outstanding, and the runs that were not tried come first now."""
+    bulk.execute(_statement(TAKE_BACK, dialect.clock()), [(run_id,) for run_id in sorted(run_ids)])
+
+
+@cache
+def _statement(text: str, clock: str, extras: tuple[tuple[str, str], ...] = ()) -> bulk.Statement:
+    whole = text.format(
+        clock=clock,
+        one_more=ONE_MORE,
+        lock=dialect.row_lock("run"),
+        skip_locked=dialect.row_lock("run", skip_locked=True),
+    )
+    return bulk.Statement(whole, [bulk.column(Run, "id"), *(bulk.extra(name, kind) for name, kind in extras)])
 
 
 def enqueue(*run_ids: UUID) -> bool:

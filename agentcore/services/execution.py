@@ -21,7 +21,7 @@ from ..engine.runtime import Runtime, this_worker
 from ..exceptions import Conflict
 from ..models import Run
 from ..states import RunStatus
-from . import runs, versions
+from . import dispatch, runs, versions
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -124,14 +124,14 @@ async def _pass_on(run_id: UUID, outcome: Outcome, runtime: Runtime) -> None:
 
 
 def _hint_the_next(ended: Sequence[UUID]) -> dict[UUID, None]:
-    runs.dispatch_next(*ended)
+    dispatch.hint_next(*ended)
     return {}
 
 
 def _hint_again(released: Sequence[UUID]) -> dict[UUID, None]:
     due = Run.objects.filter(pk__in=released, status=RunStatus.PENDING, available_at=None)
     for run_id in due.values_list("pk", flat=True):
-        runs.hint(run_id)
+        dispatch.hint(run_id)
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Runs: find, cancel, resume, link; and the hint that sends a worker to one."""
+"""Runs: find, cancel, resume, link."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from django.db.models import QuerySet
 
 from ..access import SYSTEM, get_policy, visible_runs
 from ..database.again import unit
-from ..database.dialect import DbNow
 from ..engine import ending
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
-from ..failpoints import failpoint
-from ..journal import fence, hinted, write
+from ..journal import fence, write
 from ..journal.commit import Commit, Held
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
@@ -42,7 +40,7 @@ def cancel(run: Run | UUID | str, *, user: Any, reason: str = "") -> Run:
         held = fence.hold(found.pk)
         if held is not None:
             end_held(held, reason)
-    dispatch_next(found.pk)
+    dispatch.hint_next(found.pk)
     return get(found.pk, user=user)
 
 
@@ -85,7 +83,7 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
         fresh = {"status": RunStatus.PENDING.value, "lost_leases": 0}
         resumed = Commit(events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)])
         write.record(held, resumed)
-        hint(found.pk)
+        dispatch.hint(found.pk)
     return get(found.pk, user=user)
 
 
@@ -123,34 +121,6 @@ def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> Ru
     if not (0 < len(kind) <= LONGEST_KIND and 0 < len(external_id) <= LONGEST_ID):
         raise Invalid(f"A link needs a kind of 1 to {LONGEST_KIND} characters, and an id of 1 to {LONGEST_ID}.")
     return RunLink.objects.get_or_create(run=found, kind=kind, external_id=external_id)[0]
-
-
-def dispatch_next(*ended: UUID) -> None:
-    """Send a hint for the run that is now first in the queue of each thread in which a run has ended.
-
-    Runs that wait for no other have had a hint of their own.
-    """
-    threads_of = Run.objects.filter(pk__in=ended).values("thread")
-    first = Run.objects.filter(thread__in=threads_of, queued=True).ready(DbNow())
-    hint(*first.values_list("pk", flat=True))
-
-
-def hint(*run_ids: UUID) -> None:
-    """Note that hints go out, and send them after the commit; a lost one is sent again by the sweep."""
-    if run_ids:
-        hinted.note(run_ids)
-        send_hint(*run_ids)
-
-
-def send_hint(*run_ids: UUID) -> None:
-    """Send hints after the commit, of which the caller has made a note."""
-    # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-    transaction.on_commit(lambda: _enqueue(*run_ids), robust=True)
-
-
-def _enqueue(*run_ids: UUID) -> None:
-    failpoint("before_enqueue")
-    dispatch.enqueue(*run_ids)
 
 
 def _may_cancel(user: Any, run: Run) -> bool:

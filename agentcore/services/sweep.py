@@ -18,13 +18,12 @@ from ..conf import get_settings
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
 from ..engine import ending
-from ..journal import fence, hinted, write
+from ..journal import fence, write
 from ..journal.commit import Commit
-from ..journal.hinted import Seen
 from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..values import events
-from . import approvals, deletion, dispatch, runs
+from . import approvals, deletion, dispatch
 from .patience import impatient
 
 M = TypeVar("M", bound=Model)
@@ -194,10 +193,10 @@ def _hint(orphans: Iterable[Run]) -> int:
     """Send a hint for each orphan, but where another sweep has just done so; in one round trip, so all go or none."""
     # What was sent before a lease ran out was about something else, and is no reason to be patient from now on.
     seen = [
-        Seen(run.pk, run.attempt, run.dispatch_count, afresh=run.hint_is_stale and run.dispatch_count > 1)
+        dispatch.Seen(run.pk, run.attempt, run.dispatch_count, afresh=run.hint_is_stale and run.dispatch_count > 1)
         for run in orphans
     ]
-    noted = hinted.note_where_unchanged(seen)
+    noted = dispatch.note_where_unchanged(seen)
     for run_id in {item.run_id for item in seen} - set(noted):
         logger.info(
             "somebody holds the row, or deals with it; the next pass looks again",
@@ -205,7 +204,7 @@ def _hint(orphans: Iterable[Run]) -> int:
         )
     if not noted or dispatch.enqueue(*noted):
         return len(noted)
-    hinted.take_back(noted)
+    dispatch.take_back(noted)
     return 0
 
 
@@ -249,9 +248,9 @@ def _resume_or_end(run_id: UUID) -> str:
                 thread_events=[held.changed(RunStatus.PENDING)],
             )
             write.record(held, entry)
-            runs.hint(run_id)
+            dispatch.hint(run_id)
             done = "resumed"
     if done == "ended":
         with impatient():
-            runs.dispatch_next(run_id)
+            dispatch.hint_next(run_id)
     return done

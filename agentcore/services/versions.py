@@ -16,7 +16,7 @@ from ..engine import ending
 from ..journal import fence, write
 from ..models import Run
 from ..states import RunStatus
-from . import runs
+from . import dispatch
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -56,7 +56,7 @@ def defer(run_id: UUID) -> str:
             Run.objects.filter(pk=run_id).update(version_missing_since=since, available_at=due)
             done = "deferred"
     if done == "ended":
-        runs.dispatch_next(run_id)
+        dispatch.hint_next(run_id)
     logger.info("%s: this process has no version %s of it", done, run.agent_version, extra=_about(run))
     if done == "deferred":
         _warn(run)

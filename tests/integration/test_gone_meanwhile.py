@@ -11,7 +11,7 @@ from django.db import transaction
 from agentcore import SYSTEM
 from agentcore.exceptions import NotFound
 from agentcore.models import Approval, Run, Thread, ToolCall
-from agentcore.services import approvals, deletion, runs, unverified
+from agentcore.services import approvals, deletion, dispatch, runs, unverified
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.room import make
 from tests.testapp import agents
@@ -30,7 +30,7 @@ def owed(make_thread: Callable[..., Any]) -> Approval:
 @pytest.mark.covers("fc:D1")
 def test_a_run_whose_thread_is_deleted_while_it_is_canceled_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     run = make([Turn(text="Hello.")]).send()
-    monkeypatch.setattr(runs, "dispatch_next", lambda run_id: deletion.delete(run.thread_id, user=SYSTEM))
+    monkeypatch.setattr(dispatch, "hint_next", lambda run_id: deletion.delete(run.thread_id, user=SYSTEM))
     with pytest.raises(NotFound):
         runs.cancel(run, user=SYSTEM)
     assert not Thread.objects.filter(pk=run.thread_id).exists()

@@ -96,7 +96,7 @@ def test_nothing_is_scheduled_in_redis(package: str) -> None:
 @pytest.mark.once
 @pytest.mark.covers("dj:TX-5")
 def test_nothing_is_sent_from_a_coroutine_nor_past_the_one_door() -> None:
-    senders = {"enqueue", "enqueue_call", "enqueue_job", "hint", "dispatch_next", "on_commit", "atomic"}
+    senders = {"enqueue", "enqueue_call", "enqueue_job", "hint", "hint_next", "on_commit", "atomic"}
     inside, doors = [], set()
     for module in read_package(ROOT, "agentcore").values():
         doors |= {

@@ -20,8 +20,7 @@ from agentcore.engine.runtime import Runtime
 from agentcore.journal import fence, write
 from agentcore.journal.commit import Claim, Commit, Request
 from agentcore.models import Message, Run
-from agentcore.services import events, execution
-from agentcore.services import runs as run_services
+from agentcore.services import dispatch, events, execution
 from agentcore.states import RunStatus
 from agentcore.streams.models import Stream
 from agentcore.testing import ScriptedModel, Turn
@@ -128,9 +127,9 @@ def test_the_end_of_a_run_sends_a_hint_only_to_the_one_that_waits_behind_it(
         agent = Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="queue")
         thread = agent.threads.create(user=SYSTEM)
         first, *later = [agent.runs.send(thread, "Add.", user=SYSTEM) for _ in range(1 + behind)]
-        real = run_services.dispatch_next
-        monkeypatch.setattr(run_services, "dispatch_next", lambda *ended: (asked.append(ended), real(*ended)))
-        monkeypatch.setattr(run_services, "hint", hinted.append)
+        real = dispatch.hint_next
+        monkeypatch.setattr(dispatch, "hint_next", lambda *ended: (asked.append(ended), real(*ended)))
+        monkeypatch.setattr(dispatch, "hint", hinted.append)
         assert drive([first]) == ["ended"]
     assert hinted == [run.pk for run in later]
     assert asked == [(first.pk,)] * behind
