@@ -63,9 +63,9 @@ class Room:
     model: Any
     thread: Thread
 
-    def send(self, text: str = "Go", **options: Any) -> Run:
+    def send(self, content: Any = "Go", *, user: Any = SYSTEM, **options: Any) -> Run:
         """Start a run and leave it pending."""
-        return self.agent.runs.send(self.thread, text, user=SYSTEM, **options)
+        return self.agent.runs.send(self.thread, content, user=user, **options)
 
     def play(self, text: str = "Go") -> Run:
         """Start a run and drive it until it ends or waits."""
