@@ -1,16 +1,18 @@
-"""Retrying: one run at a time in a turn, and each finds its own place in it."""
+"""Retrying: what may be retried, one run at a time in a turn, and each finds its own place in it."""
 
 from __future__ import annotations
 
 import pytest
+from django.contrib.auth.models import AbstractUser
 from django.utils import timezone
 
 from agentcore import SYSTEM
 from agentcore.declaration import registry
-from agentcore.exceptions import Conflict, ModelError, RunActive, ThreadBusy
+from agentcore.exceptions import Conflict, ModelError, NotFound, RunActive, ThreadBusy
 from agentcore.journal import fence
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending
+from agentcore.states import RunStatus, ToolCallStatus
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.doomed import TOOLS
 from tests.integration.room import assert_ended_once, fresh, make, race
@@ -23,6 +25,12 @@ CALLS = Turn(text="Let me see.", calls=[("pure", {})])
 def _clean():
     with registry.isolated():
         yield
+
+
+def end(run: Run, status: RunStatus) -> Run:
+    Run.objects.filter(pk=run.pk).update(status=status, finished_at=timezone.now() if status.terminal else None)
+    run.refresh_from_db()
+    return run
 
 
 @pytest.mark.django_db
@@ -107,3 +115,48 @@ def test_a_run_that_is_not_parked_any_more_when_its_row_is_locked_is_not_resumed
     with pytest.raises(Conflict, match="not parked"):
         runs.resume(run, user=SYSTEM)
     assert fresh(run).status == "waiting"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("status", "refusal"),
+    [(RunStatus.PENDING, RunActive), (RunStatus.WAITING, RunActive), (RunStatus.SUCCEEDED, Conflict)],
+)
+def test_a_run_that_lives_or_succeeded_is_not_retried(
+    user: AbstractUser, status: RunStatus, refusal: type[Exception]
+) -> None:
+    room = make([], user=user)
+    run = end(room.send("Hi", user=user), status)
+    with pytest.raises(refusal):
+        room.agent.runs.retry(run, user=user)
+    assert Run.objects.count() == 1
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.CANCELED])
+def test_a_run_is_not_retried_while_a_call_of_it_may_have_happened(user: AbstractUser, status: RunStatus) -> None:
+    room = make([Turn(calls=[("pure", {})]), Turn(text="ok"), Turn(text="again")], TOOLS, user=user)
+    run = end(run_until_idle(room.send("Hi", user=user)), status)
+    ToolCall.objects.update(status=ToolCallStatus.EFFECT_UNVERIFIED, finished_at=None)
+    with pytest.raises(Conflict, match="may have taken effect"):
+        room.agent.runs.retry(run, user=user)
+    ToolCall.objects.update(status=ToolCallStatus.FAILED, finished_at=timezone.now())
+    assert run_until_idle(room.agent.runs.retry(run, user=user)).status == RunStatus.SUCCEEDED
+
+
+@pytest.mark.django_db
+def test_a_stranger_cannot_retry_what_is_not_there_for_them(user: AbstractUser, other_user: AbstractUser) -> None:
+    room = make([], user=user)
+    run = end(room.send("Hi", user=user), RunStatus.FAILED)
+    with pytest.raises(NotFound):
+        room.agent.runs.retry(run, user=other_user)
+
+
+@pytest.mark.django_db
+def test_asking_again_for_a_retry_returns_the_one_that_lives(user: AbstractUser) -> None:
+    room = make([Turn(text="ok"), Turn(text="ok")], user=user)
+    failed = end(room.send("Hi", user=user), RunStatus.FAILED)
+    first = room.agent.runs.retry(failed, user=user)
+    assert room.agent.runs.retry(failed, user=user).pk == first.pk
+    end(first, RunStatus.FAILED)
+    assert room.agent.runs.retry(failed, user=user).pk != first.pk

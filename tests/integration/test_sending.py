@@ -1,4 +1,4 @@
-"""Sending: once for each key, in turn where a thread is busy, and again where a run may be retried."""
+"""Sending: one message and one run for each key, whoever sends at once, and nothing of what is no message."""
 
 from __future__ import annotations
 
@@ -13,17 +13,15 @@ from django.contrib.auth.models import AbstractUser
 from django.db import connection, connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from agentcore import SYSTEM, Agent
-from agentcore.exceptions import Conflict, Invalid, KeyConflict, NotFound, RunActive, ThreadBusy, UserError
-from agentcore.models import Message, Run, Thread, ToolCall
+from agentcore.exceptions import Invalid, KeyConflict, NotFound, UserError
+from agentcore.models import Message, Run, Thread
 from agentcore.services import messages
-from agentcore.states import RunStatus, ToolCallStatus
+from agentcore.states import RunStatus
 from agentcore.streams import log
 from agentcore.streams.models import Record, Stream
 from agentcore.testing import Turn, run_until_idle
-from tests.integration.doomed import TOOLS
 from tests.integration.room import make
 
 MANY = 50
@@ -46,9 +44,6 @@ def at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
 
 def post(client: Client, thread: Thread, **body: Any) -> Any:
     return client.post(f"/agent/threads/{thread.pk}/runs", json.dumps(body), content_type="application/json")
-
-
-# --- keys ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.django_db(transaction=True)
@@ -230,141 +225,3 @@ def test_a_thread_that_is_deleted_after_it_was_read_is_not_found(
     with pytest.raises(NotFound):
         room.send("Hi", user=user)
     assert not Run.objects.exists() and not Message.objects.exists()
-
-
-# --- a busy thread ------------------------------------------------------------------------------------------------
-
-
-def claim(run: Run) -> None:
-    """Let a worker drive the run, as far as its row is concerned."""
-    Run.objects.filter(pk=run.pk).update(
-        status=RunStatus.RUNNING, attempt=1, lease_expires_at=timezone.now() + timezone.timedelta(hours=1)
-    )
-
-
-@pytest.mark.django_db
-def test_queued_messages_run_one_after_the_other(user: AbstractUser) -> None:
-    room = make([Turn(text="one"), Turn(text="two")], user=user)
-    first, second = (room.send(text, user=user) for text in "12")
-    assert run_until_idle(second).status == RunStatus.PENDING
-    assert run_until_idle(first).status == RunStatus.SUCCEEDED
-    assert run_until_idle(second).status == RunStatus.SUCCEEDED
-
-
-@pytest.mark.django_db
-def test_the_end_of_a_run_announces_the_next_one(user: AbstractUser) -> None:
-    room = make([Turn(text="one")], user=user)
-    first, second = (room.send(text, user=user) for text in "12")
-    Run.objects.filter(pk=second.pk).update(dispatched_at=None, dispatch_count=0)
-    run_until_idle(first)
-    assert Run.objects.get(pk=second.pk).dispatch_count == 1
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("driven", [False, True], ids=["pending", "running"])
-def test_a_busy_thread_rejects(user: AbstractUser, driven: bool) -> None:
-    room = make([Turn(text="one"), Turn(text="two")], user=user, on_busy="reject")
-    first = room.send("1", user=user, key="1")
-    if driven:
-        claim(first)
-    with pytest.raises(ThreadBusy):
-        room.send("2", user=user, key="2")
-    assert Message.objects.count() == 1
-    assert room.send("1", user=user, key="1") == first  # a repeated request is answered, not refused
-    room.agent.runs.cancel(first, user=SYSTEM)
-    if driven:
-        Run.objects.filter(pk=first.pk).update(status="canceled", finished_at=timezone.now(), lease_expires_at=None)
-    assert room.send("2", user=user, key="2").number == 2
-
-
-@pytest.mark.django_db
-def test_over_http_a_busy_thread_is_a_409_problem(user: AbstractUser, client: Client) -> None:
-    room = make([], user=user, on_busy="reject")
-    client.force_login(user)
-    assert post(client, room.thread, agent="test", text="1").status_code == 201
-    refused = post(client, room.thread, agent="test", text="2")
-    assert (refused.status_code, refused.json()["code"]) == (409, "thread_busy")
-
-
-@pytest.mark.django_db
-def test_a_new_message_interrupts_what_is_not_driven_at_once(user: AbstractUser) -> None:
-    room = make([Turn(text="two")], user=user, on_busy="interrupt")
-    first = room.send("1", user=user, key="1")
-    second = room.send("2", user=user, key="2")
-    first.refresh_from_db()
-    assert (first.status, first.cancel_reason) == (RunStatus.CANCELED, "A new message has come.")
-    assert room.send("2", user=user, key="2") == second
-    assert run_until_idle(second).status == RunStatus.SUCCEEDED
-
-
-@pytest.mark.django_db
-def test_a_new_message_asks_the_worker_of_a_driven_run_to_end_it_and_waits_its_turn(user: AbstractUser) -> None:
-    room = make([], user=user, on_busy="interrupt")
-    first = room.send("1", user=user)
-    claim(first)
-    second = room.send("2", user=user)
-    first.refresh_from_db()
-    assert first.status == RunStatus.RUNNING and first.cancel_requested_at is not None
-    assert run_until_idle(second).status == RunStatus.PENDING
-
-
-@pytest.mark.django_db
-def test_parallel_runs_do_not_wait_for_each_other(user: AbstractUser) -> None:
-    room = make([Turn(text="two")], user=user, on_busy="parallel")
-    claim(room.send("1", user=user))
-    second = run_until_idle(room.send("2", user=user))
-    assert second.status == RunStatus.SUCCEEDED
-
-
-# --- retry --------------------------------------------------------------------------------------------------------
-
-
-def end(run: Run, status: RunStatus) -> Run:
-    Run.objects.filter(pk=run.pk).update(status=status, finished_at=timezone.now() if status.terminal else None)
-    run.refresh_from_db()
-    return run
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize(
-    ("status", "refusal"),
-    [(RunStatus.PENDING, RunActive), (RunStatus.WAITING, RunActive), (RunStatus.SUCCEEDED, Conflict)],
-)
-def test_a_run_that_lives_or_succeeded_is_not_retried(
-    user: AbstractUser, status: RunStatus, refusal: type[Exception]
-) -> None:
-    room = make([], user=user)
-    run = end(room.send("Hi", user=user), status)
-    with pytest.raises(refusal):
-        room.agent.runs.retry(run, user=user)
-    assert Run.objects.count() == 1
-
-
-@pytest.mark.django_db
-@pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.CANCELED])
-def test_a_run_is_not_retried_while_a_call_of_it_may_have_happened(user: AbstractUser, status: RunStatus) -> None:
-    room = make([Turn(calls=[("pure", {})]), Turn(text="ok"), Turn(text="again")], TOOLS, user=user)
-    run = end(run_until_idle(room.send("Hi", user=user)), status)
-    ToolCall.objects.update(status=ToolCallStatus.EFFECT_UNVERIFIED, finished_at=None)
-    with pytest.raises(Conflict, match="may have taken effect"):
-        room.agent.runs.retry(run, user=user)
-    ToolCall.objects.update(status=ToolCallStatus.FAILED, finished_at=timezone.now())
-    assert run_until_idle(room.agent.runs.retry(run, user=user)).status == RunStatus.SUCCEEDED
-
-
-@pytest.mark.django_db
-def test_a_stranger_cannot_retry_what_is_not_there_for_them(user: AbstractUser, other_user: AbstractUser) -> None:
-    room = make([], user=user)
-    run = end(room.send("Hi", user=user), RunStatus.FAILED)
-    with pytest.raises(NotFound):
-        room.agent.runs.retry(run, user=other_user)
-
-
-@pytest.mark.django_db
-def test_asking_again_for_a_retry_returns_the_one_that_lives(user: AbstractUser) -> None:
-    room = make([Turn(text="ok"), Turn(text="ok")], user=user)
-    failed = end(room.send("Hi", user=user), RunStatus.FAILED)
-    first = room.agent.runs.retry(failed, user=user)
-    assert room.agent.runs.retry(failed, user=user).pk == first.pk
-    end(first, RunStatus.FAILED)
-    assert room.agent.runs.retry(failed, user=user).pk != first.pk
