@@ -91,6 +91,12 @@ def types(run: Run) -> list[str]:
     return [event["type"] for event in log(run)]
 
 
+def only_event(run: Run, kind: str) -> dict[str, Any]:
+    """The one event of this type that the run has logged."""
+    (event,) = [event for event in log(run) if event["type"] == kind]
+    return event
+
+
 def assert_ended_once(run: Run, status: str) -> None:
     """The run has this status, and its log says so once, at the end."""
     assert Run.objects.get(pk=run.pk).status == status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,13 +12,14 @@ from django.contrib.auth.models import AbstractUser
 from django.test import Client
 from pydantic import BaseModel
 
-from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
+from agentcore import SYSTEM, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, ModelError
-from agentcore.models import Message, Run, Thread, ToolCall
+from agentcore.models import Message, ToolCall
 from agentcore.states import RunStatus, ToolCallStatus
-from agentcore.testing import ScriptedModel, Turn, run_until_idle
+from agentcore.testing import Turn, run_until_idle
 from agentcore.values.jsontext import KEPT_DEPTH, MAX_DEPTH
+from tests.integration.room import log, make, only_event
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:D14")]
 
@@ -47,49 +48,21 @@ VALUES: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with registry.isolated():
-        yield
-
-
-@pytest.fixture(params=TEXTS.values(), ids=TEXTS)
-def text(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """What is said, and what is kept of it."""
-    pair: tuple[str, str] = request.param
-    return pair
-
-
-@pytest.fixture(params=VALUES.values(), ids=VALUES)
-def value(request: pytest.FixtureRequest) -> tuple[Any, Any]:
-    """What is given, and what is kept of it."""
-    pair: tuple[Any, Any] = request.param
-    return pair
-
-
-def make(turns: list[Turn], *tools: Any, **options: Any) -> tuple[Agent, Thread]:
-    agent = Agent(name="test", model=ScriptedModel(turns), tools=tools, **options)
-    return agent, agent.threads.create(user=SYSTEM)
-
-
-def log(agent: Agent, run: Run) -> list[dict[str, Any]]:
-    return agent.events.read(run, user=SYSTEM, limit=1000).events
-
-
-def one(agent: Agent, run: Run, kind: str) -> dict[str, Any]:
-    (event,) = [event for event in log(agent, run) if event["type"] == kind]
-    return event
+texts = pytest.mark.parametrize(("raw", "kept"), TEXTS.values(), ids=TEXTS)
+"""What is said, and what is kept of it."""
+values = pytest.mark.parametrize(("raw", "kept"), VALUES.values(), ids=VALUES)
+"""What is given, and what is kept of it."""
 
 
 # --- what people write ------------------------------------------------------------------------------------------
 
 
-def test_a_persons_message_and_its_title_key_and_metadata(text: tuple[str, str]) -> None:
-    raw, kept = text
-    agent, _ = make([Turn(text="ok")])
-    thread = agent.threads.create(user=SYSTEM, title=raw, metadata={raw: raw})
-    first = agent.runs.send(thread, raw, user=SYSTEM, key=raw, metadata={raw: [raw, math.nan]})
-    assert agent.runs.send(thread, raw, user=SYSTEM, key=raw, metadata={raw: [raw, math.nan]}) == first
+@texts
+def test_a_persons_message_and_its_title_key_and_metadata(raw: str, kept: str) -> None:
+    room = make([Turn(text="ok")])
+    thread = room.agent.threads.create(user=SYSTEM, title=raw, metadata={raw: raw})
+    first = room.agent.runs.send(thread, raw, user=SYSTEM, key=raw, metadata={raw: [raw, math.nan]})
+    assert room.agent.runs.send(thread, raw, user=SYSTEM, key=raw, metadata={raw: [raw, math.nan]}) == first
     run = run_until_idle(first)
     thread.refresh_from_db()
     assert (thread.title, thread.metadata) == (kept, {kept: kept})
@@ -98,44 +71,41 @@ def test_a_persons_message_and_its_title_key_and_metadata(text: tuple[str, str])
 
 
 def test_a_title_too_long_for_its_column_is_refused() -> None:
-    agent, _ = make([])
+    room = make([])
     with pytest.raises(Invalid, match="title has 500 characters"):
-        agent.threads.create(user=SYSTEM, title="x" * 500)
+        room.agent.threads.create(user=SYSTEM, title="x" * 500)
 
 
-def test_a_saved_message_and_its_authors_name(text: tuple[str, str]) -> None:
-    raw, kept = text
-    agent, thread = make([])
-    saved = agent.messages.save(thread, [{"type": "file", "file_id": "1", "filename": raw, "media_type": raw}],
-                                user=SYSTEM, author="system", name=raw)  # fmt: skip
+@texts
+def test_a_saved_message_and_its_authors_name(raw: str, kept: str) -> None:
+    room, file = make([]), {"type": "file", "file_id": "1", "filename": raw, "media_type": raw}
+    saved = room.agent.messages.save(room.thread, [file], user=SYSTEM, author="system", name=raw)
     saved.refresh_from_db()
     assert saved.author_name == kept
     assert saved.content["parts"][0]["filename"] == kept
 
 
-def test_the_reasons_for_a_cancel_and_for_a_decision(text: tuple[str, str]) -> None:
-    raw, kept = text
-
+@texts
+def test_the_reasons_for_a_cancel_and_for_a_decision(raw: str, kept: str) -> None:
     @tool(needs_approval=True)
     def gated() -> str:
         """Need a person."""
         return "done"
 
-    agent, thread = make([Turn(calls=[("gated", {})])], gated)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
-    (approval,) = agent.tools.pending(user=SYSTEM)
-    assert agent.tools.deny(approval, user=SYSTEM, digest=approval.digest, reason=raw).reason == kept
-    canceled = agent.runs.cancel(run, user=SYSTEM, reason=raw * 500)
+    room = make([Turn(calls=[("gated", {})])], [gated])
+    run = room.play()
+    (approval,) = room.agent.tools.pending(user=SYSTEM)
+    assert room.agent.tools.deny(approval, user=SYSTEM, digest=approval.digest, reason=raw).reason == kept
+    canceled = room.agent.runs.cancel(run, user=SYSTEM, reason=raw * 500)
     assert canceled.cancel_reason == (kept * 500)[:500]
-    assert one(agent, run, "approval.response")["reason"] == kept
+    assert only_event(run, "approval.response")["reason"] == kept
 
 
-def test_a_message_over_http(user: AbstractUser, client: Client, text: tuple[str, str]) -> None:
-    raw, kept = text
-    make([])
-    thread = Thread.objects.get(pk=Agent(name="web", model=ScriptedModel([])).threads.create(user=user).pk)
+@texts
+def test_a_message_over_http(user: AbstractUser, client: Client, raw: str, kept: str) -> None:
+    thread = make([], user=user).thread
     client.force_login(user)
-    body = json.dumps({"agent": "web", "text": raw, "key": raw})
+    body = json.dumps({"agent": "test", "text": raw, "key": raw})
     answer = client.post(f"/agent/threads/{thread.pk}/runs", body, content_type="application/json")
     # A lone surrogate is no JSON text, so the request that holds one may be refused; it must not fail.
     assert answer.status_code in ({201} if "\x00" in raw else {201, 400}), answer.content
@@ -146,19 +116,17 @@ def test_a_message_over_http(user: AbstractUser, client: Client, text: tuple[str
 # --- what a model says ------------------------------------------------------------------------------------------
 
 
-def test_a_models_text_and_reasoning(text: tuple[str, str]) -> None:
-    raw, kept = text
-    agent, thread = make([Turn(text=raw, reasoning=raw)])
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+@texts
+def test_a_models_text_and_reasoning(raw: str, kept: str) -> None:
+    run = make([Turn(text=raw, reasoning=raw)]).play()
     assert run.status == RunStatus.SUCCEEDED
-    assert one(agent, run, "text.delta")["text"] == kept
+    assert only_event(run, "text.delta")["text"] == kept
     assert Message.objects.get(run=run).text == kept
 
 
-def test_what_a_provider_says_when_it_fails(text: tuple[str, str]) -> None:
-    raw, kept = text
-    agent, thread = make([Turn(text="Half", error=ModelError(raw, code="auth"))])
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+@texts
+def test_what_a_provider_says_when_it_fails(raw: str, kept: str) -> None:
+    run = make([Turn(text="Half", error=ModelError(raw, code="auth"))]).play()
     assert (run.status, run.error_code, run.error_detail) == (RunStatus.FAILED, "auth", kept)
     assert run.steps.get().error_detail == kept
 
@@ -180,17 +148,16 @@ def keep(kept_arguments: list[Any]) -> Any:
     return keep
 
 
+@values
 @pytest.mark.covers("fc:A2")
 def test_what_a_model_gives_is_given_as_it_is_or_not_at_all(
-    value: tuple[Any, Any], keep: Any, kept_arguments: list[Any]
+    raw: Any, kept: Any, keep: Any, kept_arguments: list[Any]
 ) -> None:
-    raw, kept = value
-    agent, thread = make([Turn(calls=[("keep", {"value": raw})]), Turn(text="ok")], keep)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(calls=[("keep", {"value": raw})]), Turn(text="ok")], [keep]).play()
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     call = ToolCall.objects.get()
     assert call.arguments_json == {"value": kept}
-    assert one(agent, run, "tool.call")["arguments"] == {"value": kept}
+    assert only_event(run, "tool.call")["arguments"] == {"value": kept}
     if raw == kept:
         assert (call.status, kept_arguments) == (ToolCallStatus.SUCCEEDED, [kept])
     else:
@@ -209,13 +176,12 @@ def test_arguments_nested_too_deep_are_not_run(
         sent: Any = {"value": nested(depth, bottom)}
         turns = [Turn(calls=[("keep", json.dumps(sent) if as_text else sent)]), Turn(text="ok")]
         with registry.isolated():
-            agent, thread = make(turns, keep)
-            run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+            run = make(turns, [keep]).play()
         assert run.status == RunStatus.SUCCEEDED, run.error_message
         call = ToolCall.objects.get(run=run)
         (part,) = [part for message in Message.objects.filter(run=run) for part in message.content["parts"]
                    if part["type"] == "tool-call"]  # fmt: skip
-        assert part["arguments"] == call.arguments_json == one(agent, run, "tool.call")["arguments"]
+        assert part["arguments"] == call.arguments_json == only_event(run, "tool.call")["arguments"]
         assert kept_arguments == ([sent["value"]] if runs else [])
         assert (call.status == ToolCallStatus.SUCCEEDED) is runs
         assert runs or "nested deeper than" in call.error
@@ -225,12 +191,10 @@ def test_arguments_nested_too_deep_are_not_run(
 def test_what_is_as_deep_as_may_be_is_shown_as_it_ran_in_an_event_that_is_cleaned(
     keep: Any, kept_arguments: list[Any]
 ) -> None:
-    agent, thread = make(
-        [Turn(calls=[("keep", {"value": nested(KEPT_DEPTH, 1)})], text="\\u0000"), Turn(text="ok")], keep
-    )
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    call = Turn(calls=[("keep", {"value": nested(KEPT_DEPTH, 1)})], text="\\u0000")
+    run = make([call, Turn(text="ok")], [keep]).play()
     assert kept_arguments == [nested(KEPT_DEPTH, 1)]
-    said = [event["message"] for event in log(agent, run) if event["type"] == "message"]
+    said = [event["message"] for event in log(run) if event["type"] == "message"]
     (part,) = [part for message in said for part in message["parts"] if part["type"] == "tool-call"]
     assert part["arguments"] == {"value": nested(KEPT_DEPTH, 1)}
 
@@ -243,11 +207,11 @@ def test_an_edit_as_deep_as_may_be_is_shown_as_it_ran(kept_arguments: list[Any])
         kept_arguments.append(value)
         return "kept"
 
-    agent, thread = make([Turn(calls=[("keep", {"value": 1})]), Turn(text="ok")], keep)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
-    (approval,) = agent.tools.pending(user=SYSTEM)
+    room = make([Turn(calls=[("keep", {"value": 1})]), Turn(text="ok")], [keep])
+    run = room.play()
+    (approval,) = room.agent.tools.pending(user=SYSTEM)
     edit = {"value": nested(KEPT_DEPTH, 1)}
-    agent.tools.approve(approval, user=SYSTEM, digest=approval.digest, edited_arguments=edit)
+    room.agent.tools.approve(approval, user=SYSTEM, digest=approval.digest, edited_arguments=edit)
     run = run_until_idle(run)
     assert kept_arguments == [edit["value"]]
     (part,) = [part for message in Message.objects.filter(run=run) for part in message.to_json()["parts"]
@@ -262,8 +226,7 @@ def test_nothing_is_an_object_without_arguments(sent: Any) -> None:
         """Act."""
         return "acted"
 
-    agent, thread = make([Turn(calls=[("act", sent)]), Turn(text="ok")], act)
-    run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    make([Turn(calls=[("act", sent)]), Turn(text="ok")], [act]).play()
     call = ToolCall.objects.get()
     assert (call.status, call.arguments_json, call.result_json) == (ToolCallStatus.SUCCEEDED, {}, "acted")
 
@@ -289,25 +252,22 @@ def test_arguments_that_are_no_json_object_are_refused_and_the_model_is_told(arg
         """Keep a value."""
         raise AssertionError("it must not run")
 
-    agent, thread = make([Turn(calls=[("keep", arguments)]), Turn(text="Sorry.")], keep)  # type: ignore[list-item]
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(calls=[("keep", arguments)]), Turn(text="Sorry.")], [keep]).play()
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     call = ToolCall.objects.get()
     assert call.status == ToolCallStatus.FAILED and "JSON" in call.error
     assert "sys." not in call.error, "a model is told nothing of Python"
 
 
-def test_an_argument_and_a_tool_that_nobody_knows(text: tuple[str, str]) -> None:
-    raw, kept = text
-
+@texts
+def test_an_argument_and_a_tool_that_nobody_knows(raw: str, kept: str) -> None:
     @tool
     def keep(value: str = "") -> str:
         """Keep a value."""
         raise AssertionError("it must not run")
 
     calls = [("keep", {f"x{raw}": 1}), (raw, {raw: raw}), ("keep", {"value": [raw]})]
-    agent, thread = make([Turn(calls=calls), Turn(text="Sorry.")], keep)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(calls=calls), Turn(text="Sorry.")], [keep]).play()
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     first, second, third = ToolCall.objects.order_by("position")
     assert first.arguments_json == {f"x{kept}": 1} and "half a character" in first.error
@@ -315,17 +275,15 @@ def test_an_argument_and_a_tool_that_nobody_knows(text: tuple[str, str]) -> None
     assert {first.status, second.status, third.status} == {ToolCallStatus.FAILED}
 
 
-def test_a_structured_output(value: tuple[Any, Any]) -> None:
-    raw, kept = value
-
+@values
+def test_a_structured_output(raw: Any, kept: Any) -> None:
     class Answer(BaseModel):
         value: Any
 
-    agent, thread = make([Turn(output={"value": raw}), Turn(output={"value": "mended"})], output=Answer)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(output={"value": raw}), Turn(output={"value": "mended"})], output=Answer).play()
     said = kept if raw == kept else "mended"
     assert (run.status, run.output) == (RunStatus.SUCCEEDED, {"value": said}), run.error_message
-    assert one(agent, run, "output")["value"] == {"value": said}
+    assert only_event(run, "output")["value"] == {"value": said}
     faults = [step.error_message for step in run.steps.order_by("number") if step.error_message]
     assert faults == [] if raw == kept else "cannot be kept as it is" in faults[0]
 
@@ -333,22 +291,20 @@ def test_a_structured_output(value: tuple[Any, Any]) -> None:
 # --- what the application's code gives ----------------------------------------------------------------------------
 
 
-def test_a_tools_result_and_its_progress(value: tuple[Any, Any]) -> None:
-    raw, kept = value
-
+@values
+def test_a_tools_result_and_its_progress(raw: Any, kept: Any) -> None:
     @tool
     def give(ctx: ToolContext) -> Any:
         """Give a value."""
         ctx.progress(raw)
         return raw
 
-    agent, thread = make([Turn(calls=[("give", {})]), Turn(text="ok")], give)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(calls=[("give", {})]), Turn(text="ok")], [give]).play()
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     call = ToolCall.objects.get()
     assert (call.status, call.result_json) == (ToolCallStatus.SUCCEEDED, kept)
-    assert one(agent, run, "tool.progress")["value"] == kept
-    assert one(agent, run, "tool.result")["result"] == kept
+    assert only_event(run, "tool.progress")["value"] == kept
+    assert only_event(run, "tool.result")["result"] == kept
 
 
 def test_a_result_nested_too_deep_is_cut() -> None:
@@ -357,36 +313,31 @@ def test_a_result_nested_too_deep_is_cut() -> None:
         """Give a value."""
         return nested(20_000)
 
-    agent, thread = make([Turn(calls=[("give", {})]), Turn(text="ok")], give)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(calls=[("give", {})]), Turn(text="ok")], [give]).play()
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     assert ToolCall.objects.get().result.count("[") == MAX_DEPTH + 2  # and one in the mark of the cut
 
 
-def test_what_a_tool_says_when_it_fails(text: tuple[str, str]) -> None:
-    raw, kept = text
-
+@texts
+def test_what_a_tool_says_when_it_fails(raw: str, kept: str) -> None:
     @tool
     def fail() -> None:
         """Fail."""
         raise ToolFailed(raw)
 
-    agent, thread = make([Turn(calls=[("fail", {})]), Turn(text="Sorry.")], fail)
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
+    run = make([Turn(calls=[("fail", {})]), Turn(text="Sorry.")], [fail]).play()
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     assert ToolCall.objects.get().error == kept
 
 
-def test_a_context_block(text: tuple[str, str]) -> None:
-    raw, kept = text
-
+@texts
+def test_a_context_block(raw: str, kept: str) -> None:
     def knowledge(ctx: LoaderContext) -> list[ContextBlock]:
         return [ContextBlock(raw, raw, {"from": raw, "score": math.nan})]
 
-    agent, thread = make([Turn(text="ok")], context=[knowledge])
-    run = run_until_idle(agent.runs.send(thread, "Go", user=SYSTEM))
-    model: Any = agent.definition.model
-    assert model.requests[0].context[0].text == kept
+    room = make([Turn(text="ok")], context=[knowledge])
+    run = room.play()
+    assert room.model.requests[0].context[0].text == kept
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     stored: Mapping[str, Any] = run.steps.get().context[0]
     assert (stored["name"], stored["text"], stored["metadata"]) == (kept, kept, {"from": kept, "score": "nan"})
