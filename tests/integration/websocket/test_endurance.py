@@ -26,7 +26,7 @@ from tests.integration.sockets import (
     run_name,
     say,
 )
-from tests.leftovers import DatabaseConnections
+from tests.inventory import DatabaseConnections
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
