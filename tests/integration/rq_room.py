@@ -34,6 +34,12 @@ def put(queue: Queue, count: int = 1) -> list[Job]:
     return queue.jobs[-count:]
 
 
+def left_of_jobs(queue: Queue) -> set[str]:
+    """The keys that jobs have left, but for RQ's own notes of what its upkeep has come across."""
+    keys = {key.decode() for key in queue.connection.keys()}
+    return {key for key in keys if "run-" in key and "first_seen" not in key}
+
+
 def stock_worker(queue: Queue) -> SimpleWorker:
     """RQ's own worker, for comparison."""
     return SimpleWorker(
