@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the JSON API."""
+"""Fixtures of the tests of the JSON API, and of those of the admin."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from agentcore.declaration import registry
 from tests.integration.api_room import Caller, World, build
+from tests.integration.office import Clerk
 
 
 @pytest.fixture
@@ -22,3 +23,9 @@ def world(user: Any, other_user: Any, operator: Any) -> Iterator[World]:
 def owner(world: World) -> Caller:
     """The browser of the thread's owner."""
     return world.callers["owner"]
+
+
+@pytest.fixture
+def clerk() -> Clerk:
+    """A clerk whose runs operators look at."""
+    return Clerk()

@@ -13,22 +13,15 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from agentcore.declaration import registry
 from agentcore.models import Approval, Run, Thread
 from agentcore.streams import log
 from agentcore.streams.models import Record
 from agentcore.testing import Turn
 from agentcore.values import events
-from tests.integration.office import Clerk, address, staff
+from tests.integration.office import address, staff
 
 pytestmark = pytest.mark.django_db
 LISTS = [Run, Approval, Thread]
-
-
-@pytest.fixture
-def clerk():
-    with registry.isolated():
-        yield Clerk()
 
 
 @pytest.fixture

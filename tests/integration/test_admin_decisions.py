@@ -12,19 +12,12 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from agentcore.access import SYSTEM
-from agentcore.declaration import registry
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.models.approval import approval_digest
 from agentcore.testing import run_until_idle
-from tests.integration.office import Clerk, address, said, staff
+from tests.integration.office import address, said, staff
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def clerk():
-    with registry.isolated():
-        yield Clerk()
 
 
 @pytest.fixture

@@ -10,20 +10,13 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.utils import timezone
 
-from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
-from tests.integration.office import Clerk, address, said, staff
+from tests.integration.office import address, said, staff
 
 pytestmark = pytest.mark.django_db
 FAILS = Turn(error=ModelError("Bad key", code="auth"))
-
-
-@pytest.fixture
-def clerk():
-    with registry.isolated():
-        yield Clerk()
 
 
 @pytest.fixture

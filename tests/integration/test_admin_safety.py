@@ -11,22 +11,15 @@ from django.apps import apps
 from django.contrib import admin
 from django.contrib.auth.models import Permission
 
-from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Message, Run, Step, Thread, ToolCall
 from agentcore.streams.models import Record
 from agentcore.testing import Turn
 from tests.integration import office
-from tests.integration.office import Clerk, address, said, staff
+from tests.integration.office import address, said, staff
 
 pytestmark = pytest.mark.django_db
 LISTS = [Run, Approval, Thread]
-
-
-@pytest.fixture
-def clerk():
-    with registry.isolated():
-        yield Clerk()
 
 
 @pytest.fixture
