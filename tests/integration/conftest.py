@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from agentcore.declaration import registry
 from tests.integration.api_room import Caller, World, build
-from tests.integration.office import Clerk
+from tests.integration.office import Clerk, staff
 
 
 @pytest.fixture
@@ -29,3 +30,11 @@ def owner(world: World) -> Caller:
 def clerk() -> Clerk:
     """A clerk whose runs operators look at."""
     return Clerk()
+
+
+@pytest.fixture
+def olga(client: Client) -> Any:
+    """An operator, logged in, who may decide and nothing else."""
+    person = staff("olga", "decide_approval")
+    client.force_login(person)
+    return person

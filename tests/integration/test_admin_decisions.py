@@ -12,20 +12,12 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from agentcore.access import SYSTEM
-from agentcore.models import Approval, Run, ToolCall
-from agentcore.models.approval import approval_digest
+from agentcore.models import Approval, Run
 from agentcore.testing import run_until_idle
 from tests.integration.office import address, said, staff
+from tests.integration.tampering import CHANGES, ask_anew
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def olga(client):
-    """An operator, logged in, who may decide and nothing else."""
-    person = staff("olga", "decide_approval")
-    client.force_login(person)
-    return person
 
 
 def page_of(client, approval):
@@ -115,36 +107,9 @@ def test_denying_does_not_mind_what_was_typed_into_the_arguments(client, clerk, 
     assert said(decide(client, approval, "deny", arguments="{")) == ["You denied pay."]
 
 
-def change_the_approval(approval):
-    Approval.objects.filter(pk=approval.pk).update(arguments='{"cents":999,"to":"eve"}')
-
-
-def change_the_call(approval):
-    ToolCall.objects.filter(pk=approval.tool_call_id).update(arguments='{"cents":999,"to":"eve"}')
-
-
-def change_both(approval):
-    change_the_approval(approval)
-    change_the_call(approval)
-
-
-def ask_anew(approval):
-    """Ask for other arguments under a digest that is truly theirs."""
-    change_both(approval)
-    call = ToolCall.objects.get(pk=approval.tool_call_id)
-    fresh = approval_digest(
-        run_id=call.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=call.schema_digest,
-        arguments=call.arguments,
-    )
-    Approval.objects.filter(pk=approval.pk).update(digest=fresh)
-
-
 @pytest.mark.covers("dj:ADM-6")
 @pytest.mark.parametrize("verdict", ["approve", "deny"])
-@pytest.mark.parametrize("change", [change_the_approval, change_the_call, change_both, ask_anew])
+@pytest.mark.parametrize("change", CHANGES)
 def test_arguments_changed_between_the_page_and_the_answer_are_refused(client, clerk, olga, change, verdict):
     run = clerk.asks()
     approval = Approval.objects.get()
@@ -258,84 +223,3 @@ def test_the_next_approval_is_one_link_away_and_never_opens_by_itself(client, cl
     assert response.redirect_chain[-1][0] == address(Approval, "change", first.pk)
     assert f'href="{address(Approval, "change", second.pk)}" data-ac-next' in response.content.decode()
     assert "data-ac-next" not in decide(client, second, "approve").content.decode()
-
-
-# --- many at once -----------------------------------------------------------------------------------------------------
-
-
-def choose(client, action, approvals):
-    data = {"action": action, "_selected_action": [str(approval.pk) for approval in approvals]}
-    return client.post(address(Approval, "changelist"), data)
-
-
-def confirm(client, page):
-    """Send a confirmation page back as it is."""
-    text = page.content.decode()
-    post_url = unescape(re.search(r'<form method="post" action="([^"]+)" class="ac-form"', text)[1])
-    fields: dict[str, list[str]] = {}
-    for name, value in re.findall(r'<input type="hidden" name="(?!csrf)([^"]+)" value="([^"]*)"', text):
-        fields.setdefault(name, []).append(unescape(value))
-    return client.post(post_url, fields, follow=True)
-
-
-@pytest.mark.covers("dj:ADM-5", "op:19")
-def test_a_batch_is_shown_before_it_is_decided_and_then_exactly_that_is_decided(client, clerk, olga):
-    runs = [clerk.asks(("pay", {"cents": cents})) for cents in (100, 200, 300)]
-    first, second, third = Approval.objects.order_by("requested_at")
-    clerk.agent.tools.deny(third, user=SYSTEM, digest=third.digest)
-    page = choose(client, "approve_selected", [first, second])
-    text = unescape(page.content.decode())
-    assert '"cents": 100' in text and '"cents": 200' in text and first.digest in text and second.digest in text
-    assert Approval.objects.pending().count() == 2
-    response = confirm(client, page)
-    assert said(response) == ["You approved pay.", "You approved pay."]
-    assert LogEntry.objects.count() == 2
-    again = confirm(client, page)
-    assert said(again) == ["You had approved pay already.", "You had approved pay already."]
-    assert LogEntry.objects.count() == 2
-    clerk.model = clerk.model.__class__(clerk.model.turns[1:] * 2)
-    for run in runs[:2]:
-        run_until_idle(run)
-    assert sorted(clerk.paid) == [100, 200]
-
-
-@pytest.mark.covers("dj:ADM-6", "op:19")
-@pytest.mark.parametrize("change", [change_the_approval, change_the_call, change_both, ask_anew])
-def test_in_a_batch_what_has_changed_is_refused_and_the_rest_decided(client, clerk, olga, change):
-    for cents in (100, 200):
-        clerk.asks(("pay", {"cents": cents}))
-    first, second = Approval.objects.order_by("requested_at")
-    page = choose(client, "deny_selected", [first, second])
-    change(first)
-    told = said(confirm(client, page))
-    assert len(told) == 2 and "You denied pay." in told
-    assert any("not the ones you were shown" in text and str(first.pk)[-8:] in text for text in told)
-    first.refresh_from_db()
-    second.refresh_from_db()
-    assert (first.status, second.status) == ("pending", "denied")
-
-
-@pytest.mark.covers("op:19")
-def test_a_batch_says_what_it_leaves_alone_and_why(client, clerk, olga):
-    clerk.asks(("pay", {"cents": 1}), ("pay", {"cents": 2}))
-    first, second = Approval.objects.order_by("pk")
-    Approval.objects.filter(pk=first.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
-    text = choose(client, "approve_selected", [first, second]).content.decode()
-    assert re.findall(r'name="_selected_action" value="([^"]+)"', text) == [str(second.pk)]
-    assert text.count("data-ac-skipped") == 1 and "has expired" in text
-
-
-@pytest.mark.covers("dj:ADM-4")
-def test_a_batch_without_the_permission_decides_nothing(client, clerk):
-    clerk.asks()
-    approval = Approval.objects.get()
-    client.force_login(staff("vera", "view_approval", "view_any_thread"))
-    data = {
-        "action": "approve_selected",
-        "confirmed": "1",
-        "_selected_action": [str(approval.pk)],
-        f"digest_{approval.pk}": approval.digest,
-    }
-    client.post(address(Approval, "changelist"), data)
-    approval.refresh_from_db()
-    assert approval.status == "pending"
