@@ -41,29 +41,43 @@ class World:
     approval: Approval
 
 
-@pytest.fixture
-def people() -> dict[str, Any]:
-    """Everybody who may knock, by what they are."""
-    inactive = staff("ina", *PAGES, "view_any_thread", "decide_approval")
-    inactive.is_active = False
-    inactive.save()
-    no_staff = staff("nora", *PAGES, "view_any_thread", "decide_approval", "cancel_any_run")
-    no_staff.is_staff = False
-    no_staff.save()
-    return {
-        "owner": staff("ada", *PAGES),
-        "stranger": staff("bob", *PAGES),
-        "operator": staff("olga", *PAGES, "view_any_thread"),
-        "decider": staff("dora", *PAGES, "decide_approval"),
-        "canceller": staff("carl", *PAGES, "view_any_thread", "cancel_any_run"),
-        "inactive": inactive,
-        "permitted but no staff": no_staff,
-        "anonymous": AnonymousUser(),
-    }
+def staff_but(name: str, *permissions: str, **wrong: bool) -> Any:
+    """A member of staff with these permissions, in all but what is said to be wrong with them."""
+    person = staff(name, *PAGES, "view_any_thread", "decide_approval", *permissions)
+    for field, value in wrong.items():
+        setattr(person, field, value)
+    person.save()
+    return person
+
+
+PEOPLE: dict[str, Callable[[], Any]] = {
+    "owner": lambda: staff("ada", *PAGES),
+    "stranger": lambda: staff("bob", *PAGES),
+    "operator": lambda: staff("olga", *PAGES, "view_any_thread"),
+    "decider": lambda: staff("dora", *PAGES, "decide_approval"),
+    "canceller": lambda: staff("carl", *PAGES, "view_any_thread", "cancel_any_run"),
+    "inactive": lambda: staff_but("ina", is_active=False),
+    "permitted but no staff": lambda: staff_but("nora", "cancel_any_run", is_staff=False),
+    "anonymous": AnonymousUser,
+}
+
+
+class People(dict[str, Any]):
+    """Everybody who may knock, by what they are: each is made when a test first asks for them."""
+
+    def __missing__(self, who: str) -> Any:
+        person = self[who] = PEOPLE[who]()
+        return person
 
 
 @pytest.fixture
-def world(people: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> World:
+def people() -> People:
+    """Everybody who may knock."""
+    return People()
+
+
+@pytest.fixture
+def world(people: People, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> World:
     """What there is to see."""
     monkeypatch.setenv("WORLD_LOG", str(tmp_path / "world.log"))
     thread = agents.gated.threads.create(user=people["owner"], title="Ada's own")
@@ -163,7 +177,7 @@ SEES = {
 @pytest.mark.parametrize("entry", DOORS)
 @pytest.mark.parametrize(("who", "sees"), SEES.items())
 def test_who_sees_a_thread_and_its_runs_is_the_same_at_every_door(
-    people: dict[str, Any], world: World, entry: str, who: str, sees: bool
+    people: People, world: World, entry: str, who: str, sees: bool
 ) -> None:
     assert ENTRIES[entry](people[who], world) == {sees}
 
@@ -178,7 +192,7 @@ class OpenToBob(OwnerPolicy):
 @pytest.mark.covers("dj:PRM-3")
 @pytest.mark.parametrize("entry", DOORS)
 def test_a_projects_own_policy_decides_at_every_door(
-    people: dict[str, Any], world: World, settings: LazySettings, entry: str
+    people: People, world: World, settings: LazySettings, entry: str
 ) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "ACCESS_POLICY": f"{__name__}.OpenToBob"}
     assert ENTRIES[entry](people["stranger"], world) == {True}
@@ -190,9 +204,7 @@ def test_a_projects_own_policy_decides_at_every_door(
     ("who", "sees"),
     [(who, who in ("owner", "operator", "canceller", "decider")) for who in SEES],
 )
-def test_who_sees_an_approval_is_the_same_at_every_door(
-    people: dict[str, Any], world: World, who: str, sees: bool
-) -> None:
+def test_who_sees_an_approval_is_the_same_at_every_door(people: People, world: World, who: str, sees: bool) -> None:
     user = people[who]
     assert [*approvals.pending(user=user)] == [world.approval] * sees
     client = client_of(user)
@@ -266,7 +278,7 @@ def prepared(world: World, command: str) -> None:
     + [(command, who, NotFound) for command in MAY for who in NOBODY],
 )
 def test_who_may_do_what(
-    people: dict[str, Any], world: World, command: str, who: str, refusal: type[RequestError] | None
+    people: People, world: World, command: str, who: str, refusal: type[RequestError] | None
 ) -> None:
     prepared(world, command)
     before = Run.objects.filter(pk=world.run.pk).values().get(), Run.objects.count()
@@ -300,7 +312,7 @@ ANSWERS = {
     ("command", "who", "status"),
     [(command, who, status) for command, by in ANSWERS.items() for who, status in by.items()],
 )
-def test_who_may_do_what_over_http(people: dict[str, Any], world: World, command: str, who: str, status: int) -> None:
+def test_who_may_do_what_over_http(people: People, world: World, command: str, who: str, status: int) -> None:
     decision = {"approval": str(world.approval.pk), "verdict": "deny", "digest": world.approval.digest}
     path, body = HTTP.get(command, ("/agent/approvals/decide", {"decisions": [decision]}))
     answer = client_of(people[who]).post(path.format(world=world), json.dumps(body), content_type="application/json")
@@ -311,7 +323,7 @@ def test_who_may_do_what_over_http(people: dict[str, Any], world: World, command
 
 @pytest.mark.covers("dj:SEC-1")
 @pytest.mark.parametrize("command", HTTP)
-def test_a_command_without_a_csrf_token_is_refused(people: dict[str, Any], world: World, command: str) -> None:
+def test_a_command_without_a_csrf_token_is_refused(people: People, world: World, command: str) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(people["owner"])
     path, body = HTTP[command]
