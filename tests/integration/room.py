@@ -26,7 +26,7 @@ from agentcore.exceptions import LeaseLost
 from agentcore.journal.commit import Allocation, Claim, Commit, Request
 from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, Thread, ToolCall
-from agentcore.services import events, execution
+from agentcore.services import approvals, events, execution
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, run_until_idle
 from agentcore.testing.faults.plans import armed
@@ -110,6 +110,12 @@ def assert_ended_once(run: Run, status: str) -> None:
 def only_approval(run: Run) -> Approval:
     """The one approval the run waits for."""
     return Approval.objects.select_related("tool_call").get(run=run, status="pending")
+
+
+def approve(run: Run) -> None:
+    """Approve the one call the run waits for."""
+    approval = only_approval(run)
+    approvals.approve(approval, user=SYSTEM, digest=approval.digest)
 
 
 def fresh(row: Any) -> Any:
