@@ -28,7 +28,7 @@ from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, events, execution
 from agentcore.states import RunStatus
-from agentcore.testing import ScriptedModel, run_until_idle
+from agentcore.testing import ScriptedModel, Turn, run_until_idle
 from agentcore.testing.faults.plans import armed
 from agentcore.values.events import RunStarted
 
@@ -183,6 +183,16 @@ def drive_as_worker(run: Run, *, alone: bool = True) -> Outcome:
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome  # type: ignore[no-any-return]
+
+
+def played(made: Tool) -> tuple[Run, ToolCall]:
+    """A run that a worker has driven, and its one call, which is of this tool and is approved where it must be."""
+    run = make([Turn(calls=[(made.name, {})]), Turn(text="Done.")], [made]).send()
+    drive_as_worker(run)
+    if made.needs_approval and fresh(run).status == "waiting":
+        approve(run)
+        drive_as_worker(run)
+    return fresh(run), run.tool_calls.get()
 
 
 def race(*functions: Callable[[], Any]) -> list[Any]:
