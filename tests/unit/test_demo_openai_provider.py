@@ -3,80 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import aclosing
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from agentcore import ContextBlock, FilePart, TextPart, ToolCallPart, ToolResultPart, Usage
-from agentcore.exceptions import ModelError
 from agentcore.providers import (
     CallRequested,
-    ModelEvent,
     ModelMessage,
-    ModelRequest,
     OutputDelta,
     OutputProduced,
     ReasoningDelta,
     StepFinished,
     TextDelta,
-    ToolSpec,
     UsageReported,
 )
-from agentcore.testing.faults.http_model import HttpModel, Pause, Reply, refuses
-from agentcore.testing.faults.wire import DONE, chunk, fragment, sse, usage
+from agentcore.testing.faults.http_model import HttpModel
+from agentcore.testing.faults.wire import chunk, fragment, usage
 from supportdemo.providers import choose_model, label_of
-from supportdemo.providers.openai import OpenAIModel
+from tests.unit.openai_room import run, stream_of
 
 SCHEMA = {"type": "object", "properties": {"refund": {"type": "string"}}, "required": ["refund"]}
-LOOKUP = ToolSpec("lookup_order", "Look up an order.", {"type": "object", "properties": {"number": {"type": "string"}}})
-HELLO = ModelMessage("user", "ada", (TextPart("Hello"),))
-
-
-@pytest.fixture
-def provider() -> Iterator[HttpModel]:
-    with HttpModel() as server:
-        yield server
-
-
-def stream_of(*events: Any) -> Reply:
-    return Reply([*map(sse, events), DONE])
 
 
 def bodies(provider: HttpModel) -> list[Any]:
     return [seen.body for seen in provider.requests]
-
-
-def model_at(provider: HttpModel) -> OpenAIModel:
-    return OpenAIModel("test-1", api_key="sk-secret", base_url=provider.url)
-
-
-def request(*messages: ModelMessage, schema: dict[str, Any] | None = None, **changes: Any) -> ModelRequest:
-    values: dict[str, Any] = {"context": (), "tools": (LOOKUP,), "feedback": "", **changes}
-    return ModelRequest(
-        run_id=uuid4(),
-        agent="support",
-        step=1,
-        attempt=1,
-        instructions="Be kind.",
-        messages=messages or (HELLO,),
-        output_schema=schema,
-        **values,
-    )
-
-
-async def run(provider: HttpModel, *messages: ModelMessage, **changes: Any) -> list[ModelEvent]:
-    return [event async for event in model_at(provider).stream(request(*messages, **changes))]
-
-
-async def failure(provider: HttpModel, reply: Reply) -> ModelError:
-    provider.replies.append(reply)
-    with pytest.raises(ModelError) as caught:
-        await run(provider)
-    assert len(provider.requests) == 1  # the engine retries, not the SDK
-    return caught.value
 
 
 async def test_text_reasoning_usage_and_finish_come_as_events(provider: HttpModel) -> None:
@@ -242,73 +193,6 @@ async def test_feedback_is_passed_on_and_the_output_demanded(provider: HttpModel
 async def test_arguments_cut_off_at_the_token_limit_are_not_a_call(provider: HttpModel) -> None:
     provider.replies.append(stream_of(fragment(0, '{"numb', "lookup_order", "call_a"), chunk({}, "length")))
     assert await run(provider) == [CallRequested("call_a", "lookup_order", '{"numb'), StepFinished("length")]
-
-
-@pytest.mark.parametrize(
-    "headers, seconds", [({"Retry-After": "7"}, 7.0), ({"retry-after-ms": "250"}, 0.25), ({}, None)]
-)
-async def test_rate_limit_keeps_the_time_to_wait(
-    provider: HttpModel, headers: dict[str, str], seconds: float | None
-) -> None:
-    error = await failure(provider, refuses(429, "Slow down", "rate_limit_exceeded", headers))
-    assert (error.run_code, error.retry_after, error.retryable) == ("rate_limited", seconds, True)
-
-
-async def test_retry_after_may_be_a_date(provider: HttpModel) -> None:
-    error = await failure(provider, refuses(503, headers={"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}))
-    assert (error.run_code, error.retry_after) == ("overloaded", 0.0)
-
-
-@pytest.mark.parametrize(
-    "status, error, code, retryable",
-    [
-        (401, {"message": "Incorrect API key", "code": "invalid_api_key"}, "auth", False),
-        (402, {"message": "Add credits", "code": 402}, "credits", False),
-        (429, {"message": "Quota", "code": "insufficient_quota"}, "credits", False),
-        (400, {"message": "Too long", "code": "context_length_exceeded"}, "context_overflow", False),
-        (400, {"message": "Bad schema", "code": None}, "invalid_request", False),
-        (503, {"message": "Busy"}, "overloaded", True),
-        (500, {"message": "Oops"}, "provider_error", True),
-    ],
-)
-async def test_refusals_are_classified(
-    provider: HttpModel, status: int, error: dict[str, Any], code: str, retryable: bool
-) -> None:
-    raised = await failure(provider, refuses(status, error["message"], error.get("code")))
-    assert (raised.run_code, raised.retryable) == (code, retryable)
-    assert error["message"] in raised.message and "sk-secret" not in raised.message
-
-
-async def test_error_in_the_middle_of_the_stream_is_classified(provider: HttpModel) -> None:
-    reply = stream_of(chunk({"content": "Good "}), {"error": {"code": 503, "message": "Provider went away"}})
-    assert (await failure(provider, reply)).run_code == "overloaded"
-
-
-async def test_stream_cut_off_in_the_middle_is_a_network_error(provider: HttpModel) -> None:
-    error = await failure(provider, Reply([sse(chunk({"content": "Good "}))], whole=False))
-    assert (error.run_code, error.retryable) == ("network", True)
-
-
-async def test_stream_that_ends_without_a_finish_is_a_network_error(provider: HttpModel) -> None:
-    assert (await failure(provider, stream_of(chunk({"content": "Good "})))).run_code == "network"
-
-
-async def test_something_that_is_not_json_is_a_provider_error(provider: HttpModel) -> None:
-    assert (await failure(provider, stream_of("<html>"))).run_code == "provider_error"
-
-
-async def test_unreachable_provider_is_a_network_error() -> None:
-    model = OpenAIModel("test-1", api_key="sk-secret", base_url="http://127.0.0.1:9/v1")
-    with pytest.raises(ModelError) as caught:
-        [event async for event in model.stream(request())]
-    assert caught.value.run_code == "network"
-
-
-async def test_closing_the_iterator_closes_the_connection(provider: HttpModel) -> None:
-    provider.replies.append(Reply([sse(chunk({"content": "word "})), Pause()]))
-    async with aclosing(model_at(provider).stream(request())) as events:
-        assert await anext(events) == TextDelta("word ")
-    assert provider.hung_up.wait(5)
 
 
 @pytest.mark.parametrize(
