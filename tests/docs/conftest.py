@@ -18,13 +18,27 @@ import pytest
 import redis
 
 from tests.docs.pages import ROOT, blocks
-from tests.docs.project import Project, clean_environment
+from tests.docs.project import Project
 
 ADD = "docs/howto/add-to-a-project.md"
 MAKE = """#!/bin/sh
 # What a page does with the checkout is said, and not done.
 exec {make} --dry-run --directory {root} "$@"
 """
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what the suite has put there."""
+    ours = (
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "DJANGO_SETTINGS_MODULE",
+        "DATABASE_URL",
+        "VIRTUAL_ENV",
+        "AGENTCORE_",
+        "COVERAGE",
+    )
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 @pytest.fixture(scope="session")

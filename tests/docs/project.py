@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import doctest
 import json
-import os
 import re
 import shlex
 import shutil
@@ -287,17 +286,3 @@ def _fits(wanted: str, said: str) -> bool:
 
 def _compare(wanted: str, said: str) -> None:
     assert _fits(wanted, said), f"The page has\n{wanted}\nand it says\n{said}"
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what the suite has put there."""
-    ours = (
-        "PYTHONPATH",
-        "PYTHONHOME",
-        "DJANGO_SETTINGS_MODULE",
-        "DATABASE_URL",
-        "VIRTUAL_ENV",
-        "AGENTCORE_",
-        "COVERAGE",
-    )
-    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
