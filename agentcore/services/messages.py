@@ -80,7 +80,8 @@ def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, 
     """Return the newest messages before a place (`"order.step_order"`), oldest first.
 
     There are `limit` of them at most, and no more than `PAGE_LIMIT` bytes of them where
-    there are several.
+    there are several. Raises `NotFound` for a thread `user` does not see, and `Invalid` for a `before` that no
+    page has named.
     """
     found = threads.get(thread, user=user)
     page = pages.window(found, before, limit, with_runs=False)

@@ -22,7 +22,10 @@ from .twins import listing, twin
 
 @unit
 def create(*, user: Any, title: str = "", metadata: Mapping[str, Any] | None = None) -> Thread:
-    """Create a thread owned by `user`; SYSTEM creates one without an owner."""
+    """Create a thread owned by `user`; SYSTEM creates one without an owner.
+
+    Raises `Invalid` for a title of more than 200 characters, and `TooLarge` for metadata beyond `METADATA_LIMIT` bytes.
+    """
     require(user)
     key = uuid7()
     with transaction.atomic():

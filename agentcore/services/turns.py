@@ -27,7 +27,8 @@ def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, 
     There are `limit` messages at most, and no more than `PAGE_LIMIT` bytes of them and of
     the runs where there are several. A run that is shown as ended has all its messages
     here, or in an older page: the runs are read before them. Of turns with very many
-    runs that said nothing only the newest `MOST_RUNS` are returned.
+    runs that said nothing only the newest `MOST_RUNS` are returned. Raises `NotFound` for a thread `user` does not
+    see, and `Invalid` for a `before` that no page has named.
     """
     found = threads.get(thread, user=user)
     runs = _runs(pages.window(found, before, limit, with_runs=True).runs)
