@@ -62,13 +62,14 @@ WHERE agentcore_run.id = wanted.id
 RETURNING agentcore_run.id
 """
 
+# One time for all of them, whatever the order in which the rows are written: a later pass takes them in order of id.
 TAKE_BACK = """
 , locked AS (
     SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
 )
 UPDATE agentcore_run SET
     dispatched_at = NULL,
-    hint_failed_at = {clock},
+    hint_failed_at = (SELECT {clock}),
     dispatch_count = 0
 FROM locked WHERE agentcore_run.id = locked.id
 RETURNING agentcore_run.id

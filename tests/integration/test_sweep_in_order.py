@@ -75,6 +75,7 @@ def test_hints_that_failed_go_to_the_back_and_all_of_a_pass_are_one_round_trip(q
         assert sweep().hinted == 0
         assert queue.asked[number] == ids[number * BATCH : (number + 1) * BATCH]
     assert sweep().hinted == 0 and queue.asked[3] == ids[:BATCH]
+    assert len(set(Run.objects.values_list("hint_failed_at", flat=True))) == 3, "one time a pass"
     queue.down = False
     assert [sweep().hinted for _ in range(4)] == [BATCH, BATCH, BATCH, 0]
     assert [run_id for asked in queue.asked[4:] for run_id in asked] == [*ids[BATCH:], *ids[:BATCH]]
