@@ -17,7 +17,7 @@ from ..states import MessageStatus, RunStatus
 from ..values import events
 from ..values.functions import kind_of
 from ..values.ids import uuid7
-from . import ending, limits, snapshot, suspend, takeover
+from . import limits, snapshot, transitions
 from .outcome import Outcome
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
@@ -105,7 +105,7 @@ class Drive:
         left = None
         if state.left_open:
             still_runs = self.runtime.still_runs
-            left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
+            left = await self.runtime.read(transitions.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
         await self.lease.commit(*([left] if left else []))
         return await self._read()
 
@@ -152,7 +152,7 @@ class Drive:
         await self.lease.commit()
         await afailpoint("before_suspend")
         try:
-            await self.lease.commit(suspend.waiting(self.claim, state.blocked, suspect=self.suspect))
+            await self.lease.commit(transitions.waiting(self.claim, state.blocked, suspect=self.suspect))
         except Moved:
             return await self._read()
         await afailpoint("at_wait")
@@ -161,7 +161,7 @@ class Drive:
     async def _release(self, reason: str, delay: float = 0.0) -> Outcome:
         await self.lease.commit()
         await afailpoint("before_release")
-        await self.lease.commit(suspend.released(self.claim, reason, suspect=self.suspect, delay=delay))
+        await self.lease.commit(transitions.released(self.claim, reason, suspect=self.suspect, delay=delay))
         return Outcome.RELEASED
 
     async def _hand_over(self) -> None:
@@ -171,8 +171,8 @@ class Drive:
             return
         await self.lease.commit()
         claim, still_runs = self.claim, self.runtime.still_runs
-        left = await self.runtime.read(takeover.left_open, claim.run_id, claim.attempt, DRAINED, still_runs)
-        released = suspend.released(claim, DRAINED, suspect=self.suspect)
+        left = await self.runtime.read(transitions.left_open, claim.run_id, claim.attempt, DRAINED, still_runs)
+        released = transitions.released(claim, DRAINED, suspect=self.suspect)
         try:
             await self.lease.commit(*([left] if left else []), released)
         except CancelRequested:
@@ -267,4 +267,4 @@ def _begun(claim: Claim) -> Commit:
 
 
 def _end_of(claim: Claim, run: Run, status: RunStatus, code: str, message: str, detail: str) -> Commit:
-    return ending.end(claim, run, status, code=code, message=message, detail=detail)
+    return transitions.end(claim, run, status, code=code, message=message, detail=detail)

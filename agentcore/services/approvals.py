@@ -17,7 +17,7 @@ from ..conf import get_settings
 from ..database.again import unit
 from ..database.dialect import DbNow
 from ..declaration import registry
-from ..engine import ending
+from ..engine import transitions
 from ..exceptions import (
     AlreadyDecided,
     ApprovalExpired,
@@ -139,8 +139,8 @@ def expire(approval_id: UUID) -> bool:
             return False
         run = Run.objects.get(pk=held.run_id)
         error = "Nobody decided in time. The call was not run."
-        closed = ending.close_call(run, row.tool_call, ToolCallStatus.DENIED, error=error)
-        record(held, ending.void(row, ApprovalStatus.EXPIRED, error).and_then(closed))
+        closed = transitions.close_call(run, row.tool_call, ToolCallStatus.DENIED, error=error)
+        record(held, transitions.void(row, ApprovalStatus.EXPIRED, error).and_then(closed))
     return True
 
 
@@ -240,7 +240,7 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     )
     if not approved:
         error = f"Denied by {name}." + (f" Reason: {reason}" if reason else "")
-        return entry.and_then(ending.close_call(row.run, call, ToolCallStatus.DENIED, error=error))
+        return entry.and_then(transitions.close_call(row.run, call, ToolCallStatus.DENIED, error=error))
     runnable: dict[str, Any] = {"status": ToolCallStatus.PENDING.value}
     if edited:
         asked = call.edit["asked"] if call.edit else row.arguments_json

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from ..database.again import unit
 from ..declaration.tool import LEAVES_NOTHING
-from ..engine import takeover
+from ..engine import transitions
 from ..journal import fence, write
 from ..journal.commit import Commit, Held, Move
 from ..models import Run, Step, ToolCall
@@ -74,14 +74,14 @@ def _release(held: Held, run: Run, calls: list[ToolCall]) -> Commit:
     """Return the entry that gives a running run back; what nobody saw the end of may have happened."""
     entry = Commit()
     for step in Step.objects.filter(run=run, status=StepStatus.STARTED):
-        entry = entry.and_then(takeover.abandon(step, run.attempt, RESTORED))
+        entry = entry.and_then(transitions.abandon(step, run.attempt, RESTORED))
     for call in calls:
         if call.effect in LEAVES_NOTHING:
             again = Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})
             entry = entry.and_then(Commit(moves=[again]))
         else:
             # Also an idempotent one: who knows how long its receiver remembers a key?
-            entry = entry.and_then(takeover.unverified(call, DOUBT))
+            entry = entry.and_then(transitions.unverified(call, DOUBT))
     pending = RunStatus.PENDING
     return entry.and_then(
         Commit(

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 
 from ..access import SYSTEM, get_policy, visible_runs
 from ..database.again import unit
-from ..engine import ending
+from ..engine import transitions
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, RunEnded
 from ..journal import fence, write
 from ..journal.commit import Commit, Held
@@ -61,7 +61,7 @@ def end_held(held: Held, reason: str) -> None:
         write.record(held, asked)
         return
     run = Run.objects.get(pk=held.run_id)
-    over = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=reason)
+    over = transitions.end(held, run, RunStatus.CANCELED, code="canceled", message=reason)
     write.record(held, asked.and_then(over))
 
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 from ..conf import get_settings
 from ..database.dialect import DbNow
 from ..database.outage import is_conflict
-from ..engine import ending
+from ..engine import transitions
 from ..journal import fence, write
 from ..journal.commit import Commit
 from ..models import Approval, Run, SweepLease
@@ -222,7 +222,7 @@ def _park(run_id: UUID) -> int:
         )
         if run.cancel_requested_at is not None:
             # No worker lived long enough to see the cancel, and no person owes it an answer.
-            entry = ending.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
+            entry = transitions.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
         write.record(held, entry)
     logger.error(
         "parked: %s lost leases", get_settings().poison_after, extra={"run_id": str(run_id), "action": "parked"}
@@ -238,7 +238,7 @@ def _resume_or_end(run_id: UUID) -> str:
         if held is None or run is None:
             return ""
         if run.tool_calls.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).exists():
-            over = ending.end(held, run, RunStatus.FAILED, code="effect_unverified", message=NOBODY_ANSWERED)
+            over = transitions.end(held, run, RunStatus.FAILED, code="effect_unverified", message=NOBODY_ANSWERED)
             write.record(held, over)
             done = "ended"
         else:

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from ..access import SYSTEM, get_policy, name_of
 from ..database.again import unit
-from ..engine import ending
+from ..engine import transitions
 from ..exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from ..journal import fence
 from ..journal.commit import Commit, Held, Move
@@ -75,10 +75,10 @@ def _record_after_the_end(held: Held, call: ToolCall, answered: Move, said: even
 
 def _entry(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -> Commit:
     if answer == "happened":
-        return ending.close_call(run, call, ToolCallStatus.SUCCEEDED, result=result)
+        return transitions.close_call(run, call, ToolCallStatus.SUCCEEDED, result=result)
     if answer == "give_up":
         error = "It is not known whether the call took effect; it was given up." + (f" {reason}" if reason else "")
-        return ending.close_call(run, call, ToolCallStatus.FAILED, error=error)
+        return transitions.close_call(run, call, ToolCallStatus.FAILED, error=error)
     again = {"status": ToolCallStatus.PENDING.value, "error": ""}
     return Commit(moves=[Move(call, ToolCallStatus.EFFECT_UNVERIFIED, again)])
 

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from ..conf import get_settings
 from ..declaration import registry
-from ..engine import ending
+from ..engine import transitions
 from ..journal import fence, write
 from ..models import Run
 from ..states import RunStatus
@@ -46,7 +46,7 @@ def defer(run_id: UUID) -> str:
         since = run.version_missing_since or held.now
         waited = (held.now - since).total_seconds()
         if waited > get_settings().version_seconds:
-            over = ending.end(held, run, RunStatus.FAILED, code="agent_version_missing", message=NOBODY_HAS_IT)
+            over = transitions.end(held, run, RunStatus.FAILED, code="agent_version_missing", message=NOBODY_HAS_IT)
             write.record(held, over)
             done = "ended"
         else:

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, Tool
 from agentcore.database import bulk
-from agentcore.engine import snapshot, takeover
+from agentcore.engine import snapshot, transitions
 from agentcore.engine.outcome import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
@@ -134,7 +134,7 @@ def claim(run_id: UUID, worker: str = "worker") -> Claim | None:
     state = snapshot.load(run_id)
     taken = Claim.of(state.run, worker, alone=True)
     started = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
-    left = takeover.left_open(run_id, taken.attempt, snapshot.WORKER_LOST) if state.lapsed else None
+    left = transitions.left_open(run_id, taken.attempt, snapshot.WORKER_LOST) if state.lapsed else None
     entry = started.and_then(left) if left else started
     request = Request(taken, entry, claims=True)
     while isinstance(answer := commit_batch([request])[0], RowHeld):

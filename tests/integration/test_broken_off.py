@@ -12,7 +12,7 @@ from django.db import connections, transaction
 
 from agentcore import SYSTEM, Checkable, Limits, ToolContext, Usage, tool
 from agentcore.declaration import registry
-from agentcore.engine import ending
+from agentcore.engine import transitions
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, UserError
 from agentcore.journal import fence, write
@@ -131,7 +131,7 @@ def test_a_decision_that_lands_while_a_run_is_being_ended_strands_nothing(monkey
         return "done"
 
     run = make([Turn(calls=[("slow", {}), ("gated", {})]), Turn(text="ok")], [slow, gated]).send()
-    real_end, decided = ending.end, []
+    real_end, decided = transitions.end, []
 
     def end(*args, **options):
         entry = real_end(*args, **options)
@@ -140,7 +140,7 @@ def test_a_decision_that_lands_while_a_run_is_being_ended_strands_nothing(monkey
             decided.extend(race(lambda: approvals.approve(approval, user=SYSTEM, digest=approval.digest)))
         return entry
 
-    monkeypatch.setattr(ending, "end", end)
+    monkeypatch.setattr(transitions, "end", end)
     race(
         lambda: execution.drive(run.pk, Runtime("worker")),
         lambda: (started.wait(10), runs.cancel(run.pk, user=SYSTEM)),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentcore import SYSTEM, ToolContext, Usage, tool
-from agentcore.engine import ending
+from agentcore.engine import transitions
 from agentcore.exceptions import Conflict
 from agentcore.models import Message, ToolCall
 from agentcore.providers import StepFinished, TextDelta, UsageReported
@@ -105,13 +105,13 @@ async def async_pure() -> str:
 @pytest.mark.covers("api:C1", "fault:A8", "promise:P8")
 def test_a_cancel_in_the_middle_of_a_stream_closes_it_and_keeps_what_was_said(monkeypatch):
     model = Speaks()
-    end = ending.end
+    end = transitions.end
 
     def once_it_is_closed(*args: Any, **kwargs: Any) -> Any:
         assert model.closed_at, "the run ends while the provider still speaks"
         return end(*args, **kwargs)
 
-    monkeypatch.setattr(ending, "end", once_it_is_closed)
+    monkeypatch.setattr(transitions, "end", once_it_is_closed)
     run = make(model).send()
     with driven(run) as worker:
         wait_for(lambda: types(run).count("text.delta") > 2, 20, "some text")

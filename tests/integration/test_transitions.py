@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
-from agentcore.engine import ending, suspend
+from agentcore.engine import transitions
 from agentcore.exceptions import AgentcoreError, LeaseLost
 from agentcore.journal import fence, write
 from agentcore.journal.commit import Claim, Commit, Move, Moved
@@ -83,11 +83,11 @@ def fail(run: Run, claim: Claim) -> None:
     with transaction.atomic():
         held = fence.hold(run.pk, (RunStatus.PENDING, RunStatus.WAITING))
         if held is not None:
-            write.record(held, ending.end(held, run, RunStatus.FAILED, code="expired"))
+            write.record(held, transitions.end(held, run, RunStatus.FAILED, code="expired"))
 
 
 def end(status: RunStatus) -> Callable[[Run, Claim], object]:
-    return lambda run, claim: room.commit(claim, ending.end(claim, run, status))
+    return lambda run, claim: room.commit(claim, transitions.end(claim, run, status))
 
 
 def free_calls(run: Run) -> None:
@@ -96,11 +96,11 @@ def free_calls(run: Run) -> None:
 
 
 def wait(run: Run, claim: Claim) -> object:
-    return room.commit(claim, suspend.waiting(claim, [*ToolCall.objects.filter(run=run)], suspect=False))
+    return room.commit(claim, transitions.waiting(claim, [*ToolCall.objects.filter(run=run)], suspect=False))
 
 
 def release(run: Run, claim: Claim) -> object:
-    return room.commit(claim, suspend.released(claim, "drained", suspect=False))
+    return room.commit(claim, transitions.released(claim, "drained", suspect=False))
 
 
 def resume(run: Run, claim: Claim) -> object:

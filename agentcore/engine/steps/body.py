@@ -21,7 +21,7 @@ from ...states import ToolCallStatus
 from ...values import bounded, events, jsontext
 from ...values.functions import is_coroutine_function, kind_of
 from ...values.ids import uuid7
-from .. import application, takeover
+from .. import application, transitions
 from ..runtime import APP_THREADS, Runtime
 from ..threaded import ThreadedBody
 from .atomic import AtomicBody
@@ -304,7 +304,7 @@ def _unknown(work: Work, error: str) -> CallOutcome:
     """A call of which nobody knows whether it took effect, unless it can have none."""
     if work.tool.effect in LEAVES_NOTHING:
         return CallOutcome(ToolCallStatus.FAILED, error=error, broke_off=True)
-    return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {takeover.DOUBT}", broke_off=True)
+    return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {transitions.DOUBT}", broke_off=True)
 
 
 def _about(work: Work, action: str) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from ...values import events, jsontext
 from ...values.clock import NOW, Later
 from ...values.ids import uuid7
 from .. import application, hooks
-from ..ending import close_call
 from ..hooks import TRY_AGAIN, Hook
 from ..runtime import Runtime
+from ..transitions import close_call
 from . import arguments, checking
 
 logger = logging.getLogger("agentcore.engine")

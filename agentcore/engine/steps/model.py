@@ -24,7 +24,7 @@ from ...values.finish import FinishReason, WithCalls
 from ...values.functions import name_of
 from ...values.parts import Part, ToolCallPart
 from ...values.usage import Usage
-from .. import application, ending, hooks, limits, retry, takeover
+from .. import application, hooks, limits, retry, transitions
 from ..hooks import Hook
 from ..runtime import Runtime
 from ..snapshot import OUTPUT_INVALID, Snapshot
@@ -142,14 +142,14 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
     about = {"run_id": str(turn.state.run.pk), "attempt": step.attempt, "action": "model_failed"}
     logger.warning("model call failed: %s", error.run_code, extra={**about, "detail": error.detail[:500]})
     reason = turn.draft.finish_reason
-    given_up = takeover.abandon(
+    given_up = transitions.abandon(
         step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
     )
     if again is not None:
         await turn.lease.commit(given_up, used(turn.state, turn.draft))
         return turn.state.after_failure(again)
     kept = keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
-    over = ending.over(
+    over = transitions.over(
         turn.lease.claim,
         RunStatus.FAILED,
         code=error.run_code,
@@ -209,7 +209,7 @@ def _is_empty(turn: Turn) -> bool:
 async def _refused(turn: Turn, step: Step) -> None:
     """End the run with an answer that is none: it was filtered or refused; what was said of it is kept."""
     draft = turn.draft
-    over = ending.over(
+    over = transitions.over(
         turn.lease.claim,
         RunStatus.FAILED,
         code=draft.end.fails,
@@ -250,8 +250,8 @@ def _over(turn: Turn, verdict: Verdict) -> Commit:
     row, reason = turn.lease.claim, turn.draft.finish_reason
     if verdict.fault:
         message = f"The structured output was still not valid after {turn.state.output_faults + 1} tries."
-        return ending.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message, finish_reason=reason)
-    over = ending.over(row, RunStatus.SUCCEEDED, finish_reason=reason)
+        return transitions.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message, finish_reason=reason)
+    over = transitions.over(row, RunStatus.SUCCEEDED, finish_reason=reason)
     if verdict.value is None:
         return over
     return Commit(events=[events.Output(verdict.value)], run={"output": verdict.value}).and_then(over)

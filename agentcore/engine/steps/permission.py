@@ -16,7 +16,7 @@ from ...models import Approval, Run, ToolCall
 from ...models.approval import approval_digest
 from ...states import ApprovalStatus, ToolCallStatus
 from ...values import jsontext
-from .. import ending
+from .. import transitions
 from .calls import request_approval
 
 logger = logging.getLogger("agentcore.engine")
@@ -98,7 +98,7 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
     except (ModelRetry, NotKept):
         return Ruling(fault="The tool does not take these arguments any more. Ask again.")
     reason = f"The tool {call.name} has changed since."
-    voided = ending.void(approval, ApprovalStatus.CANCELED, reason)
+    voided = transitions.void(approval, ApprovalStatus.CANCELED, reason)
     call.arguments, call.schema_digest = arguments, tool.schema_digest
     call.digest = approval_digest(
         run_id=call.run_id,

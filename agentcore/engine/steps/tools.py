@@ -21,12 +21,12 @@ from ...models import Approval, Message, Run, Step, ToolCall
 from ...states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ...values import events
 from ...values.clock import NOW
-from .. import hooks, takeover
-from ..ending import close_call
+from .. import hooks, transitions
 from ..hooks import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
 from ..threaded import contained
+from ..transitions import close_call
 from .body import CallOutcome, Work, execute
 from .permission import Ruling, asks_the_policy, judge
 
@@ -106,7 +106,7 @@ async def _start(this: Round) -> Commit:
 
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     if ruling.fault and call.tries and call.effect not in LEAVES_NOTHING:
-        doubtful = takeover.unverified(call, f"{ruling.fault} {takeover.INTERRUPTED}")
+        doubtful = transitions.unverified(call, f"{ruling.fault} {transitions.INTERRUPTED}")
         call.status = ToolCallStatus.EFFECT_UNVERIFIED
         this.open.append(call)
         return doubtful
@@ -181,5 +181,5 @@ def _record(this: Round, call: ToolCall, value: Any, shown: Sequence[events.Even
 
 def _result(run: Run, call: ToolCall, outcome: CallOutcome) -> Commit:
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
-        return takeover.unverified(call, outcome.error)
+        return transitions.unverified(call, outcome.error)
     return close_call(run, call, outcome.status, result=outcome.result, error=outcome.error)
