@@ -32,7 +32,7 @@ NOT_RUN = "The run ended before this call was run."
 
 
 def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commit:
-    """Return the entry that makes the run wait, in the transaction that still finds every one of `blocked` open.
+    """Return the commit that makes the run wait, in the transaction that still finds every one of `blocked` open.
 
     It raises `Moved` where a decision has landed meanwhile: the fenced UPDATE locks
     the run first, as a decision does, so no wake-up can fall in between. A cancel
@@ -51,7 +51,7 @@ def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commi
 
 
 def released(row: RunRow, reason: str, *, suspect: bool, delay: float = 0.0) -> Commit:
-    """Return the entry that gives the run back; it is due again after `delay` seconds, or at once."""
+    """Return the commit that gives the run back; it is due again after `delay` seconds, or at once."""
     return Commit(
         events=[events.RunReleased(reason, Later(delay) if delay else None)],
         run={"status": RunStatus.PENDING.value, "alone": suspect, **({"available_in": delay} if delay else {})},
@@ -63,12 +63,12 @@ def released(row: RunRow, reason: str, *, suspect: bool, delay: float = 0.0) -> 
 def left_open(
     run_id: UUID, attempt: int, code: str, still_runs: Callable[[UUID], bool] = lambda call: False
 ) -> Commit | None:
-    """Return the entry that settles a run's open step and running calls, read from its rows; None where none is.
+    """Return the commit that settles a run's open step and running calls, read from its rows; None where none is.
 
     `still_runs` tells of a call whether a thread of this process is still busy with it.
     """
-    entries = list(_settled(run_id, attempt, code, still_runs))
-    return combined(entries) if entries else None
+    commits = list(_settled(run_id, attempt, code, still_runs))
+    return combined(commits) if commits else None
 
 
 def _settled(run_id: UUID, attempt: int, code: str, still_runs: Callable[[UUID], bool]) -> Iterator[Commit]:
@@ -87,7 +87,7 @@ def abandon(
     detail: str = "",
     finish_reason: FinishReason | None = None,
 ) -> Commit:
-    """Return the entry that gives up an open step; a model step's draft is void for every reader."""
+    """Return the commit that gives up an open step; a model step's draft is void for every reader."""
     values = {
         "status": StepStatus.FAILED.value,
         "error_code": code,
@@ -101,7 +101,7 @@ def abandon(
 
 
 def interrupted(call: ToolCall, *, still_runs: bool = False) -> Commit:
-    """Return the entry for a call whose outcome nobody saw.
+    """Return the commit for a call whose outcome nobody saw.
 
     What may be repeated goes back to pending, under the same key. An unsafe call
     may have happened: it is neither repeated nor called failed; a person decides.
@@ -113,7 +113,7 @@ def interrupted(call: ToolCall, *, still_runs: bool = False) -> Commit:
 
 
 def unverified(call: ToolCall, error: str) -> Commit:
-    """Return the entry that leaves an open call to a person: it may have happened."""
+    """Return the commit that leaves an open call to a person: it may have happened."""
     unknown = ToolCallStatus.EFFECT_UNVERIFIED.value
     return Commit(
         events=[events.ToolResult(call.call_id, call.name, unknown, error=error)],
@@ -122,7 +122,7 @@ def unverified(call: ToolCall, error: str) -> Commit:
 
 
 def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: str = "", detail: str = "") -> Commit:
-    """Return the entry that ends a run: a result for every open call, no open step or approval, `done` last."""
+    """Return the commit that ends a run: a result for every open call, no open step or approval, `done` last."""
     calls = ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position")
     return combined(
         [
@@ -144,7 +144,7 @@ def over(
     retry_after: float | None = None,
     finish_reason: FinishReason | None = None,
 ) -> Commit:
-    """Return the entry that ends a run of which nothing is open, or is closed by the same commit.
+    """Return the commit that ends a run of which nothing is open, or is closed by the same commit.
 
     The message is for whoever sees the run, the detail for operators only: it is in no
     event. `finish_reason` is that of the model's answer which ends it, where one does.
@@ -166,7 +166,7 @@ def over(
 
 
 def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "") -> Commit:
-    """Return the entry that gives a call its one result: event, message and row."""
+    """Return the commit that gives a call its one result: event, message and row."""
     error = jsontext.clean_text(error)
     stored = "" if result is None else jsontext.canonical(result)
     values = {
@@ -224,7 +224,7 @@ def _close_approvals(run_id: UUID) -> list[Commit]:
 
 
 def void(approval: Approval, status: ApprovalStatus, reason: str) -> Commit:
-    """Return the entry that closes an approval without a person's decision."""
+    """Return the commit that closes an approval without a person's decision."""
     call = approval.tool_call
     values = {"status": status.value, "decided_at": NOW, "reason": reason}
     return Commit(

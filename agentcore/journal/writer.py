@@ -55,7 +55,7 @@ Answer = Allocation | BaseException
 
 
 class Journal:
-    """Commits the entries of one event loop's runs; those of one run in the order they were given."""
+    """Writes the commits of one event loop's runs; those of one run in the order they were given."""
 
     def __init__(self, run: Callable[..., Awaitable[Any]]) -> None:
         self._run = run

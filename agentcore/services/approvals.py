@@ -156,25 +156,25 @@ class Answered:
     """Answers to open calls of one run whose row is held: what is to be recorded, and how many of them there are."""
 
     held: Held
-    entry: Commit
+    commit: Commit
     count: int = 1
 
 
 def _taken(held: Mapping[UUID, Held], decisions: Mapping[UUID, Decision], user: Any) -> list[Answered]:
     """Return what the decisions come to on each run; nothing for a run on which all of them were taken before."""
     asked = Approval.objects.filter(run_id__in=held, pk__in=list(decisions)).select_related("tool_call", "run")
-    entries: dict[UUID, list[Commit]] = {}
+    commits: dict[UUID, list[Commit]] = {}
     for row in asked.order_by("pk"):
         decision = decisions[row.pk]
         if not _is_repeat(row, decision, user):
             _check_open(row, decision, held[row.run_id])
-            entries.setdefault(row.run_id, []).append(_take(row, decision, user))
-    return [Answered(held[run_id], combined(taken), len(taken)) for run_id, taken in entries.items()]
+            commits.setdefault(row.run_id, []).append(_take(row, decision, user))
+    return [Answered(held[run_id], combined(taken), len(taken)) for run_id, taken in commits.items()]
 
 
-def record(held: Held, entry: Commit) -> None:
+def record(held: Held, commit: Commit) -> None:
     """Do what `record_all` does, for one answer."""
-    record_all([Answered(held, entry)])
+    record_all([Answered(held, commit)])
 
 
 def record_all(answers: Sequence[Answered]) -> None:
@@ -188,16 +188,16 @@ def record_all(answers: Sequence[Answered]) -> None:
     blocked = ToolCall.objects.filter(run_id__in=ids, status__in=BLOCKED_CALL_STATUSES)
     still_open = dict(blocked.values_list("run_id").annotate(Count("pk")).order_by())
     parked = set(Run.objects.filter(pk__in=ids, poisoned_at__isnull=False).values_list("pk", flat=True))
-    entries, go_on = [], []
+    commits, go_on = [], []
     for item in answers:
-        held, entry = item.held, item.entry
+        held, commit = item.held, item.commit
         settled = still_open.get(held.run_id, 0) == item.count and held.run_id not in parked
         if held.status is RunStatus.WAITING and settled:
             go_on.append(held.run_id)
-            entry = entry.and_then(_resumed(held))
-        entries.append((held, entry))
+            commit = commit.and_then(_resumed(held))
+        commits.append((held, commit))
     try:
-        write.record_all(entries)
+        write.record_all(commits)
     except Moved as error:
         raise AlreadyDecided from error
     dispatch.hint(*go_on)
@@ -212,7 +212,7 @@ def _resumed(held: Held) -> Commit:
 
 
 def _take(row: Approval, decision: Decision, user: Any) -> Commit:
-    """Return the entry of one decision; a denial is a result the model reads, an approval makes the call runnable."""
+    """Return the commit of one decision; a denial is a result the model reads, an approval makes the call runnable."""
     approved = decision.verdict == "approve"
     status = ApprovalStatus.APPROVED if approved else ApprovalStatus.DENIED
     reason = jsontext.clean_text(decision.reason)[:LONGEST_REASON]
@@ -227,7 +227,7 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
         "edited_arguments": edited,
     }
     call = row.tool_call
-    entry = Commit(
+    commit = Commit(
         events=[
             events.ApprovalResponse(
                 str(row.pk), call.call_id, status.value, name, reason, json.loads(edited) if edited else None
@@ -240,14 +240,14 @@ def _take(row: Approval, decision: Decision, user: Any) -> Commit:
     )
     if not approved:
         error = f"Denied by {name}." + (f" Reason: {reason}" if reason else "")
-        return entry.and_then(transitions.close_call(row.run, call, ToolCallStatus.DENIED, error=error))
+        return commit.and_then(transitions.close_call(row.run, call, ToolCallStatus.DENIED, error=error))
     runnable: dict[str, Any] = {"status": ToolCallStatus.PENDING.value}
     if edited:
         asked = call.edit["asked"] if call.edit else row.arguments_json
         changed = edited != jsontext.canonical(asked)
         runnable["arguments"] = edited
         runnable["edit"] = {"v": 1, "asked": asked, "by": name, "reason": reason} if changed else None
-    return entry.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING, runnable)]))
+    return commit.and_then(Commit(moves=[Move(call, ToolCallStatus.WAITING, runnable)]))
 
 
 def _edited(row: Approval, decision: Decision) -> str:

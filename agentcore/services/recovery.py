@@ -71,19 +71,19 @@ def _recover(run_id: UUID) -> Recovered:
 
 
 def _release(held: Held, run: Run, calls: list[ToolCall]) -> Commit:
-    """Return the entry that gives a running run back; what nobody saw the end of may have happened."""
-    entry = Commit()
+    """Return the commit that gives a running run back; what nobody saw the end of may have happened."""
+    commit = Commit()
     for step in Step.objects.filter(run=run, status=StepStatus.STARTED):
-        entry = entry.and_then(transitions.abandon(step, run.attempt, RESTORED))
+        commit = commit.and_then(transitions.abandon(step, run.attempt, RESTORED))
     for call in calls:
         if call.effect in LEAVES_NOTHING:
             again = Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.PENDING.value})
-            entry = entry.and_then(Commit(moves=[again]))
+            commit = commit.and_then(Commit(moves=[again]))
         else:
             # Also an idempotent one: who knows how long its receiver remembers a key?
-            entry = entry.and_then(transitions.unverified(call, DOUBT))
+            commit = commit.and_then(transitions.unverified(call, DOUBT))
     pending = RunStatus.PENDING
-    return entry.and_then(
+    return commit.and_then(
         Commit(
             events=[events.RunReleased(RESTORED, None)],
             run={"status": pending.value},

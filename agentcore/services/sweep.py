@@ -215,15 +215,15 @@ def _park(run_id: UUID) -> int:
         run = Run.objects.filter(pk=run_id, lease_expires_at__lt=held.now).first() if held else None
         if held is None or run is None:
             return 0
-        entry = Commit(
+        commit = Commit(
             events=[events.RunWaiting([WaitingReason.POISONED.value])],
             run={"status": RunStatus.WAITING.value, "poisons": True},
             thread_events=[held.changed(RunStatus.WAITING)],
         )
         if run.cancel_requested_at is not None:
             # No worker lived long enough to see the cancel, and no person owes it an answer.
-            entry = transitions.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
-        write.record(held, entry)
+            commit = transitions.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
+        write.record(held, commit)
     logger.error(
         "parked: %s lost leases", get_settings().poison_after, extra={"run_id": str(run_id), "action": "parked"}
     )
@@ -242,12 +242,12 @@ def _resume_or_end(run_id: UUID) -> str:
             write.record(held, over)
             done = "ended"
         else:
-            entry = Commit(
+            commit = Commit(
                 events=[events.RunResumed()],
                 run={"status": RunStatus.PENDING.value},
                 thread_events=[held.changed(RunStatus.PENDING)],
             )
-            write.record(held, entry)
+            write.record(held, commit)
             dispatch.hint(run_id)
             done = "resumed"
     if done == "ended":

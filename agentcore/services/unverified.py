@@ -53,13 +53,13 @@ def resolve(
             raise AlreadyDecided("This call does not wait for an answer.")
         if held is None:
             raise NotFound
-        entry = _entry(found, call, answer, result, reason)
-        status = entry.moves[0].values["status"]
+        commit = _answered(found, call, answer, result, reason)
+        status = commit.moves[0].values["status"]
         said = events.ThreadCall(str(found.pk), call.call_id, call.name, status, name_of(user))
         if not held.status.terminal:
-            approvals.record(held, entry.and_then(Commit(thread_events=[said])))
+            approvals.record(held, commit.and_then(Commit(thread_events=[said])))
         elif answer in AFTER_THE_END:
-            _record_after_the_end(held, call, entry.moves[0], said)
+            _record_after_the_end(held, call, commit.moves[0], said)
         else:
             raise RunEnded("The run has ended, so its call cannot run again. Say what became of it, then retry it.")
         return ToolCall.objects.select_related("run").get(pk=call.pk)
@@ -73,7 +73,7 @@ def _record_after_the_end(held: Held, call: ToolCall, answered: Move, said: even
     log.append(held.thread_stream_id, [said.encode])
 
 
-def _entry(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -> Commit:
+def _answered(run: Run, call: ToolCall, answer: Answer, result: Any, reason: str) -> Commit:
     if answer == "happened":
         return transitions.close_call(run, call, ToolCallStatus.SUCCEEDED, result=result)
     if answer == "give_up":

@@ -135,16 +135,16 @@ def claim(run_id: UUID, worker: str = "worker") -> Claim | None:
     taken = Claim.of(state.run, worker, alone=True)
     started = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
     left = transitions.left_open(run_id, taken.attempt, snapshot.WORKER_LOST) if state.lapsed else None
-    entry = started.and_then(left) if left else started
-    request = Request(taken, entry, claims=True)
+    started = started.and_then(left) if left else started
+    request = Request(taken, started, claims=True)
     while isinstance(answer := commit_batch([request])[0], RowHeld):
         time.sleep(0.01)  # as the journal does
     return taken if isinstance(answer, Allocation) else None
 
 
-def commit(claim: Claim, entry: Commit) -> Allocation:
-    """Commit an entry under a claim, or raise why it was refused."""
-    (outcome,) = commit_batch([Request(claim, entry)])
+def commit(claim: Claim, said: Commit) -> Allocation:
+    """Write a commit under a claim, or raise why it was refused."""
+    (outcome,) = commit_batch([Request(claim, said)])
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome

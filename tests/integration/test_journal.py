@@ -162,8 +162,8 @@ def test_a_zombie_in_a_batch_loses_its_own_run_only(sent: list[Run]) -> None:
     stale = claimed[1]
     assert stale is not None and all(claimed)
     Run.objects.filter(pk=stale.run_id).update(attempt=9)
-    entry = Commit(events=[TextDelta(1, "hello")])
-    requests = [Request(item, entry) for item in claimed if item is not None]
+    commit = Commit(events=[TextDelta(1, "hello")])
+    requests = [Request(item, commit) for item in claimed if item is not None]
     from agentcore.journal.writer import commit_batch  # noqa: PLC0415 - the function under test
 
     outcomes = commit_batch(requests)
@@ -394,8 +394,8 @@ def test_a_commit_under_a_claim_says_what_the_row_gave(sent: list[Run]) -> None:
 def test_a_claim_whose_commit_was_lost_is_not_taken_for_that_of_a_worker_of_the_same_name(sent: list[Run]) -> None:
     def request() -> Request:
         taken = Claim.of(snapshot.load(sent[0].pk).run, "host:1", alone=False)
-        entry = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
-        return Request(taken, entry, claims=True)
+        started = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
+        return Request(taken, started, claims=True)
 
     lost, kept = request(), request()
     with transaction.atomic():

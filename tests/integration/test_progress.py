@@ -178,12 +178,12 @@ def test_what_a_check_shows_is_written() -> None:
 async def test_one_that_cannot_be_written_does_not_keep_back_the_next() -> None:
     written: list[int] = []
 
-    async def commit(entry: Any) -> None:
+    async def commit(said: Any) -> None:
         await asyncio.sleep(0)
         if not written:
             written.append(-1)
             raise ValueError("no")
-        written.extend(event.value for event in entry.events)
+        written.extend(event.value for event in said.events)
 
     found = Progress("call_1", commit)
     found.show(1)
@@ -197,15 +197,15 @@ async def test_one_that_cannot_be_written_does_not_keep_back_the_next() -> None:
     assert written == [-1, 2]
 
 
-async def test_the_last_values_are_written_though_the_entry_before_them_was_not() -> None:
+async def test_the_last_values_are_written_though_the_commit_before_them_was_not() -> None:
     written: list[int] = []
     fails = iter([True])
 
-    async def commit(entry: Any) -> None:
+    async def commit(said: Any) -> None:
         await asyncio.sleep(0.01)
         if next(fails, False):
             raise ValueError("no")
-        written.extend(event.value for event in entry.events)
+        written.extend(event.value for event in said.events)
 
     found = Progress("call_1", commit)
     found.show(1)
@@ -219,8 +219,8 @@ async def test_the_last_values_are_written_though_the_entry_before_them_was_not(
 async def test_the_loop_is_woken_once_for_all_that_gathers() -> None:
     written: list[int] = []
 
-    async def commit(entry: Any) -> None:
-        written.extend(event.value for event in entry.events)
+    async def commit(said: Any) -> None:
+        written.extend(event.value for event in said.events)
 
     loop = asyncio.get_running_loop()
     with mock.patch.object(loop, "call_soon_threadsafe", wraps=loop.call_soon_threadsafe) as woken:

@@ -246,13 +246,13 @@ def test_the_next_commit_of_a_worker_whose_run_is_taken_writes_nothing(then):
         assert sweep().poisoned == 1
     before = (log(run), counts(), list(Run.objects.filter(pk=run.pk).values()))
     step = Step(run=run, number=9, kind="model", attempt=stale.attempt)
-    entry = Commit(
+    late = Commit(
         events=[TextLogged(1, "from the grave")],
         inserts=[Insert(step, {"started_at": NOW})],
         changes=[Change(Message.objects.all(), {"key": "changed"})],
         run={"error_code": "stale"},
     )
-    for commit in (entry, Commit(), Commit(starts=True)):
+    for commit in (late, Commit(), Commit(starts=True)):
         with pytest.raises(LeaseLost):
             scene.commit(stale, commit)
     assert (log(run), counts(), list(Run.objects.filter(pk=run.pk).values())) == before

@@ -206,13 +206,13 @@ def test_a_call_moves_from_where_it_stands_or_the_whole_commit_is_void(
     ToolCall.objects.filter(pk=call.pk).update(status=found, finished_at=_times(not TOOL_CALL_TRANSITIONS[found]))
     before, logged = row(ToolCall, call.pk), size(run)
     values = {"status": target.value, "finished_at": _times(not TOOL_CALL_TRANSITIONS[target])}
-    entry = Commit(moves=[Move(call, source, values)], thread_events=[claim.changed(RunStatus.RUNNING)])
+    commit = Commit(moves=[Move(call, source, values)], thread_events=[claim.changed(RunStatus.RUNNING)])
     if found == source:
-        room.commit(claim, entry)
+        room.commit(claim, commit)
         assert row(ToolCall, call.pk)["status"] == target and size(run) == logged + 1
     else:
         with pytest.raises(Moved):
-            room.commit(claim, entry)
+            room.commit(claim, commit)
         assert row(ToolCall, call.pk) == before and size(run) == logged
 
 

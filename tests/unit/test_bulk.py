@@ -53,7 +53,7 @@ def test_postgresql_looks_the_rows_of_a_statement_up_and_reads_no_whole_table() 
     assert "Update on agentcore_run" in plan and "rows=100 " not in plan
 
 
-def test_an_entry_that_moves_a_row_twice_is_refused() -> None:
+def test_a_commit_that_moves_a_row_twice_is_refused() -> None:
     step = Step(number=1)
     given = Allocation(0, 0, datetime.now(UTC), False)
     move = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value})

@@ -230,7 +230,7 @@ def calls_in(package: Path) -> Iterator[tuple[Path, ast.Call]]:
 
 
 def points_staged() -> set[str]:
-    """The points that are named where an entry is staged, and passed once it is committed."""
+    """The points that are named where a commit is staged, and passed once it is committed."""
     trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "agentcore" / "engine").rglob("*.py"))]
     keywords = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.keyword)]
     return {node.value.value for node in keywords if node.arg == "point" and isinstance(node.value, ast.Constant)}

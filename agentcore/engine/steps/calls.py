@@ -85,19 +85,19 @@ async def plan(
 
 
 def record(planned: Sequence[Planned], step: int) -> Commit:
-    """Return the entry that records the calls, asks for approvals, and answers what was refused."""
-    entries = []
+    """Return the commit that records the calls, asks for approvals, and answers what was refused."""
+    commits = []
     for item in planned:
-        entries.append(_announce(item, step))
+        commits.append(_announce(item, step))
         if item.needs_approval:
-            entries.append(request_approval(item.call))
+            commits.append(request_approval(item.call))
         if item.fault:
-            entries.append(close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
-    return combined(entries)
+            commits.append(close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
+    return combined(commits)
 
 
 def request_approval(call: ToolCall) -> Commit:
-    """Return the entry that asks for a decision on a call's exact arguments."""
+    """Return the commit that asks for a decision on a call's exact arguments."""
     expires = Later(get_settings().approval_days * DAY)
     approval = Approval(
         id=uuid7(),

@@ -1,4 +1,4 @@
-"""One model step: open it, stream it into the log, and stage what came of it as one entry."""
+"""One model step: open it, stream it into the log, and stage what came of it as one commit."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
 
 
 async def _finished(turn: Turn, step: Step) -> Snapshot | None:
-    """Stage the entry of a finished step; without calls, it is the end of the run, and is committed."""
+    """Stage the commit of a finished step; without calls, it is the end of the run, and is committed."""
     state, draft, lease = turn.state, turn.draft, turn.lease
     if draft.end.fails:
         await _refused(turn, step)
@@ -177,7 +177,7 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
     verdict = await check_output(turn.definition, draft, turn.runtime, has_calls=bool(planned))
     content = output.carried_on(state.last_model_step, draft)
     said_so = _said(state, [*content, *asked], draft, MessageStatus.COMPLETE)
-    entry = combined(
+    commit = combined(
         [
             _close(step, draft, verdict, content),
             used(state, draft),
@@ -186,13 +186,13 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
             *([calls.record(planned, step.number)] if planned else []),
         ]
     )
-    said = entry.messages
+    said = commit.messages
     if planned or (verdict.fault and state.output_faults < get_settings().output_retries):
-        lease.stage(entry, point="after_model_commit")
+        lease.stage(commit, point="after_model_commit")
         still_open = [item.call for item in planned if not item.fault]
         return state.after_model_step(step, [item.call for item in planned], still_open, said)
     await afailpoint("before_finish")
-    await lease.commit(entry, _over(turn, verdict))
+    await lease.commit(commit, _over(turn, verdict))
     return None
 
 
@@ -223,7 +223,7 @@ async def _refused(turn: Turn, step: Step) -> None:
 
 
 def _close(step: Step, draft: Draft, verdict: Verdict, content: Sequence[Part]) -> Commit:
-    """Return the entry that finishes a step; an answer that is not taken is kept on it, and void for every reader."""
+    """Return the commit that finishes a step; an answer that is not taken is kept on it, and void for every reader."""
     step.error_code, step.error_message = (OUTPUT_INVALID, verdict.fault) if verdict.fault else ("", "")
     step.rejected = output.rejected(content, draft.outputs) if verdict.fault else None
     step.usage = draft.used.to_json()
@@ -258,13 +258,13 @@ def _over(turn: Turn, verdict: Verdict) -> Commit:
 
 
 def keep_draft(state: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
-    """Return the entry that keeps what a broken-off step has said; it is never shown to a model."""
+    """Return the commit that keeps what a broken-off step has said; it is never shown to a model."""
     said = _said(state, draft.parts, draft, status)
     return Commit(events=draft.take()).and_then(used(state, draft), said)
 
 
 def used(state: Snapshot, draft: Draft) -> Commit:
-    """Return the entry that adds a step's tokens to the run's, however the step ended."""
+    """Return the commit that adds a step's tokens to the run's, however the step ended."""
     usage = draft.used
     if usage == Usage():
         return Commit()
@@ -273,7 +273,7 @@ def used(state: Snapshot, draft: Draft) -> Commit:
 
 
 def _note_unreported(turn: Turn) -> Commit:
-    """Return the entry that notes, once a run, that its model does not say what a limit goes by."""
+    """Return the commit that notes, once a run, that its model does not say what a limit goes by."""
     run, bounds = turn.state.run, turn.definition.limits
     limited = [name for name in ("max_tokens", "max_cost") if getattr(bounds, name) is not None]
     if not limited or turn.draft.usage != Usage() or USAGE_MISSING in run.notes:

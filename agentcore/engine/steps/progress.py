@@ -1,4 +1,4 @@
-"""The progress that a tool's body shows while it runs: written one entry at a time, while the rest gathers."""
+"""The progress that a tool's body shows while it runs: written one commit at a time, while the rest gathers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MOST_AT_ONCE = 100
 class Progress:
     """What one attempt at a call shows. With `commit`, it is written as it comes; without, it is for `take()`.
 
-    A body in a loop shows more than any database takes, and each entry on its way would delay the
-    renewal of the run's lease. So one entry is on its way at most, and of what gathers behind
+    A body in a loop shows more than any database takes, and each commit on its way would delay the
+    renewal of the run's lease. So one commit is on its way at most, and of what gathers behind
     it the latest are kept: `MOST_AT_ONCE` of them, and no more bytes together than `RESULT_LIMIT`.
     """
 

@@ -145,7 +145,7 @@ class _Patience:
 
 
 class _Outgoing:
-    """Sends what a draft has said: one entry on its way at most, while the rest gathers behind it.
+    """Sends what a draft has said: one commit on its way at most, while the rest gathers behind it.
 
     What is due leaves when the model makes its reader wait: until then, more may go with it.
     """

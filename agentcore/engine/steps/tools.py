@@ -26,7 +26,6 @@ from ..hooks import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
 from ..threaded import contained
-from ..transitions import close_call
 from .body import CallOutcome, Work, execute
 from .permission import Ruling, asks_the_policy, judge
 
@@ -84,7 +83,7 @@ async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runt
 
 
 async def _start(this: Round) -> Commit:
-    """Return the entry that starts the round: approvals consumed, calls running, and results for what may not run."""
+    """Return the commit that starts the round: approvals consumed, calls running, and results for what may not run."""
     calls = this.state.runnable
     known = this.state.approvals
     ask = partial(judge, this.run, calls, this.definition, known)
@@ -98,10 +97,10 @@ async def _start(this: Round) -> Commit:
         inserts=[Insert(this.step, {"started_at": NOW})],
         starts=True,
     )
-    entries = [started]
+    commits = [started]
     for call, ruling in zip(calls, rulings, strict=True):
-        entries.append(_begin(this, call, ruling))
-    return combined(entries)
+        commits.append(_begin(this, call, ruling))
+    return combined(commits)
 
 
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
@@ -111,7 +110,7 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         this.open.append(call)
         return doubtful
     if ruling.fault:
-        refused = close_call(this.run, call, ToolCallStatus.FAILED, error=ruling.fault)
+        refused = transitions.close_call(this.run, call, ToolCallStatus.FAILED, error=ruling.fault)
         this.said.extend(refused.messages)
         return refused
     if ruling.asks_again is not None:
@@ -182,4 +181,4 @@ def _record(this: Round, call: ToolCall, value: Any, shown: Sequence[events.Even
 def _result(run: Run, call: ToolCall, outcome: CallOutcome) -> Commit:
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
         return transitions.unverified(call, outcome.error)
-    return close_call(run, call, outcome.status, result=outcome.result, error=outcome.error)
+    return transitions.close_call(run, call, outcome.status, result=outcome.result, error=outcome.error)
