@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
 from ..declaration.tool import LEAVES_NOTHING, EffectKind
-from ..journal.commit import Change, Check, Commit, Move, RunRow, Saved, combined
+from ..journal.commit import Check, Commit, Move, RunRow, Saved, combined
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..states import (
@@ -126,7 +126,7 @@ def end(row: RunRow, run: Run, status: RunStatus, *, code: str = "", message: st
     calls = ToolCall.objects.filter(run_id=run.pk).open().order_by("created_at", "position")
     return combined(
         [
-            _close_step(run.pk),
+            *map(_close_step, Step.objects.filter(run_id=run.pk, status=StepStatus.STARTED)),
             *(_close_call(run, call) for call in calls),
             *_close_approvals(run.pk),
             over(row, status, code=code, message=message, detail=detail),
@@ -201,10 +201,9 @@ def _told(run: Run, call: ToolCall, part: ToolResultPart) -> Message:
     return message
 
 
-def _close_step(run_id: UUID) -> Commit:
-    rows = Step.objects.filter(run_id=run_id, status=StepStatus.STARTED)
+def _close_step(step: Step) -> Commit:
     values = {"status": StepStatus.FAILED.value, "error_code": "run_ended", "finished_at": NOW}
-    return Commit(changes=[Change(rows, values)])
+    return Commit(moves=[Move(step, StepStatus.STARTED, values)])
 
 
 def _close_call(run: Run, call: ToolCall) -> Commit:

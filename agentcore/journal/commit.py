@@ -112,23 +112,11 @@ class Insert:
 
 
 @dataclass(frozen=True)
-class Change:
-    """An UPDATE of rows other than the run; a `Later` among the values is a time by the database's clock.
-
-    A count other than `expect` rolls the whole commit back.
-    """
-
-    rows: QuerySet[Any]
-    values: Mapping[str, Any]
-    expect: int | None = None
-
-
-@dataclass(frozen=True)
 class Move:
-    """One row's way out of a status, with what else changes then.
+    """One row's way out of a status, or a change within it; a `Later` among the values is the database's time.
 
-    A row that is not in the status `source` any more rolls the whole commit back, and
-    so does one whose column `until` is no time to come, by the database's clock then.
+    A row that is not in the status `source` any more rolls the whole commit back, and so does one whose
+    column `until` is no time to come by the database's clock, or whose column `unset` is not NULL any more.
     Raises `IllegalMove` where the tables of `states` have no such way.
     """
 
@@ -136,6 +124,7 @@ class Move:
     source: StrEnum
     values: Mapping[str, Any]
     until: str = ""
+    unset: str = ""
 
     def __post_init__(self) -> None:
         check_move(self.source, self.values["status"])
@@ -162,7 +151,6 @@ class Commit:
     events: Sequence[Event | Saved] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
     inserts: Sequence[Insert] = ()
-    changes: Sequence[Change] = ()
     moves: Sequence[Move] = ()
     checks: Sequence[Check] = ()
     starts: bool = False
@@ -186,7 +174,6 @@ def combined(commits: Iterable[Commit]) -> Commit:
     events: list[Event | Saved] = []
     run: dict[str, Any] = {}
     inserts: list[Insert] = []
-    changes: list[Change] = []
     moves: list[Move] = []
     checks: list[Check] = []
     thread_events: list[Event] = []
@@ -194,11 +181,10 @@ def combined(commits: Iterable[Commit]) -> Commit:
         events += part.events
         run.update(part.run)
         inserts += part.inserts
-        changes += part.changes
         moves += part.moves
         checks += part.checks
         thread_events += part.thread_events
-    return Commit(events, run, inserts, changes, moves, checks, any(part.starts for part in parts), thread_events)
+    return Commit(events, run, inserts, moves, checks, any(part.starts for part in parts), thread_events)
 
 
 @dataclass(eq=False)

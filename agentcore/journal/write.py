@@ -24,7 +24,7 @@ from ..streams import log
 from ..streams.log import Append, Own
 from ..values import events
 from ..values.clock import Later
-from .commit import Allocation, Change, Claim, Commit, Held, Insert, Move, Moved, Request, Saved
+from .commit import Allocation, Claim, Commit, Held, Insert, Move, Moved, Request, Saved
 from .fence import fence
 
 _ORDER = (Message, Step, ToolCall, Approval)
@@ -40,8 +40,8 @@ def write(requests: Sequence[Request]) -> dict[UUID, Allocation]:
     """
     allocated = fence(requests)
     written = [(request, allocated[request.row.run_id]) for request in requests if request.row.run_id in allocated]
-    for request, allocation in written:
-        _check_and_change(request.commit, allocation)
+    for request, _ in written:
+        _check(request.commit)
     # Whoever holds rows may wait for a thread's log; a worker's batch waits for nobody.
     waits = all(isinstance(request.row, Held) for request in requests)
     if _apply(written, skip_locked=not waits):
@@ -93,12 +93,10 @@ def _is_written(request: Request, allocation: Allocation, run: Run) -> bool:
     return [item.data for item in stored] == payloads[:1] != []
 
 
-def _check_and_change(commit: Commit, allocation: Allocation) -> None:
+def _check(commit: Commit) -> None:
     for check in commit.checks:
         if (found := check.rows.count()) != check.count:
             raise Moved(f"{check.rows.model.__name__}: {found} rows, {check.count} expected")
-    for change in commit.changes:
-        _update(change, allocation)
 
 
 def _apply(written: Sequence[Written], *, skip_locked: bool) -> bool:
@@ -203,40 +201,35 @@ def _inserts(new: Iterable[models.Model]) -> list[bulk.Part]:
 
 def _moves(moves: Sequence[tuple[Move, Allocation]]) -> list[bulk.Part]:
     """Return the statements of the moves; those of one model and the same columns are one."""
-    alike: dict[tuple[type[models.Model], tuple[str, ...], str], list[tuple[Any, ...]]] = {}
+    alike: dict[tuple[type[models.Model], tuple[str, ...], str, str], list[tuple[Any, ...]]] = {}
     if len({move.row.pk for move, _ in moves}) != len(moves):
         raise ValueError("a commit moves a stored row twice")
     for move, allocation in moves:
         values = [_at(value, allocation) for value in move.values.values()]
-        kind = (type(move.row), tuple(move.values), move.until)
+        kind = (type(move.row), tuple(move.values), move.until, move.unset)
         alike.setdefault(kind, []).append((move.row.pk, move.source.value, *values))
     in_order = sorted(alike.items(), key=lambda pair: _ORDER.index(pair[0][0]))
     clock = dialect.clock()
     return [
-        bulk.Part(_moving(model, names, f"{until} > {clock}" if until else ""), rows)
-        for (model, names, until), rows in in_order
+        bulk.Part(_moving(model, names, until and f"{until} > {clock}", unset and f"{unset} IS NULL"), rows)
+        for (model, names, until, unset), rows in in_order
     ]
 
 
 @cache
-def _moving(model: type[models.Model], names: tuple[str, ...], condition: str) -> bulk.Statement:
+def _moving(model: type[models.Model], names: tuple[str, ...], *conditions: str) -> bulk.Statement:
     table = model._meta.db_table
     columns = [bulk.column(model, name) for name in names]
     # Named apart from the columns they go to, which the condition reads as they were.
     wanted = [bulk.Column(f"new_{item.name}", item.type, item.field) for item in columns]
     pairs = zip(columns, wanted, strict=True)
     values = ", ".join(f"{column.name} = {new.read('wanted')}" for column, new in pairs)
+    only = "".join(f"AND {table}.{condition} " for condition in conditions if condition)
     return bulk.Statement(
         f"UPDATE {table} SET {values} FROM wanted WHERE {table}.id = wanted.id AND {table}.status = wanted.source "
-        f"{f'AND {table}.{condition} ' if condition else ''}RETURNING {table}.id",
+        f"{only}RETURNING {table}.id",
         [bulk.column(model, "id"), bulk.extra("source", "text"), *wanted],
     )
-
-
-def _update(change: Change, allocation: Allocation) -> None:
-    count = change.rows.update(**{name: _at(value, allocation) for name, value in change.values.items()})
-    if change.expect is not None and count != change.expect:
-        raise Moved(f"{change.rows.model.__name__}: {count} rows changed, {change.expect} expected")
 
 
 def _at(value: Any, allocation: Allocation) -> Any:

@@ -22,11 +22,9 @@ from agentcore.database import bulk
 from agentcore.engine.steps import permission, tools
 from agentcore.exceptions import LeaseLost
 from agentcore.journal import fence, write
-from agentcore.journal.commit import Change
 from agentcore.journal.lease import Lease
-from agentcore.models import Approval, Step
+from agentcore.models import Step
 from agentcore.streams import hub
-from agentcore.values.clock import NOW
 
 VARIABLE = "AGENTCORE_TEST_SABOTAGE"
 
@@ -89,11 +87,8 @@ def _approval_digest(patches: ExitStack) -> None:
 
 def _consume_once(patches: ExitStack) -> None:
     """An approval may serve again."""
-
-    def consume(approval: Approval) -> Change:
-        return Change(Approval.objects.filter(pk=approval.pk), {"consumed_at": NOW})
-
-    patches.enter_context(mock.patch.object(tools, "_consume", consume))
+    real = tools._consume
+    patches.enter_context(mock.patch.object(tools, "_consume", lambda approval: replace(real(approval), unset="")))
 
 
 PROTECTIONS: dict[str, Callable[[ExitStack], None]] = {

@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from agentcore import SYSTEM, ToolContext, tool
 from agentcore.conf import get_settings
 from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
-from agentcore.journal.commit import Change, Commit, Insert
+from agentcore.journal.commit import Commit, Insert, Move
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.providers import TextDelta
 from agentcore.services import approvals, execution, unverified
 from agentcore.services.sweep import sweep
+from agentcore.states import StepStatus
 from agentcore.testing import Turn
 from agentcore.values.clock import NOW
 from agentcore.values.events import TextDelta as TextLogged
@@ -244,19 +246,20 @@ def test_the_next_commit_of_a_worker_whose_run_is_taken_writes_nothing(then):
     else:
         Run.objects.filter(pk=run.pk).update(lost_leases=get_settings().poison_after)
         assert sweep().poisoned == 1
+    other = Step.objects.create(run=room.send(), number=1, kind="model", attempt=1, started_at=timezone.now())
     before = (log(run), counts(), list(Run.objects.filter(pk=run.pk).values()))
     step = Step(run=run, number=9, kind="model", attempt=stale.attempt)
     late = Commit(
         events=[TextLogged(1, "from the grave")],
         inserts=[Insert(step, {"started_at": NOW})],
-        changes=[Change(Message.objects.all(), {"key": "changed"})],
+        moves=[Move(other, StepStatus.STARTED, {"status": "failed"})],
         run={"error_code": "stale"},
     )
     for commit in (late, Commit(), Commit(starts=True)):
         with pytest.raises(LeaseLost):
             scene.commit(stale, commit)
     assert (log(run), counts(), list(Run.objects.filter(pk=run.pk).values())) == before
-    assert not Message.objects.filter(key="changed").exists()
+    assert fresh(other).status == "started"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -17,6 +17,7 @@ from django.utils import timezone
 from agentcore import SYSTEM, Agent, tool
 from agentcore.declaration import registry
 from agentcore.engine import transitions
+from agentcore.engine.steps import tools
 from agentcore.exceptions import AgentcoreError, LeaseLost
 from agentcore.journal import fence, write
 from agentcore.journal.commit import Claim, Commit, Move, Moved
@@ -214,6 +215,28 @@ def test_a_call_moves_from_where_it_stands_or_the_whole_commit_is_void(
         with pytest.raises(Moved):
             room.commit(claim, commit)
         assert row(ToolCall, call.pk) == before and size(run) == logged
+
+
+@pytest.mark.django_db
+@pytest.mark.covers("promise:P6")
+@pytest.mark.parametrize("consumed", [False, True])
+def test_an_approval_is_consumed_once_or_the_whole_commit_is_void(run: Run, consumed: bool) -> None:
+    claim, approval = put(run, RunStatus.RUNNING), Approval.objects.get()
+    call, moment = approval.tool_call, timezone.now()
+    Approval.objects.filter(pk=approval.pk).update(
+        status=ApprovalStatus.APPROVED, decided_at=moment, consumed_at=moment if consumed else None
+    )
+    starts = Move(call, ToolCallStatus.WAITING, {"status": ToolCallStatus.PENDING.value})
+    commit = Commit(moves=[starts, tools._consume(approval)], thread_events=[claim.changed(RunStatus.RUNNING)])
+    logged = size(run)
+    if consumed:
+        with pytest.raises(Moved):
+            room.commit(claim, commit)
+    else:
+        room.commit(claim, commit)
+    assert row(ToolCall, call.pk)["status"] == ("waiting" if consumed else "pending")
+    assert (row(Approval, approval.pk)["consumed_at"] == moment) is consumed
+    assert size(run) == logged + (not consumed)
 
 
 def _approve(approval: Approval) -> object:

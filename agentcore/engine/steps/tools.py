@@ -14,7 +14,7 @@ from ...declaration.tool import LEAVES_NOTHING
 from ...exceptions import LeaseLost
 from ...failpoints import afailpoint
 from ...journal import write
-from ...journal.commit import Change, Commit, Insert, Move, combined
+from ...journal.commit import Commit, Insert, Move, combined
 from ...journal.fence import hold
 from ...journal.lease import Lease
 from ...models import Approval, Message, Run, Step, ToolCall
@@ -127,16 +127,16 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         "started_at": NOW,
     }
     begins = Move(call, ToolCallStatus.PENDING, values)
-    changes = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
+    consumed = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
     call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.attempt
     this.running.append(call)
-    return Commit(changes=changes, moves=[begins])
+    return Commit(moves=[begins, *consumed])
 
 
-def _consume(approval: Approval) -> Change:
+def _consume(approval: Approval) -> Move:
     """Consumed in the transaction that sets the call running: an approval never serves twice."""
-    unused = Approval.objects.filter(pk=approval.pk, status=ApprovalStatus.APPROVED, consumed_at=None)
-    return Change(unused, {"consumed_at": NOW}, expect=1)
+    approved = ApprovalStatus.APPROVED
+    return Move(approval, approved, {"status": approved.value, "consumed_at": NOW}, unset="consumed_at")
 
 
 async def _run_one(this: Round, call: ToolCall) -> None:
