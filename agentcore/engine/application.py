@@ -17,7 +17,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 
 from ..values.functions import is_coroutine_function
 from .runtime import Runtime
-from .threaded import BrokeOff, contained
+from .threads import BrokeOff, contained
 
 T = TypeVar("T")
 

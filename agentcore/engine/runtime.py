@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,22 +12,19 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections
+from django.db import InterfaceError, OperationalError, connection, connections
 
 from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost
 from ..journal.lease import Heartbeat
 from ..journal.writer import Journal
 from .gathering import Gathering
-from .threaded import BrokeOff
+from .threads import AppThreads, BrokeOff
 
 P = ParamSpec("P")
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
-
-APP_THREADS = 32
-"""They are made when they are needed; one that a hanging tool keeps is one less for the next."""
 
 
 def this_worker() -> str:
@@ -71,7 +67,7 @@ class Runtime:
         self._gatherings: dict[Any, Gathering[Any, Any]] = {}
         self._left_running: dict[UUID, Callable[[], bool]] = {}
         self._drained = asyncio.Event()
-        self._app = _App()
+        self._app = AppThreads()
         self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
         self._reader = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader")
         self._errands = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-errands")
@@ -186,47 +182,3 @@ def _raising_what_a_loop_survives(function: Callable[[], T]) -> T:
         raise  # a lease is lost by the engine's own part of an atomic call
     except BaseException as error:
         raise BrokeOff from error
-
-
-class _App:
-    """The threads of the application's blocking code."""
-
-    def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-        self._left: set[_Call] = set()
-
-    async def call(self, function: Callable[[], T]) -> T:
-        """Call a function in a thread, with this task's context; whoever stops waiting leaves the thread behind."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(APP_THREADS, thread_name_prefix="agentcore-app")
-        call = _Call(function)
-        try:
-            return await sync_to_async(call, thread_sensitive=False, executor=self._executor)()  # type: ignore[no-any-return]
-        finally:
-            if call.runs.is_set():
-                self._left.add(call)
-
-    def stuck(self) -> int:
-        self._left = {call for call in self._left if call.runs.is_set()}
-        return len(self._left)
-
-    def close(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
-
-
-class _Call:
-    """One call of the application's, wrapped as Django wraps a request: no stale connection is used or kept."""
-
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self.runs = threading.Event()
-        self._function = function
-
-    def __call__(self) -> Any:
-        self.runs.set()
-        close_old_connections()
-        try:
-            return self._function()
-        finally:
-            close_old_connections()
-            self.runs.clear()

@@ -12,7 +12,7 @@ import pytest
 
 from agentcore import Checkable, Tool, ToolContext, tool
 from agentcore.declaration import registry
-from agentcore.engine import runtime
+from agentcore.engine import threads
 from agentcore.engine.runtime import Runtime
 from agentcore.services import execution
 from agentcore.testing import Turn
@@ -39,7 +39,7 @@ def let_go() -> Iterator[threading.Event]:
 def test_a_tool_that_no_thread_was_free_for_has_failed_and_never_runs(
     monkeypatch: pytest.MonkeyPatch, let_go: threading.Event, effect: str
 ) -> None:
-    monkeypatch.setattr(runtime, "APP_THREADS", 1)
+    monkeypatch.setattr(threads, "APP_THREADS", 1)
     ran, ended = [], threading.Event()
 
     @tool(effect="pure", timeout=0.6)
@@ -67,7 +67,7 @@ def test_a_tool_that_no_thread_was_free_for_has_failed_and_never_runs(
 def test_a_repetition_that_did_not_start_does_not_hide_that_the_first_may_have_happened(
     monkeypatch: pytest.MonkeyPatch, let_go: threading.Event
 ) -> None:
-    monkeypatch.setattr(runtime, "APP_THREADS", 1)
+    monkeypatch.setattr(threads, "APP_THREADS", 1)
 
     @tool(effect="idempotent", timeout=0.3, retries=1)
     def act() -> None:

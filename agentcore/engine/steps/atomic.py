@@ -15,7 +15,7 @@ from ...database.again import unit
 from ...database.outage import is_conflict, is_outage
 from ...failpoints import failpoint
 from ...journal.commit import Commit
-from ..threaded import ThreadedBody, contained
+from ..threads import ThreadedBody, contained
 
 logger = logging.getLogger("agentcore.engine")
 

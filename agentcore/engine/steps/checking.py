@@ -12,7 +12,7 @@ from ...exceptions import NotKept
 from ...values.functions import kind_of
 from .. import application
 from ..runtime import Runtime
-from ..threaded import BrokeOff, contained
+from ..threads import BrokeOff, contained
 
 T = TypeVar("T")
 

@@ -25,8 +25,8 @@ from .. import hooks, transitions
 from ..hooks import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
-from ..threaded import contained
-from .body import CallOutcome, Work, execute
+from ..threads import contained
+from .calling import CallOutcome, Work, execute
 from .permission import Ruling, asks_the_policy, judge
 
 logger = logging.getLogger("agentcore.engine")

@@ -1,4 +1,4 @@
-"""A tool's body while it runs: its context, its timeout, its retries, and what its end means."""
+"""A call while it runs: what its tool's body is given, its timeout, its retries, and what its end means."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ...values import bounded, events, jsontext
 from ...values.functions import is_coroutine_function, kind_of
 from ...values.ids import uuid7
 from .. import application, transitions
-from ..runtime import APP_THREADS, Runtime
-from ..threaded import ThreadedBody
+from ..runtime import Runtime
+from ..threads import APP_THREADS, ThreadedBody
 from .atomic import AtomicBody
 from .checking import checked
 from .progress import Progress
