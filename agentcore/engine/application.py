@@ -11,52 +11,52 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
 from ..values.functions import is_coroutine_function
-from .runtime import Runtime
-from .threads import BrokeOff, contained
+from .threads import AppThreads, BrokeOff, contained
 
 T = TypeVar("T")
 
 
-async def call(runtime: Runtime, function: Callable[..., Any], *args: Any, read: Callable[[Any], T]) -> T:
+async def call(threads: AppThreads, function: Callable[..., Any], *args: Any, read: Callable[[Any], T]) -> T:
     """Call a function of the application's, await what it gives back, and return what `read` makes of that.
 
     What is lazy, such as a QuerySet or a generator, is read where the function ran. Raises what the
     function raises; what would end the worker is raised as `BrokeOff`.
     """
-    return await run(runtime, lambda: function(*args), read, on_loop=is_coroutine_function(function))
+    bound = partial(function, *args)
+    if is_coroutine_function(function):
+        return await finished(threads, contained(bound), read)
+    return await finished(threads, await threads.run(partial(at_once, bound, read)), read)
 
 
-async def run(runtime: Runtime, function: Callable[[], Any], read: Callable[[Any], T], *, on_loop: bool) -> T:
-    """Do what `call` does, with a function that is called on the loop or in a thread, as the caller says."""
-    if on_loop:
-        value = contained(function)
-    else:
-        value = await runtime.app(lambda: contained(lambda: at_once(function, read)))
-        if isinstance(value, Read):
-            return value.value  # type: ignore[no-any-return]
-    value = await _awaited(value)
-    try:
-        return contained(lambda: read(value))  # type: ignore[no-any-return]
-    except SynchronousOnlyOperation:
-        return await runtime.app(lambda: contained(lambda: read(value)))
-
-
+@dataclass(frozen=True)
 class Read:
     """What was made of a value that is not to be awaited."""
 
-    def __init__(self, value: Any) -> None:
-        self.value = value
+    value: Any
 
 
 def at_once(function: Callable[[], Any], read: Callable[[Any], Any]) -> Any:
     """Call a function in this thread, and read what it gives back there; what is to be awaited is returned as it is."""
     value = function()
-    return value if isinstance(value, Read) or inspect.isawaitable(value) else Read(read(value))
+    return value if inspect.isawaitable(value) else Read(read(value))
+
+
+async def finished(threads: AppThreads, value: Any, read: Callable[[Any], T]) -> T:
+    """Return what `read` makes of what a function gave back, once that is awaited; what `at_once` has read is kept."""
+    if isinstance(value, Read):
+        return value.value  # type: ignore[no-any-return]
+    value = await _awaited(value)
+    try:
+        return contained(lambda: read(value))
+    except SynchronousOnlyOperation:
+        return await threads.run(lambda: read(value))
 
 
 async def _awaited(value: Any) -> Any:

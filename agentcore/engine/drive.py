@@ -104,7 +104,7 @@ class Drive:
             return state
         left = None
         if state.left_open:
-            still_runs = self.runtime.still_runs
+            still_runs = self.runtime.threads.still_runs
             left = await self.runtime.read(transitions.left_open, claim.run_id, claim.attempt, WORKER_LOST, still_runs)
         await self.lease.commit(*([left] if left else []))
         return await self._read()
@@ -170,7 +170,7 @@ class Drive:
         if not self.lease.claimed:
             return
         await self.lease.commit()
-        claim, still_runs = self.claim, self.runtime.still_runs
+        claim, still_runs = self.claim, self.runtime.threads.still_runs
         left = await self.runtime.read(transitions.left_open, claim.run_id, claim.attempt, DRAINED, still_runs)
         released = transitions.released(claim, DRAINED, suspect=self.suspect)
         try:

@@ -58,7 +58,7 @@ async def _check_usage(run: Run, used: Usage, limits: Limits, runtime: Runtime) 
     if limits.max_cost is None or limits.price is None:
         return
     async with hooks.asking(PRICE, run, runtime):
-        cost = await application.call(runtime, limits.price, used, read=float)
+        cost = await application.call(runtime.threads, limits.price, used, read=float)
     if not cost < limits.max_cost:  # not the other way round: what is not a number must not let the run go on
         raise LimitReached(f"The run has cost its {limits.max_cost:g}.", code="limit_cost")
 

@@ -15,11 +15,10 @@ from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, connection, connections
 
 from ..declaration.agent import AgentDefinition
-from ..exceptions import LeaseLost
 from ..journal.lease import Heartbeat
 from ..journal.writer import Journal
 from .gathering import Gathering
-from .threads import AppThreads, BrokeOff
+from .threads import AppThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,18 +55,16 @@ class Runtime:
     ) -> None:
         self.worker = worker
         self.alone = alone
-        self.inline = inline
         self.definition = definition
         self.gives_up_on = gives_up_on
         self.ends_by_drain = ends_by_drain
         self.draining = False
         self.journal = Journal(self.db)
         self.heartbeat = Heartbeat(self.journal, self.read)
+        self.threads = AppThreads(inline=inline)
         self.driving: set[UUID] = set()
         self._gatherings: dict[Any, Gathering[Any, Any]] = {}
-        self._left_running: dict[UUID, Callable[[], bool]] = {}
         self._drained = asyncio.Event()
-        self._app = AppThreads()
         self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
         self._reader = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader")
         self._errands = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-errands")
@@ -103,13 +100,6 @@ class Runtime:
             known = self._gatherings[answer] = Gathering(run, answer)
         return await known.get(key)
 
-    async def app(self, function: Callable[[], T]) -> T:
-        """Run the application's blocking code; it may use the ORM. What would end the loop is raised as `BrokeOff`."""
-        call = partial(_raising_what_a_loop_survives, function)
-        if self.inline:
-            return await sync_to_async(call, thread_sensitive=True)()
-        return await self._app.call(call)
-
     def drain(self) -> None:
         """Have every run given back at its next step boundary. Call it on the event loop's thread."""
         self.draining = True
@@ -123,20 +113,6 @@ class Runtime:
         except TimeoutError:
             return
 
-    def leave_running(self, call: UUID, still_runs: Callable[[], bool]) -> None:
-        """Note that nobody waits for a call's thread any more, though it runs on."""
-        known = self._left_running.items()
-        self._left_running = {**{key: runs for key, runs in known if runs()}, call: still_runs}
-
-    def still_runs(self, call: UUID) -> bool:
-        """Whether a thread that nobody waits for is still busy with a call."""
-        runs = self._left_running.get(call)
-        return runs is not None and runs()
-
-    def stuck_threads(self) -> int:
-        """Return how many threads of the application run on though nobody waits for them any more."""
-        return self._app.stuck()
-
     async def aclose(self) -> None:
         """Finish what is being written, and close the connections of its threads."""
         await self.journal.settled()
@@ -145,13 +121,11 @@ class Runtime:
             if executor is not None:
                 await asyncio.get_running_loop().run_in_executor(executor, connections.close_all)
                 executor.shutdown(wait=False)
-        self._app.close()
+        self.threads.close()
 
 
 async def _on(executor: ThreadPoolExecutor | None, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    call: Callable[[], T] = partial(
-        _leaving_no_dead_connection, _raising_what_a_future_carries, function, *args, **kwargs
-    )
+    call: Callable[[], T] = partial(_leaving_no_dead_connection, function, *args, **kwargs)
     if executor is None:
         return await sync_to_async(call, thread_sensitive=True)()
     return await asyncio.get_running_loop().run_in_executor(executor, call)
@@ -161,24 +135,8 @@ def _leaving_no_dead_connection(function: Callable[..., T], *args: Any, **kwargs
     """Call it; where the database was away, the next call begins with a new connection."""
     try:
         return function(*args, **kwargs)
+    except StopIteration as error:  # a future refuses it, and whoever awaits it would wait for ever
+        raise RuntimeError("a function raised StopIteration") from error
     except (OperationalError, InterfaceError):
         connection.close_if_unusable_or_obsolete()
         raise
-
-
-def _raising_what_a_future_carries(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-    """Call it; a future refuses a StopIteration, and whoever awaits it would wait for ever."""
-    try:
-        return function(*args, **kwargs)
-    except StopIteration as error:
-        raise RuntimeError("a function raised StopIteration") from error
-
-
-def _raising_what_a_loop_survives(function: Callable[[], T]) -> T:
-    """Call the application's code; a task that raised its `KeyboardInterrupt` would end the loop with all its runs."""
-    try:
-        return _raising_what_a_future_carries(function)
-    except (Exception, LeaseLost):
-        raise  # a lease is lost by the engine's own part of an atomic call
-    except BaseException as error:
-        raise BrokeOff from error

@@ -112,7 +112,7 @@ class ConcurrentWorker(BaseWorker):
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         dog = Watchdog(
             get_settings().watchdog_seconds,
-            self._runtime.stuck_threads,
+            self._runtime.threads.stuck,
             self._leave_for_a_new_process,
         )
         books = self._books

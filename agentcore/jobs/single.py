@@ -113,7 +113,7 @@ async def _drive(run_id: UUID, runtime: Runtime) -> Outcome:
         runtime.drain()
         loop.call_later(settings.drain_seconds, work.cancel)
 
-    dog = Watchdog(settings.watchdog_seconds, runtime.stuck_threads, begin)
+    dog = Watchdog(settings.watchdog_seconds, runtime.threads.stuck, begin)
     watching = loop.create_task(dog.watch())
     try:
         with DRAIN.calls(begin):

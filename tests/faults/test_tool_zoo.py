@@ -86,9 +86,9 @@ def test_a_thread_that_hangs_is_left_behind_and_counted_until_it_ends() -> None:
     execution.drive(run.pk, runtime)
     run.refresh_from_db()
     assert (run.status, ToolCall.objects.get(run=run).status) == ("succeeded", "failed")
-    assert runtime.stuck_threads() == 1
+    assert runtime.threads.stuck() == 1
     zoo.RELEASE.set()
-    wait_for(lambda: runtime.stuck_threads() == 0, 10, "the thread to end")
+    wait_for(lambda: runtime.threads.stuck() == 0, 10, "the thread to end")
     assert ToolCall.objects.get(run=run).status == "failed"  # what it says now is too late
 
 

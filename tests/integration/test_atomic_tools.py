@@ -80,7 +80,7 @@ def drive_and_leave(run: Run, meanwhile: Callable[[], Any] = lambda: None) -> Ou
 
     outcome = async_to_sync(drive_and_close)()
     meanwhile()
-    wait_for(lambda: not runtime.stuck_threads(), 20, "the body to end")
+    wait_for(lambda: not runtime.threads.stuck(), 20, "the body to end")
     return outcome
 
 
@@ -155,7 +155,7 @@ def test_one_that_takes_too_long_has_failed_and_commits_nothing_later(withdrawn:
         """Let the body end before it is committed that it has failed: it might commit now."""
         if threading.current_thread().name.startswith("agentcore-app"):
             return None
-        return asyncio.to_thread(wait_for, lambda: not runtime.stuck_threads(), 10, "the body to end")
+        return asyncio.to_thread(wait_for, lambda: not runtime.threads.stuck(), 10, "the body to end")
 
     async def drive_and_close() -> Outcome:
         outcome = await execution.adrive(run.pk, runtime)

@@ -7,15 +7,17 @@ import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
+from uuid import UUID
 
 from django.db import connection, transaction
 
 from ...conf import get_settings
 from ...database.again import unit
 from ...database.outage import is_conflict, is_outage
+from ...exceptions import LeaseLost
 from ...failpoints import failpoint
 from ...journal.commit import Commit
-from ..threads import ThreadedBody, contained
+from ..threads import AppCall, contained
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -24,7 +26,7 @@ class _Withdrawn(Exception):
     """Nobody waits for this transaction any more; it is rolled back."""
 
 
-class AtomicBody(ThreadedBody):
+class AtomicBody(AppCall):
     """A sync body that is committed together with its result, or rolled back.
 
     `bind` makes the body of one try, with arguments of its own; `record` writes its
@@ -33,8 +35,10 @@ class AtomicBody(ThreadedBody):
     in the way, all of it runs again, as any transaction of the database would.
     """
 
-    def __init__(self, bind: Callable[[], Callable[[], Any]], record: Callable[[Any], Commit]) -> None:
-        super().__init__(self._until_withdrawn)
+    lets_out = LeaseLost
+
+    def __init__(self, bind: Callable[[], Callable[[], Any]], record: Callable[[Any], Commit], tool_call: UUID) -> None:
+        super().__init__(self._until_withdrawn, tool_call)
         self._bind = bind
         self._record = record
         self._written: Commit | None = None
@@ -96,7 +100,7 @@ class AtomicBody(ThreadedBody):
 
     def _go_on(self, *, recording: bool = False) -> None:
         with self._lock:
-            if self._withdrawn:
+            if self.withdrawn:
                 raise _Withdrawn
             self._recording = recording
 

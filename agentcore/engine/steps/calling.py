@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ...conf import get_settings
@@ -19,11 +20,11 @@ from ...journal.commit import Commit
 from ...models import Run, ToolCall
 from ...states import ToolCallStatus
 from ...values import bounded, events, jsontext
-from ...values.functions import is_coroutine_function, kind_of
+from ...values.functions import kind_of
 from ...values.ids import uuid7
 from .. import application, transitions
 from ..runtime import Runtime
-from ..threads import APP_THREADS, ThreadedBody
+from ..threads import APP_THREADS, AppCall, contained
 from .atomic import AtomicBody
 from .checking import checked
 from .progress import Progress
@@ -69,9 +70,11 @@ class Work:
         """Make what the body gave back JSON of a bounded size: it may be anything."""
         return bounded.result(value, get_settings().result_limit, function=self.tool.function)
 
-    async def invoke(self, function: Callable[[], Any], *, on_loop: bool) -> Any:
-        """Call the application's code, and read what it gives back."""
-        return await application.run(self.runtime, function, self.read, on_loop=on_loop)
+    async def invoke(self, body: Callable[[], Any], threaded: AppCall | None) -> Any:
+        """Call the body on the loop or as it goes through a thread, and read what it gives back."""
+        threads = self.runtime.threads
+        value = await threads.call(threaded) if threaded is not None else contained(body)
+        return await application.finished(threads, value, self.read)
 
 
 NOTHING_HAPPENED = "The tool broke off, and its own check says that nothing happened."
@@ -128,7 +131,7 @@ async def _look_up(work: Work, check: Callable[..., Any]) -> CallOutcome | None:
     ctx, arguments = RunningCall(work), work.call.arguments_json
     try:
         async with asyncio.timeout(work.seconds):
-            value = await work.invoke(lambda: check(arguments, ctx), on_loop=is_coroutine_function(check))
+            value = await application.call(work.runtime.threads, check, arguments, ctx, read=work.read)
             return None if value is None else CallOutcome(ToolCallStatus.SUCCEEDED, value)
     except Exception as error:
         logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
@@ -151,7 +154,7 @@ class RunningCall:
         self._work = work
         self._stopped = threading.Event()
         self._progress = self._new_progress()
-        self._threaded: ThreadedBody | None = None
+        self._threaded: AppCall | None = None
 
     @property
     def cancelled(self) -> bool:
@@ -201,9 +204,9 @@ class RunningCall:
             async with limit:
                 await afailpoint("in_tool")
                 if isinstance(self._threaded, AtomicBody):
-                    await self._threaded.ended(work.runtime.app(self._threaded), limit)
+                    await self._threaded.ended(work.runtime.threads.call(self._threaded), limit)
                     return CallOutcome(ToolCallStatus.SUCCEEDED, recorded=self._threaded.recorded)
-                value = await work.invoke(self._threaded or body, on_loop=work.tool.is_async)
+                value = await work.invoke(body, self._threaded)
                 return CallOutcome(ToolCallStatus.SUCCEEDED, value)
         except (ToolFailed, ModelRetry) as error:
             said = jsontext.shorten(error.message, 2000)
@@ -220,32 +223,25 @@ class RunningCall:
                 return _unknown(work, f"The tool did not end within {work.seconds:g} seconds.")
             return self._raised(application.cause_of(error))
         finally:
-            if self._threaded is not None:
-                self._threaded.withdraw()
             self._stopped.set()
-            if self.still_runs:
-                work.runtime.leave_running(work.call.pk, lambda: self.still_runs)
             await self.end_progress()
 
-    def _in_thread(self, body: Callable[[], Any]) -> ThreadedBody | None:
+    def _in_thread(self, body: Callable[[], Any]) -> AppCall | None:
         """Return a sync body as its thread gets it; an atomic one binds anew at each try: only rows are rolled back."""
         work = self._work
         if work.tool.effect is not EffectKind.ATOMIC:
             # What is lazy acts when it is read: until then its thread is busy with the body.
-            return None if work.tool.is_async else ThreadedBody(lambda: application.at_once(body, work.read))
+            return None if work.tool.is_async else AppCall(partial(application.at_once, body, work.read), work.call.pk)
 
         def bind() -> Callable[[], Any]:
             self.user, self._progress = copy.copy(work.run.user), self._new_progress()
             again = work.tool.bind(work.call.arguments_json, self)
             return lambda: work.read(again())
 
-        return AtomicBody(bind, lambda value: work.record(value, self._progress.take()))
+        return AtomicBody(bind, lambda value: work.record(value, self._progress.take()), work.call.pk)
 
     def _never_began(self) -> bool:
-        if self._threaded is None:
-            return False
-        self._threaded.withdraw()
-        return not self._threaded.begun
+        return self._threaded is not None and not self._threaded.begun
 
     def _raised(self, error: BaseException) -> CallOutcome:
         """Say what an exception of the body means: a failure, or a question to a person.

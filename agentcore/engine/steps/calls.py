@@ -189,4 +189,4 @@ async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: T
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
     hook = Hook(f"needs_approval of {tool.name}", code="needs_approval_failed", message=NOT_TOLD)
     async with hooks.asking(hook, run, runtime):
-        return await application.call(runtime, ask, checked, ctx, read=bool)
+        return await application.call(runtime.threads, ask, checked, ctx, read=bool)

@@ -27,9 +27,9 @@ async def checked(runtime: Runtime, conversion: Conversion, function: Callable[[
     limit = asyncio.timeout(seconds)
     try:
         if not conversion.runs_code:
-            return contained(function)  # type: ignore[no-any-return]
+            return contained(function)
         async with limit:
-            return await runtime.app(lambda: contained(function))
+            return await runtime.threads.run(function)
     except BrokeOff as error:
         kind = kind_of(application.cause_of(error))
         raise NotKept(f"{conversion.what}: its validators failed with {kind}. {VALIDATORS}") from error

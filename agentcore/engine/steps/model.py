@@ -96,7 +96,7 @@ async def _model(turn: Turn) -> AgentModel:
     what = f"The function {name_of(choose)}, which chooses the model,"
     hook = Hook(what, code="model_failed", message=ModelError.SENTENCES["provider_error"])
     async with hooks.asking(hook, turn.state.run, turn.runtime):
-        return await application.call(turn.runtime, choose, read=turn.definition.as_chosen)
+        return await application.call(turn.runtime.threads, choose, read=turn.definition.as_chosen)
 
 
 def _deadline(turn: Turn) -> Deadline:

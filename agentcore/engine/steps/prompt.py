@@ -177,4 +177,4 @@ async def _ask(
     """Call an app's function; raises `RunError` naming it."""
     hook = Hook(f"The {what} {name_of(function)}", code="context_failed", message=CONTEXT_FAILED)
     async with hooks.asking(hook, run, runtime):
-        return await application.call(runtime, function, about, read=read)
+        return await application.call(runtime.threads, function, about, read=read)

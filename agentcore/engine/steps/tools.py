@@ -25,7 +25,6 @@ from .. import hooks, transitions
 from ..hooks import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
-from ..threads import contained
 from .calling import CallOutcome, Work, execute
 from .permission import Ruling, asks_the_policy, judge
 
@@ -89,7 +88,7 @@ async def _start(this: Round) -> Commit:
     ask = partial(judge, this.run, calls, this.definition, known)
     if asks_the_policy(calls, this.definition, known):
         async with hooks.asking(POLICY, this.run, this.runtime):
-            rulings = await this.runtime.app(lambda: contained(ask))  # in a thread, for it may read the database
+            rulings = await this.runtime.threads.run(ask)  # in a thread, for it may read the database
     else:
         rulings = ask()
     started = Commit(
@@ -160,10 +159,10 @@ async def _run_one(this: Round, call: ToolCall) -> None:
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
         call.status = outcome.status
         this.open.append(call)
-    if outcome.recorded is None and not this.running:
-        this.lease.stage(result, point="after_result_commit")
-        return
     if outcome.recorded is None:
+        if not this.running:
+            this.lease.stage(result, point="after_result_commit")
+            return
         await this.lease.commit(result)
     await afailpoint("after_result_commit")
 

@@ -15,6 +15,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import Worker
 
+from agentcore.engine.threads import AppThreads
 from agentcore.jobs import concurrent
 from agentcore.jobs.concurrent import ConcurrentWorker
 from agentcore.services import dispatch, execution
@@ -213,7 +214,7 @@ async def test_a_worker_that_may_not_be_trusted_any_more_leaves_with_a_status_of
     queue: Queue, drives: Drives, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "WATCHDOG_SECONDS": 1}
-    monkeypatch.setattr(concurrent.Runtime, "stuck_threads", lambda runtime: 1)
+    monkeypatch.setattr(AppThreads, "stuck", lambda threads: 1)
     worker = concurrent_worker(queue)
     async with at_work(worker) as working:
         await asyncio.wait_for(working, 10)
