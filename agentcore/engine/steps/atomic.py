@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -17,7 +16,8 @@ from ...database.outage import is_conflict, is_outage
 from ...exceptions import LeaseLost
 from ...failpoints import failpoint
 from ...journal.commit import Commit
-from ..threads import AppCall, contained
+from ..threads import contained
+from .body import Body, Work
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -26,34 +26,32 @@ class _Withdrawn(Exception):
     """Nobody waits for this transaction any more; it is rolled back."""
 
 
-class AtomicBody(AppCall):
+class AtomicBody(Body):
     """A sync body that is committed together with its result, or rolled back.
 
-    `bind` makes the body of one try, with arguments of its own; `record` writes its
+    `function` is the body, with arguments of its own at each call; `record` writes its
     result into the transaction, and returns what it wrote. The claim is proved there: a
     worker that has lost its run by then commits nothing. Where another transaction was
     in the way, all of it runs again, as any transaction of the database would.
     """
 
     lets_out = LeaseLost
+    on_awaiting = " An atomic tool awaits nothing: its transaction is sync."
 
-    def __init__(self, bind: Callable[[], Callable[[], Any]], record: Callable[[Any], Commit], tool_call: UUID) -> None:
-        super().__init__(self._until_withdrawn, tool_call)
-        self._bind = bind
-        self._record = record
+    def __init__(self, work: Work, function: Callable[[], Any], record: Callable[[Any], Commit]) -> None:
+        super().__init__(work, self._until_withdrawn)
+        self._body, self._record = function, record
         self._written: Commit | None = None
         self._recording = self._committing = False
         self._loop = asyncio.get_running_loop()
         self._landed = asyncio.Event()
-        self.recorded: Commit | None = None
-        """What was committed with it; None while nothing is."""
 
-    async def ended(self, call: Coroutine[Any, Any, Any], limit: asyncio.Timeout) -> None:
-        """Await the call of this body; one that is being recorded when its time is over is waited for.
+    async def run(self, limit: asyncio.Timeout) -> None:
+        """Run it until it is committed; one that is being recorded when its time is over is waited for.
 
         Raises what keeps it from being committed, and a `CancelledError` where that is the time, or a cancel.
         """
-        thread = asyncio.create_task(call)
+        thread = asyncio.create_task(self._threads.call(self))
         try:
             await asyncio.shield(thread)
         except asyncio.CancelledError:
@@ -66,15 +64,15 @@ class AtomicBody(AppCall):
             if self.recorded is None or not limit.expired():  # if the run is being ended, its rows say what happened
                 raise
 
+    def is_lost(self, error: BaseException) -> bool:
+        """Whether the database went away during the COMMIT: then only its rows tell what became of it."""
+        return self._committing and is_outage(error) and not is_conflict(error)
+
     async def _decided(self, thread: asyncio.Task[Any]) -> None:
         landed = asyncio.create_task(self._landed.wait())
         # After a lease nothing is waited for: the run may be another worker's by then.
         await asyncio.wait([thread, landed], timeout=get_settings().lease_seconds, return_when=asyncio.FIRST_COMPLETED)
         landed.cancel()
-
-    def is_unknown(self, error: BaseException) -> bool:
-        """Whether the database went away during the COMMIT: then only its rows tell what became of it."""
-        return self._committing and is_outage(error) and not is_conflict(error)
 
     def _until_withdrawn(self) -> None:
         with contextlib.suppress(_Withdrawn):
@@ -86,7 +84,7 @@ class AtomicBody(AppCall):
         try:
             with transaction.atomic(durable=True):
                 self._go_on()
-                value = contained(lambda: self._bind()())
+                value = contained(lambda: self._read(self._body()))
                 failpoint("after_tool_return")
                 self._go_on(recording=True)
                 self._write(value)

@@ -25,7 +25,8 @@ from .. import hooks, transitions
 from ..hooks import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
-from .calling import CallOutcome, Work, execute
+from .body import Work
+from .calling import CallOutcome, execute
 from .permission import Ruling, asks_the_policy, judge
 
 logger = logging.getLogger("agentcore.engine")
