@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from agentcore import Checkable, tool
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
+from agentcore.engine.threads import BrokeOff
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, driven, fresh, make, types
 
@@ -30,17 +32,22 @@ def stops(*args: Any) -> Any:
 
 
 @pytest.mark.parametrize("options", [{"inline": True}, {"alone": True}, {"alone": False}], ids=str)
-@pytest.mark.parametrize("where", ["app", "db", "read"])
-def test_a_stop_iteration_reaches_whoever_waits_for_the_thread(where: str, options: dict[str, bool]) -> None:
+@pytest.mark.parametrize(
+    ("where", "expected"), [("threads.run", BrokeOff), ("db", RuntimeError), ("read", RuntimeError)], ids=str
+)
+def test_a_stop_iteration_reaches_whoever_waits_for_the_thread(
+    where: str, expected: type[Exception], options: dict[str, bool]
+) -> None:
     async def ask() -> None:
         runtime = Runtime("worker", **options)
         try:
-            await asyncio.wait_for(getattr(runtime, where)(stops), 3)
+            await asyncio.wait_for(attrgetter(where)(runtime)(stops), 3)
         finally:
             await runtime.aclose()
 
-    with pytest.raises(RuntimeError, match="StopIteration"):
+    with pytest.raises(expected) as caught:
         asyncio.run(ask())
+    assert isinstance(caught.value.__cause__, StopIteration)
 
 
 @pytest.mark.parametrize(
