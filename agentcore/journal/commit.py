@@ -117,7 +117,8 @@ class Move:
 
     A row that is not in the status `source` any more rolls the whole commit back, and so does one whose
     column `until` is no time to come by the database's clock, or whose column `unset` is not NULL any more.
-    Raises `IllegalMove` where the tables of `states` have no such way.
+    Raises `IllegalMove` where the tables of `states` have no such way. The row in memory is changed by
+    `apply`, and not by the commit itself, which may be refused, or be written once more after a rollback.
     """
 
     row: models.Model
@@ -128,6 +129,12 @@ class Move:
 
     def __post_init__(self) -> None:
         check_move(self.source, self.values["status"])
+
+    def apply(self) -> None:
+        """Set the row's attributes to what is stored; times, which only the database can tell, are left alone."""
+        for name, value in self.values.items():
+            if not isinstance(value, Later):
+                setattr(self.row, name, value)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,7 @@ logger = logging.getLogger("agentcore.engine")
 class Lease:
     """One claim from before it is made: stages and commits what its run has to say, while the work is inside its block.
 
+    The rows that a commit moves are changed in memory once it is staged or, where it is not staged, written.
     The work is cancelled (`reason` says why) when the run's row says so. `renewed` is when the
     lease was last known to be renewed, by this process's own clock: a worker that cannot
     write stops before anybody may take over. `last` is what the last commit said (see `Allocation`).
@@ -72,6 +73,7 @@ class Lease:
     def stage(self, *commits: Commit, point: str = "") -> None:
         """Keep commits until the next one that cannot wait; a test may act at `point` once they are written."""
         self._staged.extend(commits)
+        _apply(commits)
         self._points += [point] if point else []
 
     def forget(self) -> None:
@@ -105,6 +107,7 @@ class Lease:
             self._under_way.discard(answer)
             if not answer.cancelled() and answer.exception() is None:
                 del self._staged[:staged]
+                _apply(commits)
                 self.claimed = True
                 self.renew(began, answer.result())
 
@@ -233,6 +236,12 @@ class Heartbeat:
             overtaken = lease.sending or lease.looked >= began
             if cancel is not False and not overtaken and self._leases.get(lease.claim.run_id) is lease:
                 lease.interrupt(LeaseLost() if cancel is None else CancelRequested())
+
+
+def _apply(commits: Sequence[Commit]) -> None:
+    for commit in commits:
+        for move in commit.moves:
+            move.apply()
 
 
 def _about(claim: Claim) -> dict[str, Any]:

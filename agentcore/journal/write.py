@@ -6,6 +6,7 @@ A run's messages, steps, calls and approvals are written by whoever holds its ro
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -106,9 +107,7 @@ def _apply(written: Sequence[Written], *, skip_locked: bool) -> bool:
     """
     over = [request for request, _ in written if request.ends_its_run]
     # Moves first: a step ends in the transaction in which the next one begins, and one is open at a time.
-    moves = _moves(
-        [(move, allocation) for request, allocation in written for move in _moves_of_stored(request, allocation)]
-    )
+    moves = _moves([(move, allocation) for request, allocation in written for move in _moves_of_stored(request.commit)])
     inserts = _inserts([row for request, allocation in written for row in _new_rows(request.commit, allocation)])
     logs = log.prepare(
         [
@@ -163,26 +162,25 @@ def _new_rows(commit: Commit, allocation: Allocation) -> list[models.Model]:
         message.step_order = allocation.first_step_order + offset
         message.created_at = allocation.now
         said.append(message)
-    return [*said, *(_timed(insert, allocation) for insert in commit.inserts)]
+    return [*said, *(_new_row(insert, commit.moves, allocation) for insert in commit.inserts)]
 
 
-def _moves_of_stored(request: Request, allocation: Allocation) -> list[Move]:
+def _new_row(insert: Insert, moves: Sequence[Move], allocation: Allocation) -> models.Model:
+    """Return a copy of a new row, with its times, and as its moves leave it."""
+    row = copy.copy(insert.row)  # where this commit is refused, another may insert the row without its moves
+    for name in _times_of_the_database(type(row)):
+        if isinstance(getattr(row, name), DatabaseDefault):
+            setattr(row, name, allocation.now)
+    for values in (insert.times, *(move.values for move in moves if move.row.pk == row.pk)):
+        for name, value in values.items():
+            setattr(row, name, _at(value, allocation))
+    return row
+
+
+def _moves_of_stored(commit: Commit) -> list[Move]:
     """Return the moves of rows that are stored already; a new row is inserted as its moves leave it."""
-    new = {insert.row.pk for insert in request.commit.inserts}
-    for move in request.commit.moves:
-        if move.row.pk in new:
-            for name, value in move.values.items():
-                setattr(move.row, name, _at(value, allocation))
-    return [move for move in request.commit.moves if move.row.pk not in new]
-
-
-def _timed(insert: Insert, allocation: Allocation) -> models.Model:
-    for name, moment in insert.times.items():
-        setattr(insert.row, name, moment.after(allocation.now))
-    for name in _times_of_the_database(type(insert.row)):
-        if isinstance(getattr(insert.row, name), DatabaseDefault):
-            setattr(insert.row, name, allocation.now)
-    return insert.row
+    new = {insert.row.pk for insert in commit.inserts}
+    return [move for move in commit.moves if move.row.pk not in new]
 
 
 @cache

@@ -11,12 +11,13 @@ import pytest
 
 from agentcore import SYSTEM, ToolContext, Usage, tool
 from agentcore.engine import transitions
+from agentcore.engine.steps import tools
 from agentcore.exceptions import Conflict
 from agentcore.models import Message, ToolCall
 from agentcore.providers import StepFinished, TextDelta, UsageReported
 from agentcore.services import runs, sending
 from agentcore.testing import Turn
-from tests.integration.room import assert_ended_once, driven, fresh, log, make, types
+from tests.integration.room import assert_ended_once, drive_as_worker, driven, fresh, log, make, types
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -203,3 +204,19 @@ def test_a_run_whose_call_may_have_happened_is_not_retried():
         runs.cancel(run, user=SYSTEM)
     with pytest.raises(Conflict):
         sending.retry(run, user=SYSTEM)
+
+
+@pytest.mark.covers("promise:P8")
+def test_a_call_that_a_cancel_kept_from_starting_is_in_no_doubt(monkeypatch):
+    judge = tools.judge
+
+    def then_cancel(*args: Any) -> Any:
+        runs.cancel(run, user=SYSTEM)
+        return judge(*args)
+
+    monkeypatch.setattr(tools, "judge", then_cancel)
+    run = make([Turn(calls=[("sync_unsafe", {})])], [sync_unsafe]).send()
+    drive_as_worker(run)
+    assert_ended_once(run, "canceled")
+    call = ToolCall.objects.get(run=run)
+    assert (call.status, call.tries, call.attempt) == ("canceled", 0, 0)

@@ -224,18 +224,15 @@ async def _refused(turn: Turn, step: Step) -> None:
 
 def _close(step: Step, draft: Draft, verdict: Verdict, content: Sequence[Part]) -> Commit:
     """Return the commit that finishes a step; an answer that is not taken is kept on it, and void for every reader."""
-    step.error_code, step.error_message = (OUTPUT_INVALID, verdict.fault) if verdict.fault else ("", "")
-    step.rejected = output.rejected(content, draft.outputs) if verdict.fault else None
-    step.usage = draft.used.to_json()
     values = {
         "status": StepStatus.FINISHED.value,
         "finished_at": NOW,
         "finish_reason": draft.finish_reason or "",
         "finish_detail": draft.finish_detail,
-        "usage": step.usage,
-        "error_code": step.error_code,
-        "error_message": step.error_message,
-        "rejected": step.rejected,
+        "usage": draft.used.to_json(),
+        "error_code": OUTPUT_INVALID if verdict.fault else "",
+        "error_message": verdict.fault,
+        "rejected": output.rejected(content, draft.outputs) if verdict.fault else None,
     }
     void = [events.StepReset(step.number, step.attempt, OUTPUT_INVALID)] if verdict.fault else []
     return Commit(

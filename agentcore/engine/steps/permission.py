@@ -99,8 +99,7 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
         return Ruling(fault="The tool does not take these arguments any more. Ask again.")
     reason = f"The tool {call.name} has changed since."
     voided = transitions.void(approval, ApprovalStatus.CANCELED, reason)
-    call.arguments, call.schema_digest = arguments, tool.schema_digest
-    call.digest = approval_digest(
+    digest = approval_digest(
         run_id=call.run_id,
         call_id=call.call_id,
         tool=call.name,
@@ -109,9 +108,10 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
     )
     values = {
         "status": ToolCallStatus.WAITING.value,
-        "arguments": call.arguments,
-        "schema_digest": call.schema_digest,
-        "digest": call.digest,
+        "arguments": arguments,
+        "schema_digest": tool.schema_digest,
+        "digest": digest,
     }
-    waits = Commit(moves=[Move(call, ToolCallStatus.PENDING, values)])
-    return Ruling(asks_again=voided.and_then(waits, request_approval(call)))
+    waits = Move(call, ToolCallStatus.PENDING, values)
+    waits.apply()  # the approval to ask for is one of the call as it would run
+    return Ruling(asks_again=voided.and_then(Commit(moves=[waits]), request_approval(call)))

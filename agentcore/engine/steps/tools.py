@@ -106,7 +106,6 @@ async def _start(this: Round) -> Commit:
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     if ruling.fault and call.tries and call.effect not in LEAVES_NOTHING:
         doubtful = transitions.unverified(call, f"{ruling.fault} {transitions.INTERRUPTED}")
-        call.status = ToolCallStatus.EFFECT_UNVERIFIED
         this.open.append(call)
         return doubtful
     if ruling.fault:
@@ -114,7 +113,6 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         this.said.extend(refused.messages)
         return refused
     if ruling.asks_again is not None:
-        call.status = ToolCallStatus.WAITING
         this.open.append(call)
         return ruling.asks_again
     # Its code may have been deployed anew since it was asked for: what is run is what a take-over goes by.
@@ -128,7 +126,6 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
     }
     begins = Move(call, ToolCallStatus.PENDING, values)
     consumed = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
-    call.status, call.tries, call.attempt = ToolCallStatus.RUNNING, call.tries + 1, this.attempt
     this.running.append(call)
     return Commit(moves=[begins, *consumed])
 
@@ -158,7 +155,6 @@ async def _run_one(this: Round, call: ToolCall) -> None:
     this.said.extend(result.messages)
     this.running.remove(call)
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
-        call.status = outcome.status
         this.open.append(call)
     if outcome.recorded is None:
         if not this.running:
