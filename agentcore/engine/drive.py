@@ -100,8 +100,7 @@ class Drive:
         await afailpoint("after_look")
         self.lease.stage(_begun(claim), point="after_claim")
         if self.reads_first:
-            state.run.attempt = claim.attempt
-            return state
+            return state.with_run(attempt=claim.attempt)
         left = None
         if state.left_open:
             still_runs = self.runtime.threads.still_runs

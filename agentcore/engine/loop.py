@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 from ..database.outage import is_outage
@@ -46,12 +44,11 @@ async def _advance(run_id: UUID, runtime: Runtime) -> LetGo:
         definition = runtime.definition or _definition(state.run)
         if definition is None:
             return LetGo(Outcome.OTHER_VERSION)
-        seen = _seen(state)  # before the drive, which writes the claim that it makes into the same row
         try:
             return await _drive(state, definition, runtime, trusts_its_look=trusts_its_look)
         except (NotClaimed, Moved):
             trusts_its_look = False  # its thread may never stand still: the history is read once the run is claimed
-            if not await runtime.read(_has_changed, seen):
+            if not await runtime.read(_has_changed, state):
                 return LetGo(Outcome.NOTHING)
     return LetGo(Outcome.NOTHING)
 
@@ -65,20 +62,10 @@ def _definition(run: Run) -> AgentDefinition | None:
     return definition if definition.takes(run.agent_version) else None
 
 
-def _seen(state: Snapshot) -> dict[str, Any]:
-    """Return the columns by which a run, or its thread, is known to be as it was read."""
-    run = state.run
-    return {
-        "pk": run.pk,
-        "attempt": run.attempt,
-        "next_seq": run.next_seq,
-        "thread__stream__next_seq": state.thread_seq,
-    }
-
-
-def _has_changed(seen: Mapping[str, Any]) -> bool:
+def _has_changed(state: Snapshot) -> bool:
     """Whether a run that could not be claimed, or its thread, is not as it was read: it is worth another look then."""
-    return not Run.objects.filter(**seen).exists()
+    found = Run.objects.filter(pk=state.run.pk).values_list("attempt", "next_seq", "thread__stream__next_seq")
+    return found.first() != (state.run.attempt, state.run.next_seq, state.thread_seq)
 
 
 async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime, *, trusts_its_look: bool) -> LetGo:

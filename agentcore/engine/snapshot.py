@@ -6,6 +6,7 @@ snapshot on from step to step; it reads again where somebody else has answered a
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -101,6 +102,13 @@ class Snapshot:
         until = min(self.now, lease) if lease else self.now  # after a lease that ran out nobody was at it
         before = self.run.running_seconds + (max((until - since).total_seconds(), 0.0) if since else 0.0)
         return before + time.monotonic() - self.read_at
+
+    def with_run(self, **columns: Any) -> Snapshot:
+        """Return the snapshot with other values in some columns of its run; the row that was read stays as it is."""
+        run = copy.copy(self.run)
+        for name, value in columns.items():
+            setattr(run, name, value)
+        return replace(self, run=run)
 
     def after_model_step(
         self, step: Step, asked: Sequence[ToolCall], still_open: Sequence[ToolCall], said: Sequence[Message]

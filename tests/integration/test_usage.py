@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.urls import reverse
 
 from agentcore import Limits, Usage, tool
 from agentcore.declaration import registry
+from agentcore.engine import snapshot
+from agentcore.engine.snapshot import Snapshot
 from agentcore.exceptions import ModelError
 from agentcore.models import Run, Step
 from agentcore.providers import CallRequested, StepFinished, TextDelta, UsageReported
@@ -74,6 +77,19 @@ def test_of_several_reports_of_one_call_the_last_one_counts() -> None:
 def test_the_usage_of_a_run_is_the_sum_of_its_calls() -> None:
     run = play(Reports(Usage(40, 101, 141), Usage(40, 102, 142), steps=2))
     assert run.used == Usage(120, 306, 426)
+
+
+def test_what_was_read_of_a_run_stays_as_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    load, read = snapshot.load_many, []
+
+    def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
+        found = load(run_ids)
+        read.extend((state.run, dict(vars(state.run))) for state in found.values())
+        return found
+
+    monkeypatch.setattr(snapshot, "load_many", load_many)
+    assert play(Reports(Usage(1, 1, 2), steps=2)).used == Usage(3, 3, 6)
+    assert read and all(vars(run) == before for run, before in read)
 
 
 @pytest.mark.covers("fc:B4")

@@ -146,8 +146,9 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
         step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
     )
     if again is not None:
-        await turn.lease.commit(given_up, used(turn.state, turn.draft))
-        return turn.state.after_failure(again)
+        counted = used(turn.state, turn.draft)
+        await turn.lease.commit(given_up, counted)
+        return turn.state.with_run(**counted.run).after_failure(again)
     kept = keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
     over = transitions.over(
         turn.lease.claim,
@@ -186,11 +187,11 @@ async def _finished(turn: Turn, step: Step) -> Snapshot | None:
             *([calls.record(planned, step.number)] if planned else []),
         ]
     )
-    said = commit.messages
     if planned or (verdict.fault and state.output_faults < get_settings().output_retries):
         lease.stage(commit, point="after_model_commit")
         still_open = [item.call for item in planned if not item.fault]
-        return state.after_model_step(step, [item.call for item in planned], still_open, said)
+        asked_for = [item.call for item in planned]
+        return state.with_run(**commit.run).after_model_step(step, asked_for, still_open, commit.messages)
     await afailpoint("before_finish")
     await lease.commit(commit, _over(turn, verdict))
     return None
@@ -265,8 +266,8 @@ def used(state: Snapshot, draft: Draft) -> Commit:
     usage = draft.used
     if usage == Usage():
         return Commit()
-    state.run.usage = (state.run.used + usage).to_json()
-    return Commit(events=[events.UsageAdded(draft.step, usage.to_json())], run={"usage": state.run.usage})
+    total = state.run.used + usage
+    return Commit(events=[events.UsageAdded(draft.step, usage.to_json())], run={"usage": total.to_json()})
 
 
 def _note_unreported(turn: Turn) -> Commit:
@@ -278,8 +279,7 @@ def _note_unreported(turn: Turn) -> Commit:
     said = NOTES[turn.draft.asked_with is not None].format(limits=" and ".join(limited))
     extra = {"run_id": str(run.pk), "attempt": turn.lease.claim.attempt, "action": USAGE_MISSING}
     logger.warning("%s", said, extra=extra)
-    run.notes = {**run.notes, USAGE_MISSING: said}
-    return Commit(run={"notes": run.notes})
+    return Commit(run={"notes": {**run.notes, USAGE_MISSING: said}})
 
 
 def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageStatus) -> Commit:
