@@ -41,6 +41,7 @@ SQL_ROOMS = (
     "agentcore.database",
     "agentcore.journal",
     "agentcore.streams.log",
+    "agentcore.services.dispatch",  # what a run's row notes of hints
     "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
 )
 
@@ -154,13 +155,13 @@ def _sql(module: Module) -> Iterator[Violation]:
         return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and _is_sql(node):
-            message = "raw SQL stands in journal/, database/ and streams/log.py"
+            message = "raw SQL stands in journal/, database/, streams/log.py and services/dispatch.py"
             yield Violation("sql", module.path, node.lineno, message)
 
 
 def _is_sql(node: ast.Call) -> bool:
     name = called_name(node)
-    if name in {"cursor", "executemany", "raw", "RawSQL"}:
+    if name in {"cursor", "executemany", "raw", "RawSQL", "Statement"}:
         return True
     if name not in {"execute", "extra"} or not isinstance(node.func, ast.Attribute):
         return False

@@ -38,6 +38,7 @@ FORBIDDEN = {
     "a transaction in the web": ("atomic", "agentcore/web/api.py", "with transaction.atomic():\n    pass"),
     "a transaction by its bare name": ("atomic", "agentcore/jobs/job.py", "from django.db.transaction import atomic"),
     "SQL in a service": ("sql", "agentcore/services/runs.py", "connection.cursor()"),
+    "a statement of many rows in a service": ("sql", "agentcore/services/runs.py", "bulk.Statement('SELECT 1', [])"),
     "SQL without a cursor of its own": ("sql", "agentcore/engine/loop.py", "c.execute('SELECT 1')"),
     "a view assigns a status": ("status", "agentcore/web/api.py", "run.status = 'failed'"),
     "a consumer updates a status": ("status", "agentcore/realtime/consumers.py", "runs.update(status='failed')"),
