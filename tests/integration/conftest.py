@@ -27,6 +27,12 @@ def owner(world: World) -> Caller:
 
 
 @pytest.fixture
+def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No window of a rate limit ends in the middle of the test."""
+    monkeypatch.setattr("supportdemo.accounts.limits.time.time", lambda: 3600.0 * 100 + 10)
+
+
+@pytest.fixture
 def clerk() -> Clerk:
     """A clerk whose runs operators look at."""
     return Clerk()

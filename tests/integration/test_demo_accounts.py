@@ -46,6 +46,7 @@ def test_demo_logins_are_shown_in_development_only(settings: Any) -> None:
 
 
 @pytest.mark.covers("threat:T29")
+@pytest.mark.usefixtures("one_window")
 def test_log_in_stays_on_this_host_and_limits_guesses(settings: Any) -> None:
     settings.LOGIN_REDIRECT_URL = "cases:list"
     seed_people()

@@ -21,7 +21,7 @@ from supportdemo.cases.models import Case
 
 from .demo import client_of, open_case, post
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("one_window")]
 JSON = "application/json"
 LOGINS = ("/accounts/login/", "/admin/login/")
 
@@ -37,12 +37,6 @@ def errors(response: Any) -> str:
 @pytest.fixture
 def case(user: AbstractUser) -> Case:
     return open_case(user)
-
-
-@pytest.fixture(autouse=True)
-def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No window ends in the middle of a test."""
-    monkeypatch.setattr("supportdemo.accounts.limits.time.time", lambda: 3600.0 * 100 + 10)
 
 
 @pytest.mark.covers("threat:T29")

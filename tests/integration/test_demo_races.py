@@ -33,7 +33,7 @@ from supportdemo.problems import Problem
 
 from .demo import FakeContext, client_of, open_case
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("one_window")]
 
 
 def at_once(times: int, function: Callable[[int], Any]) -> list[Any]:
@@ -128,7 +128,6 @@ def test_uploads_at_once_stop_at_the_room_there_is(
 def test_of_guesses_at_once_no_more_are_judged_than_the_limit_allows(
     user: AbstractUser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("supportdemo.accounts.limits.time.time", lambda: 3600.0 * 100 + 10)  # in one window
     all_found_some, judged = threading.Barrier(30), list[str]()
     take = RateLimit.take
 
