@@ -69,7 +69,8 @@ def seconds_of_day(moment: datetime) -> int:
 
 def clock_of(process: Process) -> int:
     """The time of day that a process's first dated line says."""
-    found = re.search(r"\b(\d\d):(\d\d):(\d\d)\b", process.text)
+    dated = re.compile(r"\b(\d\d):(\d\d):(\d\d)\b")
+    found = wait_for(lambda: dated.search(process.text), LONG, "a dated line")  # others may have done its work before
     assert found is not None
     hours, minutes, seconds = map(int, found.groups())
     return hours * 3600 + minutes * 60 + seconds

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 
 from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
@@ -22,7 +23,9 @@ LIMIT = 100_000
 
 
 @pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
+def _clean(settings: LazySettings) -> Iterator[None]:
+    # A result that a coroutine gave is read on the loop: of a huge one, a busy machine takes longer than a short lease.
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 60}
     zoo.RELEASE.clear()
     with registry.isolated():
         yield
