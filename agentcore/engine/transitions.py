@@ -26,7 +26,7 @@ from ..values.parts import ToolResultPart
 
 DOUBT = "It is not known whether it took effect; a person will say. Do not repeat it."
 INTERRUPTED = f"The call was interrupted. {DOUBT}"
-"""What everybody reads of a call whose end nobody saw; whoever may answer reads the call's `question` as well."""
+"""Everybody reads this of a call whose end nobody saw; whoever may answer also reads the call's `question`."""
 LONGEST_DETAIL = 10_000
 NOT_RUN = "The run ended before this call was run."
 
@@ -144,7 +144,7 @@ def over(
     retry_after: float | None = None,
     finish_reason: FinishReason | None = None,
 ) -> Commit:
-    """Return the commit that ends a run of which nothing is open, or is closed by the same commit.
+    """Return the commit that ends a run; its caller closes the open step, calls and approvals in the same transaction.
 
     The message is for whoever sees the run, the detail for operators only: it is in no
     event. `finish_reason` is that of the model's answer which ends it, where one does.
@@ -207,7 +207,7 @@ def _close_step(step: Step) -> Commit:
 
 
 def _close_call(run: Run, call: ToolCall) -> Commit:
-    """A call that may have happened stays unverified, also when its run has ended."""
+    """Close a call at the end of its run; one that may have happened stays unverified."""
     # Begun, and interrupted: to be run again it is pending, but what its first try did is not known.
     begun = call.status in (ToolCallStatus.RUNNING, ToolCallStatus.PENDING) and call.tries > 0
     happened = begun and call.effect not in LEAVES_NOTHING

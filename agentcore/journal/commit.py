@@ -196,7 +196,7 @@ def combined(commits: Iterable[Commit]) -> Commit:
 
 @dataclass(eq=False)
 class Request:
-    """Ask for a commit to be written for a run, on behalf of its worker (a claim) or of whoever holds its row.
+    """A commit to write for a run, and who writes it: the run's worker (a claim), or whoever holds its row.
 
     With `claims`, the claim itself is made by the same statement. `given` is what it got in a
     transaction whose COMMIT nobody saw the end of; with `seen_seq`, it may only be written onto

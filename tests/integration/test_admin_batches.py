@@ -1,4 +1,4 @@
-"""Many approvals decided at once in the admin: exactly what was shown, and what is left alone is said."""
+"""The admin decides many approvals at once: exactly those it has shown, and it names the ones it leaves alone."""
 
 from __future__ import annotations
 

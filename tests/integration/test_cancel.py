@@ -1,4 +1,4 @@
-"""Cancel: at once where nobody drives the run, before the next step where somebody does, and once whoever asks."""
+"""A cancel ends a run once: at once where nobody drives it, before its next step where somebody does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending: one message and one run for each key, whoever sends at once, and nothing of what is no message."""
+"""A send makes one message and one run for each key, however many send at once; what is no message makes neither."""
 
 from __future__ import annotations
 

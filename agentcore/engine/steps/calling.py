@@ -239,7 +239,7 @@ def _not_begun(work: Work) -> CallOutcome:
 
 
 def _unknown(work: Work, error: str) -> CallOutcome:
-    """A call of which nobody knows whether it took effect, unless it can have none."""
+    """Return the outcome of a call that may have taken effect: unverified, or failed for a tool that leaves nothing."""
     if work.tool.effect in LEAVES_NOTHING:
         return CallOutcome(ToolCallStatus.FAILED, error=error, broke_off=True)
     return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {transitions.DOUBT}", broke_off=True)

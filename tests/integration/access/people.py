@@ -14,7 +14,7 @@ PAGES = ("view_thread", "view_run", "view_approval")
 
 
 def staff_but(name: str, *permissions: str, **wrong: bool) -> Any:
-    """A member of staff with these permissions, in all but what is said to be wrong with them."""
+    """Make a member of staff with these permissions; `wrong` says what else differs."""
     person = staff(name, *PAGES, "view_any_thread", "decide_approval", *permissions)
     for field, value in wrong.items():
         setattr(person, field, value)
