@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 from ..access import get_policy
 from ..exceptions import ApprovalExpired, Invalid, RunEnded
 from ..models import Approval
-from ..models.approval import approval_digest
 from ..services.approvals import Decision
 from ..states import ApprovalStatus
 from . import show
@@ -83,14 +82,8 @@ def refusal(approval: Approval, user: Any) -> str:
 def is_intact(approval: Approval) -> bool:
     """Whether what is shown is what the digest was taken over, and what the call would run with."""
     call = approval.tool_call
-    fresh = approval_digest(
-        run_id=approval.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=call.schema_digest,
-        arguments=approval.arguments,
-    )
-    return fresh == approval.digest and call.arguments == approval.arguments
+    is_its_own = approval.run_id == call.run_id and approval.arguments == call.arguments
+    return is_its_own and approval.digest == call.digest_of(approval.arguments)
 
 
 def posted(request: HttpRequest, approval: Approval) -> Decision:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.db import models
@@ -13,7 +12,6 @@ from django.db.models import Func, Q
 from django.utils.translation import gettext_lazy as _
 
 from ..states import ApprovalStatus
-from ..values import jsontext
 from ..values.ids import uuid7
 from .fields import LONGEST_NAME, choices, only
 
@@ -116,8 +114,3 @@ class Approval(models.Model):
     def effective_arguments(self) -> str:
         """The canonical arguments that will run: the edited ones, if there are any."""
         return self.edited_arguments or self.arguments
-
-
-def approval_digest(*, run_id: UUID, call_id: str, tool: str, schema_digest: str, arguments: str) -> str:
-    """Return what a decision binds: the run, the call, the tool as declared, and the exact bytes of its arguments."""
-    return jsontext.digest(str(run_id), call_id, tool, schema_digest, arguments)

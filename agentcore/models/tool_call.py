@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..declaration.tool import EffectKind
 from ..states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ToolCallStatus
+from ..values import jsontext
 from ..values.ids import uuid7
 from ..values.parts import Edited, ToolResultPart
 from .fields import choices, only
@@ -110,6 +111,14 @@ class ToolCall(models.Model):
     def result_json(self) -> Any:
         """The result as plain data; None while there is none."""
         return json.loads(self.result) if self.result else None
+
+    def digest_of(self, arguments: str, *, schema_digest: str | None = None) -> str:
+        """Return what a decision on this call binds: the run, the call, its tool as declared, the bytes of `arguments`.
+
+        The tool is taken as it was declared when the call was recorded, unless another `schema_digest` is given.
+        """
+        declared = self.schema_digest if schema_digest is None else schema_digest
+        return jsontext.digest(str(self.run_id), self.call_id, self.name, declared, arguments)
 
     def as_part(self) -> ToolResultPart:
         """Return what became of it, as it is known now, as a message tells it."""

@@ -34,7 +34,6 @@ from ..failpoints import failpoint
 from ..journal import fence, write
 from ..journal.commit import Commit, Held, Move, Moved, combined
 from ..models import Approval, Run, ToolCall
-from ..models.approval import approval_digest
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from ..values import events, jsontext
 from ..values.clock import NOW
@@ -291,14 +290,8 @@ def _check_open(row: Approval, decision: Decision, held: Held) -> None:
     if row.status != ApprovalStatus.PENDING:
         raise AlreadyDecided(f"This approval is {row.status} already. Reload to see the decision.")
     call = row.tool_call
-    stored = approval_digest(
-        run_id=row.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=call.schema_digest,
-        arguments=row.arguments,
-    )
-    if not decision.digest == row.digest == stored or call.arguments != row.arguments:
+    is_its_own = row.run_id == call.run_id and row.arguments == call.arguments
+    if not is_its_own or not decision.digest == row.digest == call.digest_of(row.arguments):
         raise DigestMismatch
     if row.expires_at <= held.now:
         raise ApprovalExpired

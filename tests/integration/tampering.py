@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from agentcore.models import Approval, ToolCall
-from agentcore.models.approval import approval_digest
 
 
 def change_the_approval(approval: Approval) -> None:
@@ -23,13 +22,7 @@ def ask_anew(approval: Approval) -> None:
     """Ask for other arguments under a digest that is truly theirs."""
     change_both(approval)
     call = ToolCall.objects.get(pk=approval.tool_call_id)
-    fresh = approval_digest(
-        run_id=call.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=call.schema_digest,
-        arguments=call.arguments,
-    )
+    fresh = call.digest_of(call.arguments)
     Approval.objects.filter(pk=approval.pk).update(digest=fresh)
 
 

@@ -283,3 +283,12 @@ def test_what_the_system_decides_is_carried_out():
     approvals.approve(approval, user=SYSTEM, digest=approval.digest)
     drive_to_the_end(run)
     assert len(PAID) == 1
+
+
+def test_an_approval_that_was_moved_to_another_run_decides_no_call():
+    room, run = asking()
+    approval = only_approval(run)
+    Approval.objects.filter(pk=approval.pk).update(run=room.send())
+    with pytest.raises(DigestMismatch):
+        approvals.approve(approval, user=SYSTEM, digest=approval.digest)
+    assert Approval.objects.get(pk=approval.pk).status == "pending"

@@ -16,9 +16,9 @@ from agentcore import SYSTEM, Checkable, tool
 from agentcore.declaration import registry
 from agentcore.exceptions import Invalid
 from agentcore.models import Approval, Run, ToolCall
-from agentcore.models.approval import approval_digest
 from agentcore.services import approvals
 from agentcore.testing import Turn
+from agentcore.values import jsontext
 from agentcore.web.schemas import ApprovalOut
 from tests.integration.decision_room import result_of
 from tests.integration.room import drive_to_the_end, log, make, only_approval
@@ -68,9 +68,8 @@ def test_a_tool_is_given_what_was_shown_and_approved():
     }
     assert shown == {"tool.call": STORED, "approval.request": STORED}
     assert call.arguments_json == STORED == approval.arguments_json == ApprovalOut.of(approval).arguments
-    assert approval.digest == call.digest == approval_digest(
-        run_id=run.pk, call_id=call.call_id, tool="post", schema_digest=post.schema_digest, arguments=call.arguments
-    )  # fmt: skip
+    bound = (str(run.pk), call.call_id, "post", post.schema_digest, call.arguments)
+    assert approval.digest == call.digest == jsontext.digest(*bound)
     approvals.approve(approval, user=SYSTEM, digest=approval.digest)
     assert drive_to_the_end(run).status == "succeeded"
     assert GIVEN == [(Address(zipCode="8000"), date(2026, 1, 2), Decimal("0.1"), BIG, "Bern")]

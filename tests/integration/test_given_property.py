@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from agentcore import SYSTEM, tool
 from agentcore.declaration import registry
 from agentcore.models import Run
-from agentcore.models.approval import approval_digest
 from agentcore.services import approvals
 from agentcore.testing import Turn
 from agentcore.values import jsontext
@@ -46,8 +45,8 @@ def test_what_a_person_approved_is_what_the_body_was_given(db: None, signature: 
             call.arguments_json,
         ]
         assert {jsontext.canonical(arguments) for arguments in shown} == {text} == {approval.arguments}
-        bound = {"run_id": run.pk, "call_id": call.call_id, "tool": "take", "schema_digest": take.schema_digest}
-        assert approval.digest == call.digest == approval_digest(**bound, arguments=text)
+        bound = (str(run.pk), call.call_id, "take", take.schema_digest, text)
+        assert approval.digest == call.digest == jsontext.digest(*bound)
         approvals.approve(approval, user=SYSTEM, digest=approval.digest, edited_arguments=call.arguments_json)
         assert drive_to_the_end(run).status == "succeeded"
         call.refresh_from_db()

@@ -15,7 +15,6 @@ from ...declaration.tool import EffectKind, Tool
 from ...exceptions import ModelRetry, NotKept
 from ...journal.commit import Commit, Insert, combined
 from ...models import Approval, Run, Step, ToolCall
-from ...models.approval import approval_digest
 from ...states import ApprovalStatus, ToolCallStatus
 from ...values import events, jsontext
 from ...values.clock import NOW, Later
@@ -134,23 +133,20 @@ def _new_call(
 ) -> ToolCall:
     """Return the row to record; ids are ours, for providers repeat theirs within a thread."""
     key = uuid7()
-    name = jsontext.clean_text(name)[:64]
-    text = jsontext.canonical(checked)
-    schema = tool.schema_digest if tool else ""
-    call_id = f"call_{key.hex}"
-    return ToolCall(
+    call = ToolCall(
         id=key,
         run_id=run.pk,
         step=step,
         position=position,
-        call_id=call_id,
-        name=name,
-        arguments=text,
-        digest=approval_digest(run_id=run.pk, call_id=call_id, tool=name, schema_digest=schema, arguments=text),
-        schema_digest=schema,
+        call_id=f"call_{key.hex}",
+        name=jsontext.clean_text(name)[:64],
+        arguments=jsontext.canonical(checked),
+        schema_digest=tool.schema_digest if tool else "",
         effect=tool.effect if tool else EffectKind.PURE,
         status=ToolCallStatus.PENDING,
     )
+    call.digest = call.digest_of(call.arguments)
+    return call
 
 
 async def _check(tool: Tool | None, request: CallRequested, run: Run, runtime: Runtime) -> tuple[dict[str, Any], str]:

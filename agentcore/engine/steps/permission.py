@@ -13,7 +13,6 @@ from ...declaration.tool import EffectKind, Tool
 from ...exceptions import ModelRetry, NotKept
 from ...journal.commit import Commit, Move
 from ...models import Approval, Run, ToolCall
-from ...models.approval import approval_digest
 from ...states import ApprovalStatus, ToolCallStatus
 from ...values import jsontext
 from .. import transitions
@@ -58,7 +57,7 @@ def _judge(run: Run, call: ToolCall, tool: Tool | None, approval: Approval | Non
         return Ruling(fault="This tool needs an approval, and there is none.") if needs else Ruling()
     if approval.status != ApprovalStatus.APPROVED:
         return Ruling(fault="This call was not approved.")
-    if not _binds(approval, call, call.schema_digest):
+    if not _binds(approval, call):
         return Ruling(fault="The call is not the one that was approved. Ask again.")
     if not _may_decide(approval):
         return Ruling(fault="Whoever approved this call may not do so any more. Ask again.")
@@ -67,15 +66,9 @@ def _judge(run: Run, call: ToolCall, tool: Tool | None, approval: Approval | Non
     return Ruling(approval)
 
 
-def _binds(approval: Approval, call: ToolCall, schema_digest: str) -> bool:
+def _binds(approval: Approval, call: ToolCall) -> bool:
     """Compute the digest again, over the bytes about to run."""
-    fresh = approval_digest(
-        run_id=call.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=schema_digest,
-        arguments=approval.arguments,
-    )
+    fresh = call.digest_of(approval.arguments)
     return fresh == approval.digest and call.arguments == approval.effective_arguments
 
 
@@ -99,13 +92,7 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
         return Ruling(fault="The tool does not take these arguments any more. Ask again.")
     reason = f"The tool {call.name} has changed since."
     voided = transitions.void(approval, ApprovalStatus.CANCELED, reason)
-    digest = approval_digest(
-        run_id=call.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=tool.schema_digest,
-        arguments=arguments,
-    )
+    digest = call.digest_of(arguments, schema_digest=tool.schema_digest)
     values = {
         "status": ToolCallStatus.WAITING.value,
         "arguments": arguments,

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 from ....declaration.tool import EffectKind
 from ....models import Approval, ToolCall
-from ....models.approval import approval_digest
 from ....states import CLOSED_CALL_STATUSES, OPEN_CALL_STATUSES, ApprovalStatus, ToolCallStatus
 from ....values import jsontext
 from ....values.parts import ToolResultPart
@@ -121,13 +120,7 @@ def _gate(dossier: Dossier, call: ToolCall, asked: Sequence[Approval], effects: 
 
 
 def _digest(call: ToolCall, approval: Approval) -> str:
-    return approval_digest(
-        run_id=call.run_id,
-        call_id=call.call_id,
-        tool=call.name,
-        schema_digest=call.schema_digest,
-        arguments=approval.arguments,
-    )
+    return call.digest_of(approval.arguments)
 
 
 def _cancel(dossier: Dossier) -> Iterator[Violation]:
