@@ -1,8 +1,8 @@
 """Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
 
-`make test` takes every test on both databases, with some of its parameters: with every second on SQLite, and of a test
-for one database only; with every sixth on PostgreSQL. Of the tests that start processes, which cost seconds, about
-faults, in a browser or of the documentation's pages, it takes every sixth of each file, on PostgreSQL with the
+`make test` takes every test on PostgreSQL, every second one on SQLite too, and all that are for one database only; each
+with some of its parameters: with every tenth on PostgreSQL, else with every third. Of the tests that start processes, which cost seconds, about
+faults, in a browser or of the documentation's pages, it takes every tenth of each file, on PostgreSQL with the
 concurrent worker; and a sample of the other combinations. `make faults` takes all others, the tests marked `longer`,
 and a second sample. `make matrix` takes every fault row. What is marked `once` knows no database and is in the SQLite
 pass only, what is marked `postgres` in the other. The samples are the same every time.
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 TARGETS = ("test", "faults", "matrix")
 ONE_IN = 6
 """The part of the other combinations that each of the two samples takes."""
-EARLY_ONE_IN = 2
+EARLY_ONE_IN = 3
 """The part of a test's parameters that `make test` takes, the first always; `make faults` has the others."""
-EARLY_ONE_IN_OF_COSTLY = 6
+SECOND_DATABASE_ONE_IN = 2
+"""The part of the tests for both databases that `make test` takes on SQLite, after PostgreSQL."""
+EARLY_ONE_IN_OF_COSTLY = 10
 """The same on PostgreSQL, where a row's commits are slower, and of a file's rows that start processes."""
 
 
@@ -47,6 +49,11 @@ class Row:
         return zlib.crc32(self.name.encode())
 
     @property
+    def again(self) -> bool:
+        """Whether it is on SQLite what is on PostgreSQL too."""
+        return not (self.on_postgres or self.once or self.sampled)
+
+    @property
     def first(self) -> bool:
         """Whether this is the row a test is run as if it is run as one only."""
         return self.kind == 0 and (self.on_postgres or self.once)
@@ -61,6 +68,8 @@ def is_taken(row: Row, target: str) -> bool:
     if row.first or not row.sampled:
         costly = row.sampled or (row.on_postgres and not row.only_postgres)
         early = row.number % (EARLY_ONE_IN_OF_COSTLY if costly else EARLY_ONE_IN) == 0
+        if row.again:
+            early = early and row.lot % SECOND_DATABASE_ONE_IN == 0
         return target == ("test" if early else "faults")
     return _sample(row) == ("test", "faults").index(target)
 

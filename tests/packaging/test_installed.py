@@ -28,6 +28,7 @@ def project(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.longer
 @pytest.mark.covers("dj:PKG-4")
 def test_check_and_migrate_pass_in_an_empty_project(python: Path, project: Path) -> None:
     run(python, "manage.py", "check", "--fail-level", "ERROR", cwd=project)
