@@ -1,11 +1,11 @@
 """Which rows of the suite a make target takes: a row is a test on one database and, maybe, with one kind of worker.
 
 `make test` takes every test on PostgreSQL, every second one on SQLite too, and all that are for one database only; each
-with some of its parameters: with every tenth on PostgreSQL, else with every third. Of the tests that start processes, which cost seconds, about
-faults, in a browser or of the documentation's pages, it takes every tenth of each file, on PostgreSQL with the
-concurrent worker; and a sample of the other combinations. `make faults` takes all others, the tests marked `longer`,
-and a second sample. `make matrix` takes every fault row. What is marked `once` knows no database and is in the SQLite
-pass only, what is marked `postgres` in the other. The samples are the same every time.
+with some of its parameters: with every tenth on PostgreSQL, else with every third. Of the tests that start processes,
+which cost seconds, about faults, in a browser or of the documentation's pages, it takes every tenth of each file, on
+PostgreSQL with the concurrent worker; and a sample of the other combinations. `make faults` takes all others, the tests
+marked `longer`, and a second sample. `make matrix` takes every fault row. What is marked `once` knows no database and
+is in the SQLite pass only, what is marked `postgres` in the other. The samples are the same every time.
 """
 
 from __future__ import annotations
