@@ -75,12 +75,16 @@ class ConcurrentWorker(BaseWorker):
         gc.collect()
         gc.freeze()  # what is loaded by now stays; looking at it again and again costs a tenth of the worker's time
         try:
-            loop.run_until_complete(self._work(burst))
+            loop.run_until_complete(self._working(burst))
         finally:
             loop.close()  # not `asyncio.run`, which would wait for every thread
         return self.successful_job_count > 0
 
     # --- the loop ------------------------------------------------------------------------------------------------
+
+    async def _working(self, burst: bool) -> None:
+        async with hints.sent_from_this_loop():
+            await self._work(burst)
 
     async def _work(self, burst: bool) -> None:
         self._client = twin(self.connection, patience=REDIS_PATIENCE)
@@ -107,7 +111,6 @@ class ConcurrentWorker(BaseWorker):
                 await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
             await self._leave()
             await asyncio.to_thread(sweeper.join, LAST_SECONDS)
-            await asyncio.to_thread(hints.flush, PAUSE_SECONDS)
 
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         dog = Watchdog(

@@ -8,6 +8,7 @@ from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 from . import hints
+from .publisher import Hint
 
 
 class StreamsConfig(AppConfig):
@@ -23,7 +24,7 @@ class StreamsConfig(AppConfig):
         hints.use_transport(_broadcast)
 
 
-async def _broadcast(batch: Sequence[hints.Hint]) -> None:
+async def _broadcast(batch: Sequence[Hint]) -> None:
     # Imported at the first hint: a process that announces nothing never loads Channels.
     from .hub import broadcast
 

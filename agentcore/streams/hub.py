@@ -18,8 +18,8 @@ from uuid import UUID
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import get_settings
-from .hints import Hint
 from .link import Layer, Link
+from .publisher import Hint
 from .reader import Reader
 from .subscription import PAGE, Allowance, Feed, Subscription
 from .wire import GROUP, encode, key_of

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
-from .hints import Hint
+from .publisher import Hint
 from .wire import GROUP, decode
 
 __all__ = ["Layer", "Link"]

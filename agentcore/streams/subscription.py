@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from .hints import Hint
 from .log import Entry
+from .publisher import Hint
 
 __all__ = ["MAX_BYTES", "MAX_ENTRIES", "PAGE", "Allowance", "Feed", "Subscription"]
 

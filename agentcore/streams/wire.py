@@ -19,7 +19,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from .hints import Hint
+from .publisher import Hint
 
 __all__ = ["GROUP", "MESSAGE_BYTES", "MESSAGE_STREAMS", "decode", "encode", "key_of"]
 

@@ -13,8 +13,8 @@ from django.db import IntegrityError, connection, connections, transaction
 
 from agentcore.streams import hints, log
 from agentcore.streams.exceptions import StreamClosed, StreamMissing
-from agentcore.streams.hints import Hint
 from agentcore.streams.models import Record, Stream
+from agentcore.streams.publisher import Hint
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from agentcore.streams import hints
-from agentcore.streams.hints import Hint, Publisher
+from agentcore.streams import hints, publisher
 from agentcore.streams.log import Append
+from agentcore.streams.publisher import Hint, ThreadPublisher
 
 pytestmark = pytest.mark.once
 
@@ -25,6 +25,7 @@ class Sender:
     def __init__(self) -> None:
         self.batches: list[list[Hint]] = []
         self.threads: set[threading.Thread] = set()
+        self.begun = threading.Event()
         self.open = threading.Event()
         self.open.set()
         self.error: Exception | None = None
@@ -36,6 +37,7 @@ class Sender:
 
     async def __call__(self, batch: Sequence[Hint]) -> None:
         self.threads.add(threading.current_thread())
+        self.begun.set()
         await asyncio.get_running_loop().run_in_executor(None, self.open.wait, 10)
         if self.error is not None:
             raise self.error
@@ -63,6 +65,13 @@ def taken_up() -> None:
     """Wait until what was published is being sent."""
     while hints._publisher is not None and hints._publisher._pending:
         time.sleep(0.001)
+
+
+def its_thread() -> threading.Thread:
+    """The thread that sends."""
+    found = hints._publisher
+    assert isinstance(found, ThreadPublisher) and found._thread is not None
+    return found._thread
 
 
 def test_hints_are_sent_from_one_background_thread(sender: Sender) -> None:
@@ -119,7 +128,7 @@ def test_a_large_append_is_announced_without_its_records(sender: Sender) -> None
 def test_a_failing_transport_costs_one_warning_and_the_hint(
     sender: Sender, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hints, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher, "PAUSE_SECONDS", 0.01)
     sender.error = ConnectionError("refused")
     with caplog.at_level(logging.WARNING, "agentcore.streams"):
         for _ in range(5):
@@ -133,8 +142,8 @@ def test_a_failing_transport_costs_one_warning_and_the_hint(
 
 
 def test_a_transport_that_hangs_is_given_up(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hints, "SEND_SECONDS", 0.05)
-    monkeypatch.setattr(hints, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(publisher, "PAUSE_SECONDS", 0.01)
     sender.open.clear()
     publish(uuid4())
     assert hints.flush(10)
@@ -144,25 +153,23 @@ def test_a_transport_that_hangs_is_given_up(sender: Sender, monkeypatch: pytest.
 def test_closing_sends_what_waits_and_ends_the_thread_and_the_next_hint_starts_another(sender: Sender) -> None:
     for stream in (first := uuid4(), second := uuid4()):
         publish(stream)
-        publisher = hints._publisher
-        assert publisher is not None and publisher._thread is not None
+        thread = its_thread()
         hints.close(10)
-        assert not publisher._thread.is_alive()
+        assert not thread.is_alive()
     assert [hint.stream_id for hint in sender.sent] == [first, second] and len(sender.threads) == 2
 
 
 def test_closing_does_not_wait_out_the_pause_after_a_failure(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hints, "PAUSE_SECONDS", 600)
+    monkeypatch.setattr(publisher, "PAUSE_SECONDS", 600)
     sender.error = ConnectionError("refused")
     publish(uuid4())
-    publisher = hints._publisher
-    assert publisher is not None and publisher._thread is not None
+    thread = its_thread()
     hints.close(10)
-    assert not publisher._thread.is_alive()
+    assert not thread.is_alive()
 
 
 def test_the_number_of_waiting_streams_is_bounded(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hints, "MAX_PENDING", 3)
+    monkeypatch.setattr(publisher, "MAX_PENDING", 3)
     sender.open.clear()
     publish(uuid4())
     taken_up()
@@ -207,5 +214,84 @@ def test_a_forked_child_announces_on_a_thread_of_its_own(sender: Sender) -> None
 def test_a_publisher_starts_its_thread_with_the_first_hint() -> None:
     async def send(batch: Sequence[Hint]) -> None: ...
 
-    publisher = Publisher(send)
-    assert publisher._thread is None and publisher.flush(0)
+    idle = ThreadPublisher(send)
+    assert idle._thread is None and idle.flush(0)
+
+
+async def told(seconds: float = 10) -> bool:
+    """Wait, as another thread, until everything is sent or dropped."""
+    return await asyncio.to_thread(hints.flush, seconds)
+
+
+async def test_on_a_loop_hints_of_every_thread_are_sent_by_the_loop(sender: Sender) -> None:
+    here, there = uuid4(), uuid4()
+    async with hints.sent_from_this_loop():
+        publish(here)
+        await asyncio.to_thread(publish, there)
+        assert await told()
+    assert {hint.stream_id for hint in sender.sent} == {here, there}
+    assert sender.threads == {threading.current_thread()}
+
+
+async def test_on_a_loop_what_comes_while_hints_are_sent_is_merged_and_goes_next(sender: Sender) -> None:
+    first, second = uuid4(), uuid4()
+    async with hints.sent_from_this_loop():
+        sender.open.clear()
+        publish(first, 0, [b"0"])
+        await asyncio.to_thread(sender.begun.wait, 10)
+        for seq in range(1, 101):
+            publish(second, seq, [b"x"])
+        assert not await told(0.05)
+        sender.open.set()
+        assert await told()
+    assert sender.batches == [[Hint(first, 0, 1, (b"0",))], [Hint(second, 1, 101, (b"x",) * 100)]]
+
+
+async def test_what_waits_when_the_loop_is_left_is_sent_and_later_hints_by_a_thread(sender: Sender) -> None:
+    waiting, later = uuid4(), uuid4()
+    async with hints.sent_from_this_loop():
+        publish(waiting)
+    publish(later)
+    assert await told()
+    assert [hint.stream_id for hint in sender.sent] == [waiting, later]
+    assert threading.current_thread() in sender.threads and len(sender.threads) == 2
+
+
+async def test_what_a_thread_had_still_to_send_is_sent_when_the_loop_takes_over(sender: Sender) -> None:
+    sender.open.clear()
+    publish(before := uuid4())
+    taken_up()
+    former = hints._publisher
+    assert former is not None
+    async with hints.sent_from_this_loop():
+        publish(after := uuid4())
+        sender.open.set()
+        assert await told() and await asyncio.to_thread(former.flush, 10)
+    assert {hint.stream_id for hint in sender.sent} == {before, after}
+
+
+@pytest.mark.covers("dj:WS-10")
+async def test_on_a_loop_a_transport_that_fails_or_hangs_costs_the_hint_and_nothing_else(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "SEND_SECONDS", 0.05)
+    monkeypatch.setattr(publisher, "PAUSE_SECONDS", 0.01)
+    async with hints.sent_from_this_loop():
+        sender.error = ConnectionError("refused")
+        publish(uuid4())
+        assert await told() and sender.sent == []
+        sender.error = None
+        sender.open.clear()
+        publish(uuid4())
+        assert await told() and sender.sent == []
+        sender.open.set()
+        publish(kept := uuid4())
+        assert await told()
+    assert [hint.stream_id for hint in sender.sent] == [kept]
+
+
+async def test_a_loop_without_a_transport_sends_nothing(sender: Sender) -> None:
+    hints.use_transport(None)
+    async with hints.sent_from_this_loop():
+        publish(uuid4())
+        assert await told(0)

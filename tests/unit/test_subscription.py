@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from agentcore.streams.hints import FRAME_BYTES, Hint
 from agentcore.streams.log import Entry
+from agentcore.streams.publisher import FRAME_BYTES, Hint
 from agentcore.streams.subscription import MAX_BYTES, MAX_ENTRIES, PAGE, Feed, Subscription
 
 pytestmark = pytest.mark.once

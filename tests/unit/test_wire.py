@@ -10,7 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from agentcore.streams import wire
-from agentcore.streams.hints import FRAME_BYTES, Hint
+from agentcore.streams.publisher import FRAME_BYTES, Hint
 from agentcore.streams.wire import GROUP, MESSAGE_BYTES, MESSAGE_STREAMS, decode, encode, key_of
 
 pytestmark = pytest.mark.once
