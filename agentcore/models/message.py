@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from ..database import rows
 from ..states import MessageStatus
 from ..values import jsontext, parts
 from ..values.ids import uuid7
@@ -216,7 +217,8 @@ def compose(
     finish_reason: str = "",
 ) -> Message:
     """Return an unsaved message with its content cleaned; what came of a `tool_call` is no content of it."""
-    return Message(
+    message = rows.new(
+        Message,
         thread_id=thread_id,
         run_id=run_id,
         order=order,
@@ -227,5 +229,7 @@ def compose(
         status=status,
         finish_reason=finish_reason,
         content=parts.to_json(content),
-        tool_call=tool_call,
     )
+    if tool_call is not None:
+        message.tool_call = tool_call
+    return message

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ...conf import get_settings
+from ...database import rows
 from ...declaration.agent import AgentDefinition
 from ...declaration.model import CallRequested
 from ...declaration.tool import EffectKind, Tool
@@ -133,10 +134,11 @@ def _new_call(
 ) -> ToolCall:
     """Return the row to record; ids are ours, for providers repeat theirs within a thread."""
     key = uuid7()
-    call = ToolCall(
+    call = rows.new(
+        ToolCall,
         id=key,
         run_id=run.pk,
-        step=step,
+        step_id=step.pk,
         position=position,
         call_id=f"call_{key.hex}",
         name=jsontext.clean_text(name)[:64],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from ...conf import get_settings
+from ...database import rows
 from ...declaration.agent import AgentDefinition
 from ...declaration.context import ContextBlock
 from ...declaration.model import AgentModel
@@ -112,7 +113,8 @@ def _deadline(turn: Turn) -> Deadline:
 
 def _opened(turn: Turn, model: AgentModel) -> Step:
     """Return the step's row; the first one of a run keeps the context blocks for all of them."""
-    return Step(
+    return rows.new(
+        Step,
         run_id=turn.state.run.pk,
         number=turn.state.next_step,
         kind=StepKind.MODEL,

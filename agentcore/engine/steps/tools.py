@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ...database import rows
 from ...declaration.agent import AgentDefinition
 from ...declaration.tool import LEAVES_NOTHING
 from ...exceptions import LeaseLost
@@ -62,7 +63,7 @@ class Round:
 async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runtime, lease: Lease) -> Snapshot:
     """Run recorded calls in parallel and commit each result; what is recorded is what runs."""
     number = state.next_step
-    step = Step(run_id=state.run.pk, number=number, kind=StepKind.TOOLS, attempt=lease.claim.attempt)
+    step = rows.new(Step, run_id=state.run.pk, number=number, kind=StepKind.TOOLS, attempt=lease.claim.attempt)
     this = Round(definition, state, runtime, lease, step, open=list(state.blocked))
     await lease.commit(await _start(this))
     await afailpoint("after_tool_start")
