@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.models import BinaryField, Field, ForeignKey, Model, UUIDField
 from pydantic_core import to_json
 
-__all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "together"]
+__all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "on_postgres", "together"]
 
 Rows = list[tuple[Any, ...]]
 
@@ -106,7 +106,7 @@ def inserting(model: type[Model], names: tuple[str, ...], **expressions: str) ->
 def execute(statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()) -> Rows:
     """Run a statement, and return what it returns; its own `params` come after the rows."""
     if connection.vendor == "postgresql":
-        return _on_postgres(_with_rows(statement), [statement.json(rows), *params])
+        return on_postgres(_with_rows(statement), [statement.json(rows), *params])
     found: Rows = []
     names = ", ".join(f'"{name}"' for name in statement.names)
     places = f"({', '.join(['%s'] * len(statement.columns))})"
@@ -134,7 +134,7 @@ def together(first: Sequence[Part], then: Sequence[Part]) -> list[int]:
     if not parts:
         return []
     text = _chained(tuple(part.statement for part in first), tuple(part.statement for part in then))
-    (row,) = _on_postgres(text, [part.statement.json(part.rows) for part in parts])
+    (row,) = on_postgres(text, [part.statement.json(part.rows) for part in parts])
     return list(row[: len(first)])
 
 
@@ -159,8 +159,11 @@ def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
     return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '0'}"
 
 
-def _on_postgres(text: str, params: Sequence[Any]) -> Rows:
-    """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text."""
+def on_postgres(text: str, params: Sequence[Any]) -> Rows:
+    """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text.
+
+    So its text is the same every time, and the server keeps its plan where `prepare_threshold` lets psycopg ask for it.
+    """
     import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 
     connection.validate_no_broken_transaction()

@@ -12,7 +12,7 @@ from django.db.models import Model, QuerySet
 
 from ..values.clock import offset
 from ..values.ids import uuid7
-from . import dialect
+from . import bulk, dialect
 
 M = TypeVar("M", bound=Model)
 
@@ -47,10 +47,15 @@ class _Kept(Generic[M]):
         self._params: tuple[Any, ...] = ()
         self._rows = rows
         compiler.as_sql = self._again
+        if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+            compiler.execute_sql = self._rows_of_postgres
         query.get_compiler = lambda *args, **kwargs: compiler
 
     def _again(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[Any, ...]]:
         return self._text, self._params
+
+    def _rows_of_postgres(self, *args: Any, **kwargs: Any) -> list[bulk.Rows]:
+        return [bulk.on_postgres(self._text, self._params)]
 
     def read(self, keys: Sequence[UUID]) -> list[M]:
         self._params = tuple(dialect.id_in(key) for key in keys)
