@@ -15,6 +15,8 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from .functions import kind_of
 
 MAX_DEPTH = 64
@@ -26,8 +28,8 @@ MOST_BITS = 14_000  # some 4,200 digits: Python reads no more of them, and Postg
 TRUNCATED = "…[truncated]"
 QUOTES = 2
 
-_NUL = "\\u0000"
-_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_NUL = b"\\u0000"
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # as pydantic writes them
 _CANONICAL = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 
@@ -61,7 +63,7 @@ def clean(value: Any, depth: int = 0) -> Any:
             return int(value) if value.bit_length() <= MOST_BITS else _digits(value)
         case float():
             if not math.isfinite(value):
-                return str(value)
+                return _NOT_FINITE[str(value)]
             return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else float(value)
         case dict() | list() | tuple() | set() | frozenset() if depth > MAX_DEPTH:
             return TRUNCATED
@@ -174,12 +176,12 @@ def encode(value: Any) -> bytes:
     Its numbers are taken as they are: whoever has them from outside has cleaned them.
     """
     try:
-        text = _COMPACT.encode(value)
-        if _NUL not in text:
-            return text.encode()
-    except (TypeError, ValueError, RecursionError):
-        pass  # what is no JSON, not finite, a lone surrogate or nested without end
-    return _COMPACT.encode(clean(value)).encode()
+        data = to_json(value, inf_nan_mode="strings")
+        if _NUL not in data:
+            return data
+    except ValueError:
+        pass  # what has no JSON form, a lone surrogate, an integer of too many digits or nested without end
+    return to_json(clean(value))
 
 
 def beginning(text: str, room: int) -> str:

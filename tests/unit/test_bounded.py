@@ -89,7 +89,7 @@ def test_what_is_json_and_small_is_kept_as_it_is(value: Any) -> None:
     ("value", "kept"),
     [
         ("a\x00b\ud800", "a\ufffdb\ufffd"),
-        (math.nan, "nan"),
+        (math.nan, "NaN"),
         (2**64, 2**64),
         ((1, 2), [1, 2]),
         ({1: "a", None: "b"}, {"1": "a", "None": "b"}),

@@ -55,7 +55,7 @@ def test_types_are_unique_and_events_cannot_change() -> None:
 def test_what_a_model_says_is_clean_on_the_wire() -> None:
     data = events.Data(1, "x\x00", {"n": float("inf"), "s": "\ud800", "big": 2**70}).encode(0, WHEN)
     shown = json.loads(data.decode("utf-8"), parse_constant=pytest.fail)
-    assert shown["value"] == {"n": "inf", "s": "\ufffd", "big": 2**70} and shown["name"] == "x\ufffd"
+    assert shown["value"] == {"n": "Infinity", "s": "\ufffd", "big": 2**70} and shown["name"] == "x\ufffd"
 
 
 def test_an_event_is_one_line() -> None:

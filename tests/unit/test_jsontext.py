@@ -58,10 +58,10 @@ def test_text_loses_only_what_no_store_takes(raw: str, clean: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "clean"),
     [
-        (math.nan, "nan"),
-        (math.inf, "inf"),
-        (-math.inf, "-inf"),
-        (float("1e400"), "inf"),
+        (math.nan, "NaN"),
+        (math.inf, "Infinity"),
+        (-math.inf, "-Infinity"),
+        (float("1e400"), "Infinity"),
         (-0.0, 0),
         (1.0, 1),
         (1.5, 1.5),
@@ -84,6 +84,22 @@ def test_values_become_what_every_store_and_reader_takes(raw: Any, clean: Any) -
     found = jsontext.clean(raw)
     assert found == clean and type(found) is type(clean)
     assert json.loads(jsontext.encode(found)) == clean
+
+
+@pytest.mark.parametrize(
+    ("raw", "written"),
+    [
+        (math.nan, "NaN"),
+        ([math.inf, {"low": -math.inf}], ["Infinity", {"low": "-Infinity"}]),
+        ({"k\x00": ["\ud800", math.nan]}, {"k\ufffd": ["\ufffd", "NaN"]}),
+        ({1: "one", None: "none"}, {"1": "one", "None": "none"}),
+        ((1, {2}), [1, [2]]),
+        (2**70, 2**70),
+        ("\\u0000", "\\u0000"),
+    ],
+)
+def test_what_is_encoded_without_having_been_cleaned_reads_as_if_it_had_been(raw: Any, written: Any) -> None:
+    assert json.loads(jsontext.encode(raw)) == json.loads(jsontext.encode(jsontext.clean(raw))) == written
 
 
 @pytest.mark.covers("fault:D14")

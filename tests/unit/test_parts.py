@@ -71,7 +71,7 @@ def test_a_part_nobody_knows_is_refused_with_its_place(bad: Any, names: str) -> 
 def test_stored_parts_are_clean() -> None:
     stored = parts.to_json([TextPart("a\x00\ud800"), ToolResultPart("c", "t", "succeeded", result=float("nan"))])
     assert stored["parts"][0]["text"] == "a\ufffd\ufffd"
-    assert stored["parts"][1]["result"] == "nan"
+    assert stored["parts"][1]["result"] == "NaN"
     json.dumps(stored, allow_nan=False, ensure_ascii=False).encode()
 
 
