@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import uuid6
+from uuid_utils import compat
 
 
 def uuid7() -> UUID:
-    """Return a new time-ordered UUIDv7 (RFC 9562) as a plain `uuid.UUID`."""
-    return UUID(int=uuid6.uuid7().int)
+    """Return a new time-ordered UUIDv7 (RFC 9562); those of one process sort as they were made."""
+    return compat.uuid7()

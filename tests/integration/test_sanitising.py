@@ -35,7 +35,7 @@ def test_a_persons_message_and_its_title_key_and_metadata(raw: str, kept: str) -
     run = run_until_idle(first)
     thread.refresh_from_db()
     assert (thread.title, thread.metadata) == (kept, {kept: kept})
-    assert (run.status, run.key, run.metadata) == (RunStatus.SUCCEEDED, kept, {kept: [kept, "nan"]})
+    assert (run.status, run.key, run.metadata) == (RunStatus.SUCCEEDED, kept, {kept: [kept, "NaN"]})
     assert Message.objects.get(thread=thread, order=0, step_order=0).text == kept
 
 
@@ -152,4 +152,4 @@ def test_a_context_block(raw: str, kept: str) -> None:
     assert room.model.requests[0].context[0].text == kept
     assert run.status == RunStatus.SUCCEEDED, run.error_message
     stored: Mapping[str, Any] = run.steps.get().context[0]
-    assert (stored["name"], stored["text"], stored["metadata"]) == (kept, kept, {"from": kept, "score": "nan"})
+    assert (stored["name"], stored["text"], stored["metadata"]) == (kept, kept, {"from": kept, "score": "NaN"})
