@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -12,6 +13,7 @@ from django.db import connections
 
 from agentcore.engine.runtime import Runtime, this_worker
 from agentcore.services import execution
+from agentcore.streams import hints
 from benchmarks import w1
 from benchmarks.probes import stored
 from benchmarks.subject import main
@@ -21,6 +23,7 @@ class Engine:
     """Many runs driven by one Runtime, as the concurrent worker drives them."""
 
     runtime: Runtime
+    hints: AbstractAsyncContextManager[None]
 
     def __init__(self) -> None:
         self.sent: list[UUID] = []
@@ -35,7 +38,9 @@ class Engine:
             self.runs[number] = self.sent.pop(0)
 
     async def open(self, in_flight: int) -> None:
-        """Start a Runtime, as the concurrent worker does."""
+        """Start a Runtime, and send hints from this loop, as the concurrent worker does."""
+        self.hints = hints.sent_from_this_loop()
+        await self.hints.__aenter__()
         self.runtime = Runtime(this_worker(), alone=False)
 
     async def run(self, number: int) -> str:
@@ -47,6 +52,7 @@ class Engine:
     async def close(self) -> None:
         """Write what is left, and close this process's connections."""
         await self.runtime.aclose()
+        await self.hints.__aexit__(None, None, None)
         await sync_to_async(connections.close_all)()
 
     async def check(self, numbers: range) -> None:
