@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from enum import StrEnum
 
 from ..conf import get_settings
 from ..database.outage import is_outage
@@ -18,7 +19,6 @@ from ..values import events
 from ..values.functions import kind_of
 from ..values.ids import uuid7
 from . import limits, snapshot, transitions
-from .outcome import Outcome
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
 from .steps import model, prompt, tools
@@ -29,6 +29,18 @@ logger = logging.getLogger("agentcore.engine")
 
 MOST_LOOKS = 20
 APPLICATION_WRONG = "The application has a mistake, so the run could not go on. Tell whoever runs this site."
+
+
+class Outcome(StrEnum):
+    """Why a worker let go of a run, or left it alone."""
+
+    NOTHING = "nothing"
+    ENDED = "ended"
+    SUSPENDED = "suspended"
+    RELEASED = "released"
+    LOST = "lost"
+    SUSPECT = "suspect"
+    OTHER_VERSION = "other_version"
 
 
 class Drive:

@@ -8,11 +8,10 @@ from ..declaration.agent import Limits
 from ..exceptions import LimitReached
 from ..models import Run
 from ..values.usage import Usage
-from . import application, asked, hooks
-from .asked import Asked
+from . import application, hooks, snapshot
 from .hooks import TRY_AGAIN, Hook
 from .runtime import Runtime
-from .snapshot import Snapshot
+from .snapshot import Asked, Snapshot
 
 NOT_KNOWN = f"What the run has cost could not be found out. {TRY_AGAIN}"
 PRICE = Hook("The price of its limits", code="price_failed", message=NOT_KNOWN)
@@ -25,7 +24,7 @@ async def check(state: Snapshot, limits: Limits, runtime: Runtime) -> Snapshot:
     a call whose result no model may read any more is not run. Returns the snapshot, with what had to be read.
     """
     if limits.max_calls is not None or limits.max_repeats is not None:
-        known = state.asked if state.asked is not None else await runtime.read(asked.read, state.run)
+        known = state.asked if state.asked is not None else await runtime.read(snapshot.calls_asked, state.run)
         state = replace(state, asked=known)
         _check_calls(known, limits)
     if state.model_calls >= limits.max_steps:

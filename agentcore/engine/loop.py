@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from uuid import UUID
 
 from ..database.outage import is_outage
@@ -12,14 +13,21 @@ from ..exceptions import LeaseLost, UnknownAgent
 from ..journal.commit import Moved, NotClaimed
 from ..models import Run
 from . import snapshot
-from .drive import Drive
-from .outcome import LetGo, Outcome
+from .drive import Drive, Outcome
 from .runtime import Runtime
 from .snapshot import Snapshot
 
 logger = logging.getLogger("agentcore.engine")
 
 MOST_LOOKS = 20
+
+
+@dataclass(frozen=True)
+class LetGo:
+    """What `advance` has come to; with `last`, the run has ended and no other waits for its turn in the thread."""
+
+    outcome: Outcome
+    last: bool = False
 
 
 async def advance(run_id: UUID, runtime: Runtime) -> LetGo:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
@@ -17,7 +17,6 @@ from django.db import InterfaceError, OperationalError, connection, connections
 from ..declaration.agent import AgentDefinition
 from ..journal.lease import Heartbeat
 from ..journal.writer import Journal
-from .gathering import Gathering
 from .threads import AppThreads
 
 P = ParamSpec("P")
@@ -25,10 +24,49 @@ T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
+MOST_AT_ONCE = 100
+"""So many keys are in one question to the database."""
+
 
 def this_worker() -> str:
     """Return a name for this process that an operator can find: host and pid."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class Gathering(Generic[K, V]):
+    """One kind of question to the database: what is asked for while one answer is under way makes up the next.
+
+    `answer` takes the keys and returns what it found. It is for one event loop.
+    """
+
+    def __init__(self, run: Callable[..., Awaitable[Any]], answer: Callable[[Sequence[K]], Mapping[K, V]]) -> None:
+        self._run = run
+        self._answer = answer
+        self._waiting: dict[K, asyncio.Future[V | None]] = {}
+        self._asking: asyncio.Task[None] | None = None
+
+    async def get(self, key: K) -> V | None:
+        """Return what there is for a key, None where there is nothing."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask(), name="agentcore-gathering")
+        return await asyncio.shield(waiting)
+
+    async def _ask(self) -> None:
+        while self._waiting:
+            keys = list(self._waiting)[:MOST_AT_ONCE]
+            asked = [self._waiting.pop(key) for key in keys]
+            try:
+                found = await self._run(self._answer, keys)
+            except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
+                for waiting in asked:
+                    waiting.set_exception(error)
+                    waiting.exception()  # somebody may have stopped waiting
+                continue
+            for key, waiting in zip(keys, asked, strict=True):
+                waiting.set_result(found.get(key))
 
 
 class Runtime:

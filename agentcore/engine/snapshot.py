@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import reduce
@@ -22,12 +22,29 @@ from ..database.dialect import DbNow
 from ..declaration.context import ContextBlock
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
+from ..values import jsontext
 from ..values.usage import Usage
-from .asked import Asked
 from .retry import Retry
 
 OUTPUT_INVALID = "output_invalid"
 WORKER_LOST = "worker_lost"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How many calls a model has asked for, and how often for the last one in a row, with the same arguments."""
+
+    count: int = 0
+    repeats: int = 0
+    last: str = ""
+
+    def and_then(self, calls: Iterable[tuple[str, str]]) -> Asked:
+        """Return what it is after more calls, each a name and its arguments."""
+        asked = self
+        for name, arguments in calls:
+            call = jsontext.digest(name, arguments)
+            asked = Asked(asked.count + 1, asked.repeats + 1 if call == asked.last else 1, call)
+        return asked
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,12 @@ def load(run_id: UUID) -> Snapshot:
     if found is None:
         raise Run.DoesNotExist
     return found
+
+
+def calls_asked(run: Run) -> Asked:
+    """Read what calls a run's model has asked for, in all its steps."""
+    calls = ToolCall.objects.filter(run=run).order_by("pk").values_list("name", "arguments")
+    return Asked().and_then(calls.iterator(chunk_size=500))
 
 
 def _has_rows(run: Run) -> bool:

@@ -21,7 +21,7 @@ from rq.timeouts import JobTimeoutException
 from rq.worker import BaseWorker
 
 from ..conf import get_settings
-from ..engine.outcome import Outcome
+from ..engine.drive import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..failpoints import afailpoint
 from ..services import execution

@@ -15,7 +15,7 @@ from django.db import close_old_connections, connections
 from rq.timeouts import BaseTimeoutException
 
 from ..conf import get_settings
-from ..engine.outcome import Outcome
+from ..engine.drive import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..failpoints import failpoint
 from ..services import execution

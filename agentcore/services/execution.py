@@ -15,8 +15,8 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from ..declaration import registry
 from ..declaration.context import ContextLoader
 from ..declaration.model import AgentModel
+from ..engine.drive import Outcome
 from ..engine.loop import advance
-from ..engine.outcome import Outcome
 from ..engine.runtime import Runtime, this_worker
 from ..exceptions import Conflict
 from ..models import Run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engine.outcome import Outcome
+from ..engine.drive import Outcome
 from ..engine.runtime import Runtime
 from ..models import Run
 from ..services import execution

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.management import execute_from_command_line
 
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.services import execution
 
 TIMES = "BENCH_TIMES"

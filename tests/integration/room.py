@@ -20,7 +20,7 @@ from django.utils import timezone
 from agentcore import SYSTEM, Agent, Tool
 from agentcore.database import bulk
 from agentcore.engine import snapshot, transitions
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
 from agentcore.journal.commit import Allocation, Claim, Commit, Request

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, tool
 from agentcore.declaration import registry
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import execution

@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, transaction
 
 from agentcore import SYSTEM, ModelRetry, Tool, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps.atomic import AtomicBody
 from agentcore.exceptions import UserError

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel
 
 from agentcore import tool
 from agentcore.declaration import registry
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run
 from agentcore.services import execution

@@ -9,7 +9,7 @@ import pytest
 
 from agentcore import ModelRetry, ToolFailed, tool
 from agentcore.declaration import registry
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.exceptions import AgentcoreError, EffectUnknown, ModelError, RunError
 from agentcore.models import Run, ToolCall
 from agentcore.providers import ModelEvent, ModelRequest, TextDelta

@@ -16,7 +16,7 @@ from agentcore import Checkable, Limits, Tool, tool
 from agentcore.access import OwnerPolicy
 from agentcore.declaration import registry
 from agentcore.engine import hooks
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Run
 from agentcore.testing import Turn

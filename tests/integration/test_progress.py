@@ -14,7 +14,7 @@ from django.conf import LazySettings
 
 from agentcore import SYSTEM, Checkable, Tool, ToolContext, tool
 from agentcore.declaration import registry
-from agentcore.engine.outcome import Outcome
+from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps import progress
 from agentcore.engine.steps.progress import MOST_AT_ONCE, Progress

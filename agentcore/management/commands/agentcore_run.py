@@ -13,7 +13,7 @@ from django.db import connections
 
 from ...access import SYSTEM, get_policy, visible_approvals
 from ...declaration import registry
-from ...engine.outcome import Outcome
+from ...engine.drive import Outcome
 from ...exceptions import AgentcoreError, UnknownAgent
 from ...models import Approval, Run
 from ...services import approvals, events, execution, sending, threads
