@@ -1,4 +1,4 @@
-"""Calls of the application's functions: where they run, what is awaited, and what may not leave them.
+"""Calls of the application's functions: where they run, what is awaited, and what their failure means.
 
 Whether something is awaited is decided by what a function gives back, never by how it
 was declared: a decorator, a `partial` or an object with `__call__` hides an `async def`.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +18,56 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from ..values.functions import is_coroutine_function
+from ..conf import get_settings
+from ..database.outage import is_outage
+from ..exceptions import ModelError, RunError, UserError
+from ..models import Run
+from ..values.functions import is_coroutine_function, kind_of
+from .runtime import Runtime
 from .threads import AppThreads, BrokeOff, contained
 
+logger = logging.getLogger("agentcore.engine")
+
 T = TypeVar("T")
+
+TRY_AGAIN = "Try again; if it lasts, tell whoever runs this site."
+
+
+@dataclass(frozen=True)
+class Hook:
+    """How a hook's failure is told: as `what` to operators, with `code` and `message` to people who see the run."""
+
+    what: str
+    code: str
+    message: str
+
+
+async def ask(
+    hook: Hook, run: Run, runtime: Runtime, function: Callable[..., Any], *args: Any, read: Callable[[Any], T]
+) -> T:
+    """Call a hook as `call` does, within the time of a tool, and turn its failure into the end of the run.
+
+    A `RunError` or a `UserError` of the hook's is raised as it is: it says itself how the run ends.
+    Anything else is raised as a `RunError` with the hook's code: a `ModelError` too, for no model has
+    failed. An error of the database is the hook's own like any other, where the engine can read the run. Where it
+    cannot, the database is away: its own error is raised, and whoever takes the run over asks again.
+    """
+    try:
+        async with asyncio.timeout(get_settings().tool_timeout):
+            return await call(runtime.threads, function, *args, read=read)
+    except Exception as error:
+        if isinstance(error, (RunError, UserError)) and not isinstance(error, ModelError):
+            raise
+        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": hook.code}
+        logger.exception("%s failed", hook.what, extra=about)
+        if is_outage(error):
+            await runtime.read(_read_again, run)
+        detail = f"{hook.what} failed with {kind_of(cause_of(error))}."
+        raise RunError(hook.message, code=hook.code, detail=detail) from error
+
+
+def _read_again(run: Run) -> bool:
+    return Run.objects.filter(pk=run.pk).exists()
 
 
 async def call(threads: AppThreads, function: Callable[..., Any], *args: Any, read: Callable[[Any], T]) -> T:

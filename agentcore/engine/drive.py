@@ -21,13 +21,15 @@ from ..values.ids import uuid7
 from . import limits, snapshot, transitions
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
-from .steps import model, prompt, tools
+from .steps import answer, model, prompt, tools
+from .steps.answer import Turn
 from .steps.draft import Draft
-from .steps.model import Turn
 
 logger = logging.getLogger("agentcore.engine")
 
 MOST_LOOKS = 20
+LONGEST_PAUSE = 5.0
+"""Seconds that a worker waits itself before a model call; for longer it gives the run back."""
 APPLICATION_WRONG = "The application has a mistake, so the run could not go on. Tell whoever runs this site."
 
 
@@ -130,8 +132,8 @@ class Drive:
             self.state = state
             if state.run.cancel_requested_at is not None:
                 raise CancelRequested
-            delay = state.retry.delay if state.retry else 0.0
-            if state.retry is not None and not state.retry.keeps_worker:
+            delay = state.retry_in
+            if delay > LONGEST_PAUSE:
                 return await self._release("retry_delay", delay)
             if delay:
                 await self.runtime.pause(delay)
@@ -248,7 +250,7 @@ class Drive:
         if self.draft is None or state.open_step is None or state.open_step.number != self.draft.step:
             return Commit()
         try:
-            return model.keep_draft(state, self.draft, kept_as)
+            return answer.keep_draft(state, self.draft, kept_as)
         except Exception:
             about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "draft_not_kept"}
             logger.exception("what the broken-off step has said could not be kept", extra=about)

@@ -8,8 +8,8 @@ from ..declaration.agent import Limits
 from ..exceptions import LimitReached
 from ..models import Run
 from ..values.usage import Usage
-from . import application, hooks, snapshot
-from .hooks import TRY_AGAIN, Hook
+from . import application, snapshot
+from .application import TRY_AGAIN, Hook
 from .runtime import Runtime
 from .snapshot import Asked, Snapshot
 
@@ -56,8 +56,7 @@ async def _check_usage(run: Run, used: Usage, limits: Limits, runtime: Runtime) 
         raise LimitReached(f"The run has used its {_times(limits.max_tokens, 'token')}.", code="limit_tokens")
     if limits.max_cost is None or limits.price is None:
         return
-    async with hooks.asking(PRICE, run, runtime):
-        cost = await application.call(runtime.threads, limits.price, used, read=float)
+    cost = await application.ask(PRICE, run, runtime, limits.price, used, read=float)
     if not cost < limits.max_cost:  # not the other way round: what is not a number must not let the run go on
         raise LimitReached(f"The run has cost its {limits.max_cost:g}.", code="limit_cost")
 

@@ -24,7 +24,6 @@ from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..values import jsontext
 from ..values.usage import Usage
-from .retry import Retry
 
 OUTPUT_INVALID = "output_invalid"
 WORKER_LOST = "worker_lost"
@@ -73,7 +72,7 @@ class Snapshot:
     context: tuple[ContextBlock, ...] | None = None
     history: tuple[Message, ...] | None = None
     thread_seq: int | None = None
-    retry: Retry | None = None
+    retry_in: float = 0.0
     read_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -147,13 +146,13 @@ class Snapshot:
         """Return the snapshot after a finished round of tool calls."""
         return self._after(said, calls=tuple(still_open), approvals={})
 
-    def after_failure(self, retry: Retry) -> Snapshot:
-        """Return the snapshot after a model call that failed and is to be made again."""
-        return replace(self, failed_tries=self.failed_tries + 1, retry=retry)
+    def after_failure(self, retry_in: float) -> Snapshot:
+        """Return the snapshot after a model call that failed and is to be made again in so many seconds."""
+        return replace(self, failed_tries=self.failed_tries + 1, retry_in=retry_in)
 
     def _after(self, said: Sequence[Message], **changed: Any) -> Snapshot:
         history = None if self.history is None else (*self.history, *said)
-        return replace(self, steps_finished=self.steps_finished + 1, history=history, retry=None, **changed)
+        return replace(self, steps_finished=self.steps_finished + 1, history=history, retry_in=0.0, **changed)
 
 
 def load_many(run_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:

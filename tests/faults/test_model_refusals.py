@@ -10,8 +10,8 @@ import pytest
 from django.conf import LazySettings
 
 from agentcore.declaration import registry
-from agentcore.engine.retry import after
 from agentcore.engine.runtime import Runtime
+from agentcore.engine.steps.model import retry_in
 from agentcore.exceptions import ModelError
 from agentcore.models import Run, Step
 from agentcore.services import execution
@@ -118,8 +118,8 @@ def test_a_quota_that_is_used_up_is_no_passing_refusal() -> None:
 @pytest.mark.covers("fault:M5")
 def test_without_a_named_time_each_wait_is_longer_and_none_is_the_same(settings: LazySettings) -> None:
     error = ModelError("No.", code="overloaded")
-    waits = [[after(error, failed) for _ in range(20)] for failed in range(3)]
-    delays = [[wait.delay for wait in same if wait is not None] for same in waits]
+    waits = [[retry_in(error, failed) for _ in range(20)] for failed in range(3)]
+    delays = [[wait for wait in same if wait is not None] for same in waits]
     assert all(len(set(same)) > 1 for same in delays)  # jitter: a thousand runs do not come back together
     assert max(delays[0]) < min(delays[1]) < max(delays[1]) < min(delays[2])
-    assert after(error, settings.AGENTCORE.get("MODEL_RETRIES", 3)) is None
+    assert retry_in(error, settings.AGENTCORE.get("MODEL_RETRIES", 3)) is None

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, field_validator
 from agentcore import Checkable, Limits, Tool, tool
 from agentcore.access import OwnerPolicy
 from agentcore.declaration import registry
-from agentcore.engine import hooks
+from agentcore.engine import application
 from agentcore.engine.drive import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Run
@@ -122,7 +122,7 @@ def test_a_hooks_error_of_any_kind_ends_the_run_with_its_code(
 def test_a_hook_that_finds_the_database_away_is_asked_again_later(hook: str, settings: LazySettings) -> None:
     ASKED.append(OperationalError)
     run = sent(hook, raises, settings)
-    with mock.patch.object(hooks, "_read_again", side_effect=OperationalError("no connection")):
+    with mock.patch.object(application, "_read_again", side_effect=OperationalError("no connection")):
         assert drive_as_worker(run) is Outcome.LOST
     assert fresh(run).status in ("pending", "running"), "whoever takes it over asks again"
 

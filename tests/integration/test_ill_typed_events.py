@@ -13,7 +13,7 @@ from pydantic import RootModel
 
 from agentcore import tool
 from agentcore.declaration import registry
-from agentcore.engine.steps import model as turn
+from agentcore.engine.steps import answer
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
 from agentcore.providers import (
@@ -137,7 +137,7 @@ def test_what_cannot_be_kept_does_not_keep_a_run_from_its_end(monkeypatch: pytes
     def refuse(*args: Any, **more: Any) -> Message:
         raise ValueError("no message can be made of this")
 
-    monkeypatch.setattr(turn, "compose", refuse)
+    monkeypatch.setattr(answer, "compose", refuse)
     run = make(Says([TextDelta("a"), StepFinished("stop")])).play()
     assert (run.status, run.error_code) == ("failed", "internal_error")
     assert not run.messages.filter(author_kind="agent").exists()

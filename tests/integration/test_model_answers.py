@@ -19,7 +19,8 @@ from django.urls import reverse
 from pydantic import BaseModel
 
 from agentcore.declaration import registry
-from agentcore.engine import retry
+from agentcore.engine.drive import LONGEST_PAUSE
+from agentcore.engine.steps import model as steps
 from agentcore.exceptions import ModelError
 from agentcore.models import Step
 from agentcore.providers import ModelEvent, ModelRequest, ReasoningDelta, StepFinished, TextDelta, failure_of
@@ -38,7 +39,7 @@ def _registry() -> Any:
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed call is made again at once."""
-    monkeypatch.setattr(retry.random, "uniform", lambda low, high: 0.0)
+    monkeypatch.setattr(steps.random, "uniform", lambda low, high: 0.0)
 
 
 class Says:
@@ -223,8 +224,8 @@ def test_a_wait_longer_than_the_setting_fails_at_once_and_says_how_long(user: An
 @pytest.mark.covers("fc:C2")
 @pytest.mark.parametrize("seconds", [301, 900])
 def test_a_wait_within_the_setting_is_honoured_to_the_second(seconds: int) -> None:
-    again = retry.after(ModelError("slow down", code="rate_limited", retry_after=seconds), 0)
-    assert again is not None and again.delay == seconds and not again.keeps_worker
+    again = steps.retry_in(ModelError("slow down", code="rate_limited", retry_after=seconds), 0)
+    assert again == seconds > LONGEST_PAUSE
 
 
 @pytest.mark.covers("fc:C2")

@@ -20,8 +20,8 @@ from ...states import ApprovalStatus, ToolCallStatus
 from ...values import events, jsontext
 from ...values.clock import NOW, Later
 from ...values.ids import uuid7
-from .. import application, hooks
-from ..hooks import TRY_AGAIN, Hook
+from .. import application
+from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..transitions import close_call
 from . import arguments, checking
@@ -186,5 +186,4 @@ async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: T
         return ask
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
     hook = Hook(f"needs_approval of {tool.name}", code="needs_approval_failed", message=NOT_TOLD)
-    async with hooks.asking(hook, run, runtime):
-        return await application.call(runtime.threads, ask, checked, ctx, read=bool)
+    return await application.ask(hook, run, runtime, ask, checked, ctx, read=bool)

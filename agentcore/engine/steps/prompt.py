@@ -13,21 +13,21 @@ from ...declaration.agent import AgentDefinition
 from ...declaration.context import ContextBlock, LoaderContext
 from ...declaration.model import ModelMessage, ModelRequest
 from ...exceptions import RunError
-from ...models import Message, Run, Thread, ToolCall
+from ...models import Message, Run, Step, Thread, ToolCall
 from ...models.tool_call import TOLD
 from ...providers import names
-from ...values import jsontext
+from ...values import jsontext, parts
 from ...values.functions import kind_of, name_of
 from ...values.parts import Part, ToolCallPart, ToolResultPart
-from .. import application, hooks
-from ..hooks import TRY_AGAIN, Hook
+from .. import application
+from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
-from . import output
 
 CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
 NOT_TOLD = [f"tool_call__{field.name}" for field in ToolCall._meta.concrete_fields if field.name not in TOLD]
+LONGEST_SHOWN = 4000  # characters of a refused output that its repair is shown
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
@@ -86,7 +86,7 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
         read = partial(_text, instructions)
         instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime, read=read)
     # Its own answer, whose output alone is to be mended; nobody else reads it.
-    own = output.refused_text(snapshot.last_model_step)
+    own = refused_text(snapshot.last_model_step)
     refused = [ModelMessage("agent", definition.name, own)] if own else []
     return ModelRequest(
         run_id=run.pk,
@@ -98,8 +98,25 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
         messages=(*shown(snapshot.history or (), run.order, definition.recent_messages), *refused),
         tools=definition.tool_specs,
         output_schema=definition.output_schema,
-        feedback=output.feedback(snapshot.last_model_step),
+        feedback=_feedback(snapshot.last_model_step),
     )
+
+
+def refused_text(last: Step | None) -> tuple[Part, ...]:
+    """Return what the last step said beside an output that was refused; nothing where none was."""
+    if last is None or not last.rejected:
+        return ()
+    return parts.from_json(last.rejected)
+
+
+def _feedback(last: Step | None) -> str:
+    """Return what was wrong with the output of the last step, and what it was, for the model."""
+    if last is None or not last.rejected:
+        return ""
+    if "output" not in last.rejected:
+        return last.error_message
+    sent = jsontext.shorten(jsontext.canonical(last.rejected["output"]), LONGEST_SHOWN)
+    return f"{last.error_message} This was sent: {sent}"
 
 
 def asks_the_application(definition: AgentDefinition, snapshot: Snapshot) -> bool:
@@ -176,5 +193,4 @@ async def _ask(
 ) -> Any:
     """Call an app's function; raises `RunError` naming it."""
     hook = Hook(f"The {what} {name_of(function)}", code="context_failed", message=CONTEXT_FAILED)
-    async with hooks.asking(hook, run, runtime):
-        return await application.call(runtime.threads, function, about, read=read)
+    return await application.ask(hook, run, runtime, function, about, read=read)

@@ -22,8 +22,8 @@ from ...models import Approval, Message, Run, Step, ToolCall
 from ...states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ...values import events
 from ...values.clock import NOW
-from .. import hooks, transitions
-from ..hooks import TRY_AGAIN, Hook
+from .. import application, transitions
+from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
 from .body import Work
@@ -89,8 +89,7 @@ async def _start(this: Round) -> Commit:
     known = this.state.approvals
     ask = partial(judge, this.run, calls, this.definition, known)
     if asks_the_policy(calls, this.definition, known):
-        async with hooks.asking(POLICY, this.run, this.runtime):
-            rulings = await this.runtime.threads.run(ask)  # in a thread, for it may read the database
+        rulings = await application.ask(POLICY, this.run, this.runtime, ask, read=list)  # it may read the database
     else:
         rulings = ask()
     started = Commit(

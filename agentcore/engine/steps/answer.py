@@ -1,0 +1,216 @@
+"""What comes of a model's answer: calls to record, an output to check, a message to keep, the end of the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...conf import get_settings
+from ...declaration.agent import AgentDefinition
+from ...exceptions import ModelError, ModelRetry
+from ...failpoints import afailpoint
+from ...journal.commit import Commit, Move, Saved, combined
+from ...journal.lease import Lease
+from ...models import Step
+from ...models.message import compose
+from ...states import MessageStatus, RunStatus, StepStatus
+from ...values import bounded, events, parts
+from ...values.clock import NOW
+from ...values.finish import FinishReason, WithCalls
+from ...values.parts import Part, ToolCallPart
+from ...values.usage import Usage
+from .. import transitions
+from ..runtime import Runtime
+from ..snapshot import OUTPUT_INVALID, Snapshot
+from . import calls, prompt
+from .checking import checked
+from .draft import Draft
+
+logger = logging.getLogger("agentcore.engine")
+
+CUT_OFF_CALL = (
+    "The answer reached its length limit, so this call may be incomplete. It was not run: send it again, shorter."
+)
+CUT_OFF_OUTPUT = (
+    "The answer reached its length limit before the structured output was complete. Send it again, shorter."
+)
+REFUSALS = {
+    "content_filter": "The answer was held back by the filter of the model's provider. Ask in another way.",
+    "refused": "The model has declined to answer. Ask in another way.",
+}
+USAGE_MISSING = "usage_missing"
+NOTES = {
+    False: "The model does not report what it uses, so {limits} cannot end the run. Have its adapter report usage, or "
+    "set AGENTCORE['ESTIMATE_TOKENS'].",
+    True: "The model does not report what it uses: {limits} goes by tokens that are estimated from characters.",
+}
+"""What a run notes of such a model, by whether its tokens are estimated."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one model step needs; `draft` is what it has said, also for whoever breaks it off."""
+
+    definition: AgentDefinition
+    state: Snapshot
+    runtime: Runtime
+    lease: Lease
+    draft: Draft
+
+
+def check_not_empty(turn: Turn) -> None:
+    """Raise the `ModelError` of an answer that is none: no call, no text to read, and no output where one is owed."""
+    draft, owes_output = turn.draft, turn.definition.output is not None
+    if draft.end.fails or draft.calls or (owes_output and draft.outputs):
+        return
+    is_something = draft.says_something or (owes_output and not draft.end.complete)
+    if draft.finish_reason is FinishReason.TOOL_CALLS or not is_something:
+        nothing = f"The model ended with {draft.finish_reason or 'no reason'}, and has said nothing."
+        raise ModelError(nothing, code="empty_answer")
+
+
+async def finish(turn: Turn, step: Step) -> Snapshot | None:
+    """Stage the commit of a finished step; without calls, it is the end of the run, and is committed."""
+    state, draft, lease = turn.state, turn.draft, turn.lease
+    if draft.end.fails:
+        await _refuse(turn, step)
+        return None
+    cut_off = CUT_OFF_CALL if draft.end.calls is WithCalls.ANSWER else ""
+    planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime, refusal=cut_off)
+    asked: list[Part] = [ToolCallPart(item.call.call_id, item.call.name, item.call.arguments_json) for item in planned]
+    value, fault = (None, "") if planned else await _output(turn)
+    # An answer that only mends the output of the last step says what that one said.
+    content = draft.parts if draft.says_something else [*prompt.refused_text(state.last_model_step), *draft.parts]
+    commit = combined(
+        [
+            _close(step, draft, content, fault),
+            used(state, draft),
+            _note_unreported(turn),
+            *([] if fault else [_said(state, [*content, *asked], draft, MessageStatus.COMPLETE)]),
+            *([calls.record(planned, step.number)] if planned else []),
+        ]
+    )
+    if planned or (fault and state.output_faults < get_settings().output_retries):
+        lease.stage(commit, point="after_model_commit")
+        still_open = [item.call for item in planned if not item.fault]
+        asked_for = [item.call for item in planned]
+        return state.with_run(**commit.run).after_model_step(step, asked_for, still_open, commit.messages)
+    await afailpoint("before_finish")
+    await lease.commit(commit, _over(turn, value, fault))
+    return None
+
+
+async def _output(turn: Turn) -> tuple[Any, str]:
+    """Return the output that the answer owes as plain data, and a fault that tells the model what to mend, or "".
+
+    Raises `NotKept` where the declared class reads another value than the one that was said.
+    """
+    conversion, draft = turn.definition.conversion, turn.draft
+    if conversion is None:
+        return None, ""
+    if draft.outputs:
+        try:
+            return await checked(turn.runtime, conversion, lambda: conversion.record(draft.outputs[-1])), ""
+        except ModelRetry as error:
+            fault = f"The structured output is not valid: {error.message}."
+    else:
+        fault = f"The answer needs a structured output of type {conversion.declared.__name__}; none came."
+    return None, fault if draft.end.complete else CUT_OFF_OUTPUT
+
+
+async def _refuse(turn: Turn, step: Step) -> None:
+    """End the run with an answer that is none: it was filtered or refused; what was said of it is kept."""
+    draft = turn.draft
+    over = transitions.over(
+        turn.lease.claim,
+        RunStatus.FAILED,
+        code=draft.end.fails,
+        message=REFUSALS[draft.end.fails],
+        finish_reason=draft.finish_reason,
+    )
+    said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
+    await afailpoint("before_finish")
+    counted = used(turn.state, draft).and_then(_note_unreported(turn))
+    await turn.lease.commit(_close(step, draft), counted, said, over)
+
+
+def _close(step: Step, draft: Draft, content: Sequence[Part] = (), fault: str = "") -> Commit:
+    """Return the commit that finishes a step; an answer that is not taken is kept on it, and void for every reader."""
+    values: dict[str, Any] = {
+        "status": StepStatus.FINISHED.value,
+        "finished_at": NOW,
+        "finish_reason": draft.finish_reason or "",
+        "finish_detail": draft.finish_detail,
+        "usage": draft.used.to_json(),
+        "error_code": OUTPUT_INVALID if fault else "",
+        "error_message": fault,
+        "rejected": None,
+    }
+    void = []
+    if fault:
+        sent = {"output": bounded.cut(draft.outputs[-1], get_settings().result_limit)} if draft.outputs else {}
+        values["rejected"] = {**parts.to_json(content), **sent}
+        void = [events.StepReset(step.number, step.attempt, OUTPUT_INVALID)]
+    return Commit(
+        events=[*draft.take(), *void, events.StepFinished(step.number, draft.finish_reason)],
+        run={"lost_leases": 0},
+        moves=[Move(step, StepStatus.STARTED, values)],
+    )
+
+
+def _over(turn: Turn, value: Any, fault: str) -> Commit:
+    """Return the end of a run whose last step asked for no tool."""
+    row, reason = turn.lease.claim, turn.draft.finish_reason
+    if fault:
+        message = f"The structured output was still not valid after {turn.state.output_faults + 1} tries."
+        return transitions.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message, finish_reason=reason)
+    over = transitions.over(row, RunStatus.SUCCEEDED, finish_reason=reason)
+    if value is None:
+        return over
+    return Commit(events=[events.Output(value)], run={"output": value}).and_then(over)
+
+
+def keep_draft(state: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
+    """Return the commit that keeps what a broken-off step has said; it is never shown to a model."""
+    said = _said(state, draft.parts, draft, status)
+    return Commit(events=draft.take()).and_then(used(state, draft), said)
+
+
+def used(state: Snapshot, draft: Draft) -> Commit:
+    """Return the commit that adds a step's tokens to the run's, however the step ended."""
+    usage = draft.used
+    if usage == Usage():
+        return Commit()
+    total = state.run.used + usage
+    return Commit(events=[events.UsageAdded(draft.step, usage.to_json())], run={"usage": total.to_json()})
+
+
+def _note_unreported(turn: Turn) -> Commit:
+    """Return the commit that notes, once a run, that its model does not say what a limit goes by."""
+    run, bounds = turn.state.run, turn.definition.limits
+    limited = [name for name in ("max_tokens", "max_cost") if getattr(bounds, name) is not None]
+    if not limited or turn.draft.usage != Usage() or USAGE_MISSING in run.notes:
+        return Commit()
+    said = NOTES[turn.draft.asked_with is not None].format(limits=" and ".join(limited))
+    extra = {"run_id": str(run.pk), "attempt": turn.lease.claim.attempt, "action": USAGE_MISSING}
+    logger.warning("%s", said, extra=extra)
+    return Commit(run={"notes": {**run.notes, USAGE_MISSING: said}})
+
+
+def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageStatus) -> Commit:
+    if not content:
+        return Commit()
+    message = compose(
+        thread_id=state.run.thread_id,
+        run_id=state.run.pk,
+        order=state.run.order,
+        step_order=0,
+        author_kind="agent",
+        author_name=state.run.agent,
+        content=tuple(content),
+        status=status,
+        finish_reason=draft.finish_reason or "",
+    )
+    return Commit(events=[Saved(message, draft.step)])
