@@ -16,7 +16,7 @@ from agentcore import SYSTEM, ModelRetry, Tool, ToolContext, ToolFailed, tool
 from agentcore.declaration import registry
 from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
-from agentcore.engine.steps.atomic import AtomicBody
+from agentcore.engine.steps.body import AtomicBody
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, execution, runs

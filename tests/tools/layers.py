@@ -36,7 +36,7 @@ QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
 QUEUE_ROOMS = ("agentcore.services.dispatch", "agentcore.jobs")
 LAYER_ROOMS = ("agentcore.streams.hub", "agentcore.realtime", "agentcore.routing")
-ATOMIC_ROOMS = ("agentcore.services", "agentcore.journal", "agentcore.engine.steps.atomic", "agentcore.streams.log")
+ATOMIC_ROOMS = ("agentcore.services", "agentcore.journal", "agentcore.engine.steps.body", "agentcore.streams.log")
 SQL_ROOMS = (
     "agentcore.database",
     "agentcore.journal",
@@ -146,7 +146,7 @@ def _transactions(module: Module) -> Iterator[Violation]:
     for node in ast.walk(module.tree):
         imports = isinstance(node, ast.ImportFrom) and any(alias.name == "atomic" for alias in node.names)
         if imports or (isinstance(node, ast.Attribute) and node.attr == "atomic"):
-            message = "transactions open in services/, journal/, engine/steps/atomic.py and streams/log.py"
+            message = "transactions open in services/, journal/, engine/steps/body.py and streams/log.py"
             yield Violation("atomic", module.path, getattr(node, "lineno", 1), message)
 
 

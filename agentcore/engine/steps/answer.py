@@ -25,8 +25,8 @@ from .. import transitions
 from ..runtime import Runtime
 from ..snapshot import OUTPUT_INVALID, Snapshot
 from . import calls, prompt
-from .checking import checked
 from .draft import Draft
+from .intake import checked
 
 logger = logging.getLogger("agentcore.engine")
 

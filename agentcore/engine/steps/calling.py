@@ -21,9 +21,8 @@ from ...values.functions import kind_of
 from ...values.ids import uuid7
 from .. import application, transitions
 from ..threads import APP_THREADS
-from .atomic import AtomicBody
-from .body import Body, BodyInThread, BodyOnLoop, Work
-from .checking import checked
+from .body import AtomicBody, Body, BodyInThread, BodyOnLoop, Work
+from .intake import checked
 from .progress import Progress
 
 logger = logging.getLogger("agentcore.engine")

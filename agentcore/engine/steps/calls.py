@@ -1,4 +1,7 @@
-"""What a model asked for, recorded before anything runs: valid calls, refused calls, and what needs approval."""
+"""What a model asked for: checked and recorded before anything runs, and judged again when it is about to run.
+
+An approval binds exact bytes, the tool as it was declared, and its decider.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,30 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from ...access import SYSTEM, get_policy
 from ...conf import get_settings
 from ...database import rows
 from ...declaration.agent import AgentDefinition
 from ...declaration.model import CallRequested
 from ...declaration.tool import EffectKind, Tool
 from ...exceptions import ModelRetry, NotKept
-from ...journal.commit import Commit, Insert, combined
+from ...journal.commit import Commit, Insert, Move, combined
 from ...models import Approval, Run, Step, ToolCall
 from ...states import ApprovalStatus, ToolCallStatus
 from ...values import events, jsontext
 from ...values.clock import NOW, Later
 from ...values.ids import uuid7
-from .. import application
+from .. import application, transitions
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
-from ..transitions import close_call
-from . import arguments, checking
+from . import intake
 
 logger = logging.getLogger("agentcore.engine")
 
 NOT_TOLD = f"Whether a person must agree could not be found out. {TRY_AGAIN}"
 ALLOWED = ("approve", "deny", "edit")
 DAY = 86_400.0
+REFUSED = "It was not run: whoever this run works for may not have it run any more. Do not ask for it again."
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def record(planned: Sequence[Planned], step: int) -> Commit:
         if item.needs_approval:
             commits.append(request_approval(item.call))
         if item.fault:
-            commits.append(close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
+            commits.append(transitions.close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
     return combined(commits)
 
 
@@ -153,13 +157,13 @@ def _new_call(
 
 async def _check(tool: Tool | None, request: CallRequested, run: Run, runtime: Runtime) -> tuple[dict[str, Any], str]:
     """Return the arguments to record, and what is wrong with them, for the model."""
-    raw, fault = arguments.kept(request.arguments, get_settings().arguments_limit)
+    raw, fault = intake.arguments(request.arguments, get_settings().arguments_limit)
     if fault:
         return raw, fault
     if tool is None:
         return raw, f"There is no tool called {jsontext.shorten(request.name, 64)!r}."
     try:
-        return await checking.checked(runtime, tool.signature.arguments, lambda: tool.validate(raw)), ""
+        return await intake.checked(runtime, tool.signature.arguments, lambda: tool.validate(raw)), ""
     except ModelRetry as error:
         return raw, error.message
     except NotKept as error:
@@ -187,3 +191,84 @@ async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: T
     ctx = PlanContext(run.pk, run.thread_id, run.user, call.call_id, str(call.pk), run.attempt)
     hook = Hook(f"needs_approval of {tool.name}", code="needs_approval_failed", message=NOT_TOLD)
     return await application.ask(hook, run, runtime, ask, checked, ctx, read=bool)
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A call runs (with the approval it consumes, if it needed one), is asked for again, or fails with `fault`."""
+
+    approval: Approval | None = None
+    asks_again: Commit | None = None
+    fault: str = ""
+
+
+def judge(
+    run: Run, calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]
+) -> list[Ruling]:
+    """Rule on every call of a round; asks the access policy, which may use the database."""
+    return [_judge(run, call, definition.tools_by_name.get(call.name), approvals.get(call.pk)) for call in calls]
+
+
+def asks_the_policy(calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]) -> bool:
+    """Whether the access policy has a say: a person has approved a call, or one may do something."""
+    tools = [definition.tools_by_name.get(call.name) for call in calls]
+    return bool(approvals) or any(tool is not None and tool.effect is not EffectKind.PURE for tool in tools)
+
+
+def _judge(run: Run, call: ToolCall, tool: Tool | None, approval: Approval | None) -> Ruling:
+    if tool is None:
+        return Ruling(fault=f"The tool {call.name} is not there any more.")
+    if tool.effect is not EffectKind.PURE and not get_policy().may_run(run, call):
+        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "call_refused"}
+        logger.warning("the access policy refuses tool %s for %s", call.name, run.started_by or "nobody", extra=about)
+        return Ruling(fault=REFUSED)
+    if approval is None:
+        needs = tool.needs_approval is True
+        return Ruling(fault="This tool needs an approval, and there is none.") if needs else Ruling()
+    if approval.status != ApprovalStatus.APPROVED:
+        return Ruling(fault="This call was not approved.")
+    if not _binds(approval, call):
+        return Ruling(fault="The call is not the one that was approved. Ask again.")
+    if not _may_decide(approval):
+        return Ruling(fault="Whoever approved this call may not do so any more. Ask again.")
+    if tool.schema_digest != call.schema_digest:
+        return _ask_again(call, tool, approval)
+    return Ruling(approval)
+
+
+def _binds(approval: Approval, call: ToolCall) -> bool:
+    """Compute the digest again, over the bytes about to run."""
+    fresh = call.digest_of(approval.arguments)
+    return fresh == approval.digest and call.arguments == approval.effective_arguments
+
+
+def _may_decide(approval: Approval) -> bool:
+    """Whether its decider still may: a permission lost since voids it."""
+    by = approval.decided_by
+    return approval.decided_by_name == repr(SYSTEM) if by is None else get_policy().may_decide(by, approval)
+
+
+def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
+    """Void an approval of a tool that is declared otherwise now, and ask for one of the call as it would run.
+
+    One that has been used was for an attempt that was interrupted, and cannot be taken back: a person says what
+    became of that attempt first.
+    """
+    if approval.consumed_at is not None:
+        return Ruling(fault=f"The tool {call.name} has changed since it was interrupted.")
+    try:
+        arguments = jsontext.canonical(tool.validate(call.arguments_json))
+    except (ModelRetry, NotKept):
+        return Ruling(fault="The tool does not take these arguments any more. Ask again.")
+    reason = f"The tool {call.name} has changed since."
+    voided = transitions.void(approval, ApprovalStatus.CANCELED, reason)
+    digest = call.digest_of(arguments, schema_digest=tool.schema_digest)
+    values = {
+        "status": ToolCallStatus.WAITING.value,
+        "arguments": arguments,
+        "schema_digest": tool.schema_digest,
+        "digest": digest,
+    }
+    waits = Move(call, ToolCallStatus.PENDING, values)
+    waits.apply()  # the approval to ask for is one of the call as it would run
+    return Ruling(asks_again=voided.and_then(Commit(moves=[waits]), request_approval(call)))

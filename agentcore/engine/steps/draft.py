@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from ...declaration.model import (
     CallRequested,
     DataFound,
     ModelEvent,
+    ModelRequest,
     OutputDelta,
     OutputProduced,
     ReasoningDelta,
@@ -22,13 +24,13 @@ from ...declaration.model import (
     UsageReported,
 )
 from ...exceptions import ModelError, RunError
-from ...values import events, jsontext
+from ...values import events, jsontext, parts
 from ...values.events import Event
 from ...values.finish import ENDS, End, FinishReason, reason_of
 from ...values.functions import kind_of
 from ...values.parts import Part, ReasoningPart, SourcePart, TextPart
 from ...values.usage import Usage
-from . import arguments, estimate, intake
+from . import intake
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -43,6 +45,9 @@ _PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
 }
 
 
+CHARACTERS_PER_TOKEN = 4
+ESTIMATED = "estimated_tokens"
+"""The detail of a usage that says how many of its tokens nobody has counted."""
 WIDEST = 6  # bytes that JSON takes for one character at most
 ENVELOPE = 50  # characters that leave room for what else an event says
 TOO_LONG = "The answer became too long and was broken off; what came until then is kept. Ask for less at once."
@@ -104,8 +109,10 @@ class Draft:
         """What it has used: as it reported, or by an estimate where that is asked for and it has answered."""
         if self.usage != Usage() or self.asked_with is None:
             return self.usage
-        written = estimate.answer(self.parts, self.calls, self.outputs)
-        return estimate.usage(self.asked_with, written) if written or self.ended else self.usage
+        said = parts.to_json(self.parts) if self.parts else None
+        asked = [[call.name, call.arguments] for call in self.calls]
+        written = sum(map(_length, (said, asked, self.outputs)))
+        return _estimate(self.asked_with, written) if written or self.ended else self.usage
 
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model.
@@ -116,7 +123,7 @@ class Draft:
         if self.ended and not isinstance(event, UsageReported):
             self._ignore(kind_of(event))
             return
-        event = intake.checked(event)
+        event = intake.typed(event)
         kind = type(event)
         if kind in _DELTAS:
             self._delta(event.text, kind)  # type: ignore[union-attr]
@@ -158,7 +165,7 @@ class Draft:
         if len(self.calls) >= settings.calls_limit:
             detail = f"The answer asks for more than the {settings.calls_limit} calls of CALLS_LIMIT."
             raise RunError(TOO_MANY_CALLS, code="too_many_calls", detail=detail)
-        self._grow([call.name, arguments.kept(call.arguments, settings.arguments_limit)[0]])
+        self._grow([call.name, intake.arguments(call.arguments, settings.arguments_limit)[0]])
         self.calls.append(call)
 
     def _grow(self, value: object) -> None:
@@ -236,3 +243,21 @@ class Draft:
     def _now(self, event: Event) -> None:
         self._waiting.append(event)
         self._due = time.monotonic()
+
+
+def length_of(request: ModelRequest) -> int:
+    """Return how many characters a request has, for an estimate of its tokens."""
+    said = [parts.to_json(message.parts) for message in request.messages]
+    tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools]
+    texts = [request.instructions, request.feedback, *(block.text for block in request.context)]
+    return sum(map(len, texts)) + _length(said) + _length(tools) + _length(request.output_schema)
+
+
+def _estimate(read: int, written: int) -> Usage:
+    """Return what so many characters count as, marked as an estimate."""
+    tokens_in, tokens_out = -(-read // CHARACTERS_PER_TOKEN), -(-written // CHARACTERS_PER_TOKEN)
+    return Usage(tokens_in, tokens_out, tokens_in + tokens_out, {ESTIMATED: tokens_in + tokens_out})
+
+
+def _length(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0

@@ -1,10 +1,17 @@
-"""An event of a model as a draft takes it in: adapters are written by others, so each field's type is checked."""
+"""What a model sends, checked where it comes in: an event's types, a call's arguments, values of a declared type.
+
+Adapters are written by others, and models say anything: nothing behind this file has to doubt it again.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
+from ...conf import get_settings
+from ...declaration.conversion import VALIDATORS, Conversion
 from ...declaration.model import (
     CallRequested,
     DataFound,
@@ -16,9 +23,21 @@ from ...declaration.model import (
     StepFinished,
     TextDelta,
 )
-from ...exceptions import ModelError
+from ...exceptions import ModelError, NotKept
 from ...values import jsontext
 from ...values.functions import kind_of
+from .. import application
+from ..runtime import Runtime
+from ..threads import BrokeOff, contained
+
+T = TypeVar("T")
+
+TOO_LONG = "The arguments take {size} bytes, of at most {limit}. The call was not run: send it again, shorter."
+NOT_KEPT = "The arguments cannot be kept as they are: they have {what}. The call was not run: send it again without."
+SHOWN_OF_TOO_LONG = 2000
+LONGEST_REASON = 200
+SPELLED = 6
+"""As often as what is stored, text may be as long as JSON that is not read yet: it may spell a character in six."""
 
 _TEXTS: dict[type[Any], tuple[str, ...]] = {
     TextDelta: ("text",),
@@ -30,7 +49,7 @@ _TEXTS: dict[type[Any], tuple[str, ...]] = {
 _TEXTS_OR_NONE: dict[type[Any], tuple[str, ...]] = {SourceFound: ("title", "url", "document")}
 
 
-def checked(event: ModelEvent) -> ModelEvent:
+def typed(event: ModelEvent) -> ModelEvent:
     """Return the event with fields of their types; raises `ModelError` for one that is of another type.
 
     An end whose reason is no text is one without a reason. Usage and data may be anything here: their readers
@@ -64,3 +83,62 @@ def _check(event: ModelEvent, field: str, value: object) -> None:
     if not isinstance(value, str):
         said = f"The model sent {kind_of(event)} with a {field} of type {kind_of(value)}, which is no text."
         raise ModelError(said, retryable=False)
+
+
+def arguments(sent: Any, limit: int) -> tuple[dict[str, Any], str]:
+    """Return the arguments as they are stored, at most `limit` bytes of JSON; and a fault for the model, or "".
+
+    What could only be stored as something else has a fault: a tool is given what the model sent, or is not run.
+    What is sent is JSON text, or of JSON types: an adapter's event of anything else is refused before; see `typed`.
+    Nothing, in any of the ways that providers say it, is an object without arguments.
+    """
+    found = sent
+    if isinstance(sent, str):
+        if len(sent) > limit * SPELLED:
+            return _beginning(sent), TOO_LONG.format(size=jsontext.size(sent), limit=limit)
+        try:
+            found = jsontext.parse(sent) if sent.strip() else {}
+        except ValueError as error:
+            why = jsontext.shorten(jsontext.clean_text(str(error)), LONGEST_REASON)
+            return _beginning(
+                sent
+            ), f"The arguments cannot be read as JSON: {why}. The call was not run: send it again."
+    if found is None:
+        found = {}
+    is_object = isinstance(found, dict)
+    exact = found if is_object else {"value": found}
+    stored = jsontext.clean(exact)
+    size = jsontext.size(stored)
+    if size > limit:
+        text = sent if isinstance(sent, str) else jsontext.encode(sent).decode()
+        return _beginning(text), TOO_LONG.format(size=size, limit=limit)
+    if not is_object:
+        return stored, "The arguments must be a JSON object."
+    unkept = jsontext.unkept(exact)
+    return stored, NOT_KEPT.format(what=unkept) if unkept else ""
+
+
+def _beginning(text: str) -> dict[str, Any]:
+    return {"text": jsontext.shorten(jsontext.clean_text(text[: SHOWN_OF_TOO_LONG + 1]), SHOWN_OF_TOO_LONG)}
+
+
+async def checked(runtime: Runtime, conversion: Conversion, function: Callable[[], T]) -> T:
+    """Return what `function` makes of values with a conversion, and raise what it raises.
+
+    Validators may block: then it is called in a thread, and has the time of a tool. Raises `NotKept`
+    where it takes longer, or ends with what no loop can carry.
+    """
+    seconds = get_settings().tool_timeout
+    limit = asyncio.timeout(seconds)
+    try:
+        if not conversion.runs_code:
+            return contained(function)
+        async with limit:
+            return await runtime.threads.run(function)
+    except BrokeOff as error:
+        kind = kind_of(application.cause_of(error))
+        raise NotKept(f"{conversion.what}: its validators failed with {kind}. {VALIDATORS}") from error
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise NotKept(f"{conversion.what}: its validators did not end within {seconds:g} seconds.") from error

@@ -21,8 +21,9 @@ from ...values.functions import name_of
 from .. import application, limits, transitions
 from ..application import Hook
 from ..snapshot import Snapshot
-from . import answer, estimate, prompt
+from . import answer, prompt
 from .answer import Turn
+from .draft import length_of
 from .stream import Deadline, read_model
 
 logger = logging.getLogger("agentcore.engine")
@@ -45,7 +46,7 @@ async def model_step(turn: Turn) -> Snapshot | None:
     request = await prompt.build(turn.definition, state, turn.runtime)
     model = await _model(turn)
     if get_settings().estimate_tokens:
-        turn.draft.asked_with = estimate.characters(request)
+        turn.draft.asked_with = length_of(request)
     step, opened = _opened(turn, model)
     await lease.commit(opened)
     await afailpoint("after_model_start")

@@ -28,7 +28,7 @@ from ..runtime import Runtime
 from ..snapshot import Snapshot
 from .body import Work
 from .calling import CallOutcome, execute
-from .permission import Ruling, asks_the_policy, judge
+from .calls import Ruling, asks_the_policy, judge
 
 logger = logging.getLogger("agentcore.engine")
 
