@@ -189,22 +189,22 @@ class Drive:
         try:
             await self.lease.commit(*([left] if left else []), released)
         except CancelRequested:
-            await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
+            await self._end()
         except (LeaseLost, Moved):
             return  # whoever takes it over settles what is left
 
     async def _stop(self, reason: BaseException) -> Outcome:
         """End the run for `reason`, keeping what a broken-off step has said; what is no end of a run is raised."""
         if isinstance(reason, CancelRequested):
-            await self._end(RunStatus.CANCELED, MessageStatus.CANCELED, "canceled", "")
+            await self._end()
         elif not isinstance(reason, Exception) or self._is_for_others(reason):
             raise reason
         elif isinstance(reason, RunError):
-            await self._fail(reason)
+            await self._end(reason)
         elif isinstance(reason, UserError):
-            await self._fail(RunError(APPLICATION_WRONG, code=reason.code, detail=reason.message))
+            await self._end(RunError(APPLICATION_WRONG, code=reason.code, detail=reason.message))
         else:
-            await self._fail(self._internal(reason))
+            await self._end(self._internal(reason))
         return Outcome.ENDED
 
     def _is_for_others(self, error: Exception) -> bool:
@@ -212,21 +212,17 @@ class Drive:
         unclaimed = isinstance(error, NotClaimed) or (isinstance(error, Moved) and not self.lease.claimed)
         return unclaimed or isinstance(error, (InsideTransaction, *self.runtime.gives_up_on)) or is_outage(error)
 
-    async def _fail(self, error: RunError) -> None:
-        await self._end(RunStatus.FAILED, MessageStatus.FAILED, error.run_code, error.shown, error.detail)
-
-    async def _end(self, status: RunStatus, kept_as: MessageStatus, code: str, message: str, detail: str = "") -> None:
-        """End the run as its rows stand now; where a decision lands at the same moment, look again."""
+    async def _end(self, failure: RunError | None = None) -> None:
+        """End the run as its rows stand now, canceled where nothing failed; where a decision lands, look again."""
         await self._say_what_is_staged()
         for _ in range(MOST_LOOKS):
             state = await self.runtime.read(snapshot.load, self.claim.run_id)
             if state.run.terminal:
                 return  # the commit that was under way when the work was interrupted ended it
-            said = message if status is RunStatus.FAILED else state.run.cancel_reason
-            over = await self.runtime.read(_end_of, self.claim, state.run, status, code, said, detail)
+            over = await self.runtime.read(_end_of, self.claim, state.run, failure)
             try:
                 await afailpoint("before_finish")
-                await self.lease.commit(self._kept(state, kept_as), over)
+                await self.lease.commit(self._kept(state, failure), over)
             except Moved:
                 continue
             return
@@ -245,12 +241,12 @@ class Drive:
             if not self.lease.claimed:
                 await self.lease.commit(_begun(self.claim))
 
-    def _kept(self, state: Snapshot, kept_as: MessageStatus) -> Commit:
+    def _kept(self, state: Snapshot, failure: RunError | None) -> Commit:
         """Return what the open step has said; a step that was committed meanwhile has said it itself."""
         if self.draft is None or state.open_step is None or state.open_step.number != self.draft.step:
             return Commit()
         try:
-            return answer.keep_draft(state, self.draft, kept_as)
+            return answer.keep_draft(state, self.draft, MessageStatus.FAILED if failure else MessageStatus.CANCELED)
         except Exception:
             about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "draft_not_kept"}
             logger.exception("what the broken-off step has said could not be kept", extra=about)
@@ -279,5 +275,8 @@ def _begun(claim: Claim) -> Commit:
     return Commit(events=[events.RunStarted(claim.attempt)], thread_events=[claim.changed(RunStatus.RUNNING)])
 
 
-def _end_of(claim: Claim, run: Run, status: RunStatus, code: str, message: str, detail: str) -> Commit:
-    return transitions.end(claim, run, status, code=code, message=message, detail=detail)
+def _end_of(claim: Claim, run: Run, failure: RunError | None) -> Commit:
+    if failure is None:
+        return transitions.end(claim, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
+    code, message = failure.run_code, failure.shown
+    return transitions.end(claim, run, RunStatus.FAILED, code=code, message=message, detail=failure.detail)

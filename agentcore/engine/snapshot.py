@@ -194,6 +194,7 @@ def _with_rows(run: Any) -> Snapshot:
     steps: list[Step] = list(Step.objects.filter(run=run).order_by("number", "started_at", "pk"))
     finished = [step for step in steps if step.status == StepStatus.FINISHED]
     models = [step for step in finished if step.kind == StepKind.MODEL]
+    failed = [step for step in steps if step.status == StepStatus.FAILED and step.kind == StepKind.MODEL]
     calls = tuple(ToolCall.objects.filter(run=run, status__in=OPEN_CALL_STATUSES).order_by("step_id", "position"))
     asked = Approval.objects.filter(tool_call__in=calls).select_related("decided_by") if calls else ()
     return Snapshot(
@@ -203,22 +204,11 @@ def _with_rows(run: Any) -> Snapshot:
         approvals={approval.tool_call_id: approval for approval in sorted(asked, key=lambda item: item.pk)},
         last_model_step=models[-1] if models else None,
         open_step=next((step for step in steps if step.status == StepStatus.STARTED), None),
-        failed_tries=sum(
-            1
-            for step in steps
-            if step.status == StepStatus.FAILED
-            and step.kind == StepKind.MODEL
-            and step.number > len(finished)
-            and step.error_code not in NO_FAILURE
-        ),
-        output_faults=sum(1 for step in models if step.error_code == OUTPUT_INVALID),
+        failed_tries=sum(step.number > len(finished) and step.error_code not in NO_FAILURE for step in failed),
+        output_faults=sum(step.error_code == OUTPUT_INVALID for step in models),
         steps_finished=len(finished),
         model_calls=len(models),
-        lost_calls=sum(
-            1
-            for step in steps
-            if step.status == StepStatus.FAILED and step.kind == StepKind.MODEL and step.error_code in NO_FAILURE
-        ),
+        lost_calls=sum(step.error_code in NO_FAILURE for step in failed),
         largest=reduce(_larger, (Usage.from_json(step.usage) for step in models), Usage()),
         context=_context(models),
     )

@@ -88,8 +88,8 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
             _close(step, draft, content, fault),
             used(state, draft),
             _note_unreported(turn),
-            *([] if fault else [_said(state, [*content, *asked], draft, MessageStatus.COMPLETE)]),
-            *([calls.record(planned, step.number)] if planned else []),
+            Commit() if fault else _said(state, [*content, *asked], draft, MessageStatus.COMPLETE),
+            calls.record(state.run, planned),
         ]
     )
     if planned or (fault and state.output_faults < get_settings().output_retries):

@@ -27,6 +27,7 @@ from ...values.ids import uuid7
 from .. import application, transitions
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
+from ..snapshot import Snapshot
 from . import intake
 
 logger = logging.getLogger("agentcore.engine")
@@ -41,9 +42,7 @@ REFUSED = "It was not run: whoever this run works for may not have it run any mo
 class Planned:
     """A call to record: it runs at once, it waits for a person, or it is refused with `fault`."""
 
-    run: Run
     call: ToolCall
-    needs_approval: bool
     fault: str
 
 
@@ -84,23 +83,26 @@ async def plan(
         call = _new_call(run, step, position, request.name, checked, tool)
         gated = tool is not None and not fault and await _needs_approval(tool, checked, run, call, runtime)
         call.status = ToolCallStatus.WAITING if gated else ToolCallStatus.PENDING
-        planned.append(Planned(run, call, gated, fault))
+        planned.append(Planned(call, fault))
     return planned
 
 
-def record(planned: Sequence[Planned], step: int) -> Commit:
+def record(run: Run, planned: Sequence[Planned]) -> Commit:
     """Return the commit that records the calls, asks for approvals, and answers what was refused."""
     commits = []
     for item in planned:
-        commits.append(_announce(item, step))
-        if item.needs_approval:
-            commits.append(request_approval(item.call))
+        call, waits = item.call, item.call.status == ToolCallStatus.WAITING
+        arguments = call.arguments_json
+        asked = events.ToolCall(call.step.number, call.call_id, call.name, arguments, str(call.effect), waits)
+        commits.append(Commit(events=[asked], inserts=[Insert(call)]))
+        if waits:
+            commits.append(_request_approval(call))
         if item.fault:
-            commits.append(transitions.close_call(item.run, item.call, ToolCallStatus.FAILED, error=item.fault))
+            commits.append(transitions.close_call(run, call, ToolCallStatus.FAILED, error=item.fault))
     return combined(commits)
 
 
-def request_approval(call: ToolCall) -> Commit:
+def _request_approval(call: ToolCall) -> Commit:
     """Return the commit that asks for a decision on a call's exact arguments."""
     expires = Later(get_settings().approval_days * DAY)
     approval = Approval(
@@ -125,12 +127,6 @@ def request_approval(call: ToolCall) -> Commit:
     pending = ApprovalStatus.PENDING.value
     seen = events.ThreadApproval(str(approval.pk), str(call.run_id), call.call_id, call.name, pending, "")
     return Commit(events=[asked], inserts=[row], thread_events=[seen])
-
-
-def _announce(item: Planned, step: int) -> Commit:
-    call = item.call
-    asked = events.ToolCall(step, call.call_id, call.name, call.arguments_json, str(call.effect), item.needs_approval)
-    return Commit(events=[asked], inserts=[Insert(call)])
 
 
 def _new_call(
@@ -167,10 +163,10 @@ async def _check(tool: Tool | None, request: CallRequested, run: Run, runtime: R
     except ModelRetry as error:
         return raw, error.message
     except NotKept as error:
-        return raw, not_kept(error, tool.name, run)
+        return raw, _not_kept(error, tool.name, run)
 
 
-def not_kept(error: NotKept, name: str, run: Run) -> str:
+def _not_kept(error: NotKept, name: str, run: Run) -> str:
     """Log what a developer has to mend, and return what is said of it to the model."""
     reference = uuid7().hex[-8:]
     about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "arguments_not_kept"}
@@ -202,17 +198,16 @@ class Ruling:
     fault: str = ""
 
 
-def judge(
-    run: Run, calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]
-) -> list[Ruling]:
-    """Rule on every call of a round; asks the access policy, which may use the database."""
-    return [_judge(run, call, definition.tools_by_name.get(call.name), approvals.get(call.pk)) for call in calls]
+def judge(definition: AgentDefinition, state: Snapshot) -> list[tuple[ToolCall, Ruling]]:
+    """Rule on every call that is to run; asks the access policy, which may use the database."""
+    tools, approvals = definition.tools_by_name, state.approvals
+    return [(call, _judge(state.run, call, tools.get(call.name), approvals.get(call.pk))) for call in state.runnable]
 
 
-def asks_the_policy(calls: Sequence[ToolCall], definition: AgentDefinition, approvals: Mapping[UUID, Approval]) -> bool:
+def asks_the_policy(definition: AgentDefinition, state: Snapshot) -> bool:
     """Whether the access policy has a say: a person has approved a call, or one may do something."""
-    tools = [definition.tools_by_name.get(call.name) for call in calls]
-    return bool(approvals) or any(tool is not None and tool.effect is not EffectKind.PURE for tool in tools)
+    tools = [definition.tools_by_name.get(call.name) for call in state.runnable]
+    return bool(state.approvals) or any(tool is not None and tool.effect is not EffectKind.PURE for tool in tools)
 
 
 def _judge(run: Run, call: ToolCall, tool: Tool | None, approval: Approval | None) -> Ruling:
@@ -271,4 +266,4 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
     }
     waits = Move(call, ToolCallStatus.PENDING, values)
     waits.apply()  # the approval to ask for is one of the call as it would run
-    return Ruling(asks_again=voided.and_then(Commit(moves=[waits]), request_approval(call)))
+    return Ruling(asks_again=voided.and_then(Commit(moves=[waits]), _request_approval(call)))

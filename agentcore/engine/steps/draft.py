@@ -132,19 +132,19 @@ class Draft:
         match event:
             case SourceFound(title, url, document):
                 title = title or url or document or ""
-                self._grow([title, url, document])
+                self._grow(jsontext.size([title, url, document]))
                 self._parts.append(SourcePart(title, url, document))
                 self._now(events.Source(self.step, title, url, document))
             case DataFound(name, value):
                 value = jsontext.clean(value)
-                self._grow([name, value])
+                self._grow(jsontext.size([name, value]))
                 self._now(events.Data(self.step, name, value))
             case CallRequested():
                 self._call(event)
             case UsageReported(usage):
                 self._count(usage)
             case OutputProduced(value):
-                self._grow(value)
+                self._grow(jsontext.size(value))
                 self.outputs.append(value)
             case StepFinished(reason):
                 self.ended = True
@@ -165,14 +165,12 @@ class Draft:
         if len(self.calls) >= settings.calls_limit:
             detail = f"The answer asks for more than the {settings.calls_limit} calls of CALLS_LIMIT."
             raise RunError(TOO_MANY_CALLS, code="too_many_calls", detail=detail)
-        self._grow([call.name, intake.arguments(call.arguments, settings.arguments_limit)[0]])
+        kept, _ = intake.arguments(call.arguments, settings.arguments_limit)
+        self._grow(jsontext.size([call.name, kept]))
         self.calls.append(call)
 
-    def _grow(self, value: object) -> None:
-        """Count what the answer takes; raises `RunError` where that is too much."""
-        self._grow_by(jsontext.size(value))
-
-    def _grow_by(self, more: int) -> None:
+    def _grow(self, more: int) -> None:
+        """Count the bytes that the answer takes; raises `RunError` where that is too much."""
         size, limit = self._size + more, get_settings().answer_limit
         if size > limit:
             detail = f"The answer takes more than the {limit} bytes of ANSWER_LIMIT."
@@ -214,7 +212,7 @@ class Draft:
             self._due = self._last_flush + get_settings().flush_interval
         quotes = 0 if self._texts else jsontext.QUOTES  # the deltas of a part are one text
         try:
-            self._grow_by(quotes + jsontext.size(text) - jsontext.QUOTES)
+            self._grow(quotes + jsontext.size(text) - jsontext.QUOTES)
         except RunError:
             room = max(get_settings().answer_limit - self._size - quotes, 0)
             fits = jsontext.beginning(text, room)

@@ -33,6 +33,7 @@ from ..threads import BrokeOff, contained
 T = TypeVar("T")
 
 TOO_LONG = "The arguments take {size} bytes, of at most {limit}. The call was not run: send it again, shorter."
+NOT_READ = "The arguments cannot be read as JSON: {why}. The call was not run: send it again."
 NOT_KEPT = "The arguments cannot be kept as they are: they have {what}. The call was not run: send it again without."
 SHOWN_OF_TOO_LONG = 2000
 LONGEST_REASON = 200
@@ -45,8 +46,8 @@ _TEXTS: dict[type[Any], tuple[str, ...]] = {
     OutputDelta: ("text",),
     DataFound: ("name",),
     CallRequested: ("name",),
+    SourceFound: ("title", "url", "document"),
 }
-_TEXTS_OR_NONE: dict[type[Any], tuple[str, ...]] = {SourceFound: ("title", "url", "document")}
 
 
 def typed(event: ModelEvent) -> ModelEvent:
@@ -64,10 +65,10 @@ def typed(event: ModelEvent) -> ModelEvent:
             event = replace(event, value=_json(event, "value", event.value))
     kind = type(event)
     for field in _TEXTS.get(kind, ()):
-        _check(event, field, getattr(event, field))
-    for field in _TEXTS_OR_NONE.get(kind, ()):
-        if getattr(event, field) is not None:
-            _check(event, field, getattr(event, field))
+        value = getattr(event, field)
+        if not isinstance(value, str) and not (value is None and kind is SourceFound):
+            said = f"The model sent {kind_of(event)} with a {field} of type {kind_of(value)}, which is no text."
+            raise ModelError(said, retryable=False)
     return event
 
 
@@ -77,12 +78,6 @@ def _json(event: ModelEvent, field: str, value: object) -> Any:
     except TypeError as error:
         said = f"The model sent {kind_of(event)} with {error} in its {field}, which JSON does not have."
         raise ModelError(f"{said} Have its adapter give what the provider sent.", retryable=False) from error
-
-
-def _check(event: ModelEvent, field: str, value: object) -> None:
-    if not isinstance(value, str):
-        said = f"The model sent {kind_of(event)} with a {field} of type {kind_of(value)}, which is no text."
-        raise ModelError(said, retryable=False)
 
 
 def arguments(sent: Any, limit: int) -> tuple[dict[str, Any], str]:
@@ -100,9 +95,7 @@ def arguments(sent: Any, limit: int) -> tuple[dict[str, Any], str]:
             found = jsontext.parse(sent) if sent.strip() else {}
         except ValueError as error:
             why = jsontext.shorten(jsontext.clean_text(str(error)), LONGEST_REASON)
-            return _beginning(
-                sent
-            ), f"The arguments cannot be read as JSON: {why}. The call was not run: send it again."
+            return _beginning(sent), NOT_READ.format(why=why)
     if found is None:
         found = {}
     is_object = isinstance(found, dict)

@@ -31,24 +31,11 @@ LONGEST_SHOWN = 4000  # characters of a refused output that its repair is shown
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
-def loader_context(run: Run) -> LoaderContext:
-    """Return what loaders and instructions may look at."""
-    return LoaderContext(
-        run_id=run.pk,
-        thread_id=run.thread_id,
-        agent=run.agent,
-        user=run.user,
-        prompt=run.prompt.text if run.prompt else "",
-        metadata=run.metadata,
-    )
-
-
 async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) -> tuple[ContextBlock, ...]:
     """Run the agent's loaders in order; raises `RunError` naming the loader that failed."""
     blocks: list[ContextBlock] = []
-    about = loader_context(run)
     for loader in definition.context:
-        blocks.extend(await _ask(loader, "context loader", run, about, runtime, read=partial(_blocks, loader)))
+        blocks.extend(await _ask(loader, "context loader", run, runtime, read=partial(_blocks, loader)))
     size, limit = jsontext.size([block.to_json() for block in blocks]), get_settings().context_limit
     if size > limit:
         detail = f"The context blocks take {size} bytes; CONTEXT_LIMIT is {limit}."
@@ -84,7 +71,7 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     instructions = definition.instructions
     if callable(instructions):
         read = partial(_text, instructions)
-        instructions = await _ask(instructions, "instructions", run, loader_context(run), runtime, read=read)
+        instructions = await _ask(instructions, "instructions", run, runtime, read=read)
     # Its own answer, whose output alone is to be mended; nobody else reads it.
     own = refused_text(snapshot.last_model_step)
     refused = [ModelMessage("agent", definition.name, own)] if own else []
@@ -188,9 +175,15 @@ def _sent(part: Part) -> Part:
     return replace(part, name=names.tool_name(part.name), call_id=names.call_id(part.call_id))
 
 
-async def _ask(
-    function: Any, what: str, run: Run, about: LoaderContext, runtime: Runtime, *, read: Callable[[Any], Any]
-) -> Any:
-    """Call an app's function; raises `RunError` naming it."""
+async def _ask(function: Any, what: str, run: Run, runtime: Runtime, *, read: Callable[[Any], Any]) -> Any:
+    """Call a loader or instructions; raises `RunError` naming it."""
+    about = LoaderContext(
+        run_id=run.pk,
+        thread_id=run.thread_id,
+        agent=run.agent,
+        user=run.user,
+        prompt=run.prompt.text if run.prompt else "",
+        metadata=run.metadata,
+    )
     hook = Hook(f"The {what} {name_of(function)}", code="context_failed", message=CONTEXT_FAILED)
     return await application.ask(hook, run, runtime, function, about, read=read)

@@ -7,7 +7,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from ...conf import get_settings
 from ...declaration.model import AgentModel, ModelEvent, ModelRequest
@@ -65,17 +64,13 @@ async def _read(
                     outgoing.review()
                     await afailpoint("mid_stream")
         _check_broken_off()
-    except TimeoutError as error:
-        _check_broken_off()
-        if not patience.limit.expired():
-            raise _wrapped(error) from error
-        raise patience.reason from error
     except RunError:
         _check_broken_off()
         raise
     except (Exception, asyncio.CancelledError) as error:
         _check_broken_off()  # otherwise the adapter was cancelled by its own library
-        raise _wrapped(error) from error
+        late = isinstance(error, TimeoutError) and patience.limit.expired()
+        raise (patience.reason if late else _wrapped(error)) from error
 
 
 def _check_broken_off() -> None:
@@ -117,9 +112,7 @@ class _Patience:
         self._timer = self._loop.call_later(self._silence, self._look)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 

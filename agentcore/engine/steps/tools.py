@@ -85,22 +85,17 @@ async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runt
 
 async def _start(this: Round) -> Commit:
     """Return the commit that starts the round: approvals consumed, calls running, and results for what may not run."""
-    calls = this.state.runnable
-    known = this.state.approvals
-    ask = partial(judge, this.run, calls, this.definition, known)
-    if asks_the_policy(calls, this.definition, known):
-        rulings = await application.ask(POLICY, this.run, this.runtime, ask, read=list)  # it may read the database
+    definition, state = this.definition, this.state
+    if asks_the_policy(definition, state):
+        rulings = await application.ask(POLICY, state.run, this.runtime, judge, definition, state, read=list)
     else:
-        rulings = ask()
+        rulings = judge(definition, state)
     started = Commit(
         events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.attempt)],
         inserts=[Insert(this.step, {"started_at": NOW})],
         starts=True,
     )
-    commits = [started]
-    for call, ruling in zip(calls, rulings, strict=True):
-        commits.append(_begin(this, call, ruling))
-    return combined(commits)
+    return combined([started, *(_begin(this, call, ruling) for call, ruling in rulings)])
 
 
 def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
