@@ -1,7 +1,4 @@
-"""What a model sends, checked where it comes in: an event's types, a call's arguments, values of a declared type.
-
-Adapters are written by others, and models say anything: nothing behind this file has to doubt it again.
-"""
+"""What a model sends, checked where it comes in: an event's types, a call's arguments, values of a declared type."""
 
 from __future__ import annotations
 
