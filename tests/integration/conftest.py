@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the JSON API, and of those of the admin."""
+"""Fixtures of several files: leases that a busy machine keeps, the world of the JSON API, the people of the admin."""
 
 from __future__ import annotations
 
@@ -6,11 +6,30 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.test import Client
 
 from agentcore.declaration import registry
 from tests.integration.api_room import Caller, World, build
 from tests.integration.office import Clerk, staff
+
+
+@pytest.fixture
+def long_lease(settings: LazySettings) -> None:
+    """No run's lease runs out before a test says so, however busy the machine is."""
+    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
+
+
+@pytest.fixture
+def long_turn(long_lease: None, settings: LazySettings) -> None:
+    """No sweeper's turn is over before a test says so; it is as long as a few passes, and shorter than a lease."""
+    settings.AGENTCORE = {**settings.AGENTCORE, "SWEEP_SECONDS": 10}
+
+
+@pytest.fixture
+def long_grace(settings: LazySettings) -> None:
+    """A hint that has gone out stays the only one while the test lasts; one that is ten minutes old never is."""
+    settings.AGENTCORE = {**settings.AGENTCORE, "HINT_GRACE_SECONDS": 15}
 
 
 @pytest.fixture

@@ -12,11 +12,7 @@ from agentcore.testing import Turn, run_until_idle
 from agentcore.testing.faults.plans import armed
 from tests.integration.room import assert_ended_once, claim, fresh, log, make, race, types
 
-
-@pytest.fixture(autouse=True)
-def _long_lease(settings):
-    # No lease runs out before a test says so.
-    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
+pytestmark = pytest.mark.usefixtures("long_lease")
 
 
 @tool(needs_approval=True)

@@ -20,15 +20,10 @@ from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, drive_as_worker, driven, fresh, log, make, types
 from tests.stack import wait_for
 
-pytestmark = pytest.mark.django_db(transaction=True)
+# A worker that cannot be stopped must not be saved by its lease.
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("long_lease")]
 
 PROMPTLY = 1.5  # seconds: "about a second", on a machine that is busy with other tests
-
-
-@pytest.fixture(autouse=True)
-def _long_lease(settings):
-    # A worker that cannot be stopped must not be saved by its lease.
-    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
 
 
 class Speaks:

@@ -99,6 +99,7 @@ def test_an_approval_expires_without_a_wait(make_thread: Callable[..., Any]) -> 
     assert approval.status == "expired"
 
 
+@pytest.mark.usefixtures("long_lease")
 @pytest.mark.covers("fault:D13")
 def test_a_clock_set_back_makes_leases_longer_and_grants_none_twice(thread: Thread) -> None:
     run = send(agents.echo, thread)

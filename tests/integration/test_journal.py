@@ -64,9 +64,8 @@ def agent() -> Iterator[Agent]:
 
 
 @pytest.fixture
-def sent(agent: Agent, settings: Any) -> list[Run]:
-    """Runs that wait, each in a thread of its own; no lease runs out because the machine is busy."""
-    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
+def sent(agent: Agent, long_lease: None) -> list[Run]:
+    """Runs that wait, each in a thread of its own."""
     return [agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM) for _ in range(RUNS)]
 
 
@@ -116,13 +115,13 @@ def test_a_run_with_one_tool_is_five_commits(sent: list[Run], monkeypatch: pytes
     assert sizes == [1] * 5
 
 
+@pytest.mark.usefixtures("long_lease")
 @pytest.mark.parametrize("behind", [0, 1])
 def test_the_end_of_a_run_sends_a_hint_only_to_the_one_that_waits_behind_it(
-    behind: int, settings: Any, monkeypatch: pytest.MonkeyPatch
+    behind: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
     hinted: list[Any] = []
-    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 30}
     with registry.isolated():
         agent = Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="queue")
         thread = agent.threads.create(user=SYSTEM)
@@ -260,8 +259,7 @@ def test_the_entries_of_one_run_are_written_in_the_order_they_were_given(sent: l
 
 
 @pytest.mark.covers("fault:D2")
-def test_a_database_that_is_away_for_a_moment_costs_no_run(sent: list[Run], settings: Any) -> None:
-    settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 20}
+def test_a_database_that_is_away_for_a_moment_costs_no_run(sent: list[Run]) -> None:
     hits: Counter[str] = Counter()
 
     def away() -> None:

@@ -110,6 +110,7 @@ def construct(room: Any, state: dict[str, Any]) -> Run:
 
 @pytest.mark.django_db
 @pytest.mark.covers("promise:P1")
+@pytest.mark.usefixtures("long_grace")
 @pytest.mark.parametrize("seed", range(3))
 def test_after_one_pass_the_orphan_query_returns_nothing_whatever_was_left_behind(seed):
     chance = random.Random(seed)
@@ -186,6 +187,7 @@ def test_one_hint_is_outstanding_and_each_next_one_waits_twice_as_long(django_ca
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("long_grace")
 @pytest.mark.covers("fault:R2")
 def test_while_redis_is_away_every_pass_tries_again_and_the_first_success_counts_as_one(sent):
     run = make([]).send()
@@ -201,6 +203,7 @@ def test_while_redis_is_away_every_pass_tries_again_and_the_first_success_counts
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("long_grace")
 def test_a_run_behind_another_in_its_thread_is_owned_and_gets_no_hint(sent):
     room = make([])
     first, second = room.send(), room.send()
@@ -222,6 +225,7 @@ def test_a_run_that_is_due_later_is_left_alone_until_then(sent):
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("long_grace")
 @pytest.mark.covers("promise:P1")
 def test_a_waiting_run_that_waits_for_nothing_is_resumed(sent, django_capture_on_commit_callbacks):
     room = make([Turn(calls=[("pay", {"cents": 1})])], [pay])

@@ -108,6 +108,7 @@ def test_a_sweeper_does_not_wait_for_the_lease_and_sweeps_if_nobody_has_it(offic
     assert fresh(run).dispatch_count == (seconds < 0)
 
 
+@pytest.mark.usefixtures("long_turn")
 def test_a_sweeper_that_ends_does_not_wait_for_its_lease() -> None:
     assert sweep_in_turn("host:1") is not None
     with held(SweepLease.objects.get()), ended_after("5s"), pytest.raises(OperationalError, match="lock timeout"):

@@ -82,6 +82,7 @@ def test_hints_that_failed_go_to_the_back_and_all_of_a_pass_are_one_round_trip(q
     assert set(Run.objects.values_list("dispatch_count", flat=True)) == {1}
 
 
+@pytest.mark.usefixtures("long_lease")
 def test_a_failed_hint_keeps_a_run_behind_others_only_until_one_goes_out_or_it_is_claimed(queue: Queue) -> None:
     room = make([])
     hinted, claimed = unhinted(room, 2)

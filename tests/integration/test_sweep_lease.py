@@ -40,6 +40,7 @@ def lapse() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.usefixtures("long_turn")
 @pytest.mark.covers("fault:O9")
 def test_one_sweeper_has_its_turn_until_it_stops_renewing_or_hands_over() -> None:
     assert service.sweep_in_turn(HOLDER) is not None

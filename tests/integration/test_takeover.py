@@ -295,6 +295,7 @@ def test_a_worker_that_wakes_up_after_the_take_over_drops_the_run_and_its_result
     assert_ended_once(run, "succeeded")
 
 
+@pytest.mark.usefixtures("long_lease")
 def test_a_lease_that_ran_out_unnoticed_is_renewed_by_the_next_commit():
     run = make([Turn(text="Hello")]).send()
     slow = scene.claim(run.pk, "slow")

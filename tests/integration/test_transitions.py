@@ -282,6 +282,7 @@ def test_an_approval_is_decided_once_and_stays_so(run: Run, source: ApprovalStat
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("long_lease")
 def test_of_many_workers_that_claim_at_once_exactly_one_gets_each_run(user: AbstractUser) -> None:
     with registry.isolated():
         agent = Agent(name="test", model=ScriptedModel([]))

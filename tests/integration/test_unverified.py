@@ -114,6 +114,7 @@ def let_pass(run: Run, time: timedelta) -> None:
     Record.objects.filter(stream=run.stream_id).update(created_at=F("created_at") - time)
 
 
+@pytest.mark.usefixtures("long_grace")
 @pytest.mark.covers("promise:P1")
 def test_a_run_nobody_answers_for_is_ended_in_time_and_its_call_stays_unverified():
     room, run, call = doubtful()
