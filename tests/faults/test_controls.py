@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from django.conf import LazySettings
 from django.db import connections
 
 from agentcore import SYSTEM, Tool, ToolContext, tool
-from agentcore.declaration import registry
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run, ToolCall
@@ -32,12 +31,6 @@ from tests.testapp.world import Effect
 
 SECONDS = 20
 IDS = ["with it", "without it"]
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 def broken(run: Run, **evidence: Any) -> set[str]:

@@ -10,7 +10,6 @@ import pytest
 from django.db import connections
 
 from agentcore import SYSTEM, Agent
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run
 from agentcore.providers import ModelRequest, StepFinished, TextDelta
@@ -58,27 +57,25 @@ async def all_rounds(pairs: list[tuple[Run, Run]]) -> None:
 @pytest.mark.timeout(500)
 @pytest.mark.covers("fc:B1")
 def test_of_two_hundred_second_runs_each_has_read_the_first_answer() -> None:
-    with registry.isolated():
-        agent = Agent(name="test", model=Counts())
-        threads = [agent.threads.create(user=SYSTEM) for _ in range(ROUNDS)]
-        pairs = [
-            (agent.runs.send(thread, "one", user=SYSTEM), agent.runs.send(thread, "two", user=SYSTEM))
-            for thread in threads
-        ]
-        failures: list[BaseException] = []
+    agent = Agent(name="test", model=Counts())
+    threads = [agent.threads.create(user=SYSTEM) for _ in range(ROUNDS)]
+    pairs = [
+        (agent.runs.send(thread, "one", user=SYSTEM), agent.runs.send(thread, "two", user=SYSTEM)) for thread in threads
+    ]
+    failures: list[BaseException] = []
 
-        def work() -> None:
-            try:
-                asyncio.run(all_rounds(pairs))
-            except BaseException as error:  # noqa: BLE001 - the test shows it
-                failures.append(error)
-            finally:
-                connections.close_all()
+    def work() -> None:
+        try:
+            asyncio.run(all_rounds(pairs))
+        except BaseException as error:  # noqa: BLE001 - the test shows it
+            failures.append(error)
+        finally:
+            connections.close_all()
 
-        worker = threading.Thread(target=work)
-        worker.start()
-        worker.join(LONGEST)
-        assert not worker.is_alive() and failures == []
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join(LONGEST)
+    assert not worker.is_alive() and failures == []
     said = [run.messages.get(author_kind="agent").text for pair in pairs for run in pair]
     assert said == ["0", "1"] * ROUNDS
 

@@ -16,7 +16,6 @@ import pytest
 from django.contrib.auth.models import AbstractUser
 
 from agentcore import isolated
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
@@ -32,9 +31,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once, pytest.
 @pytest.fixture(autouse=True)
 def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("DATABASE_URL", database_url())
-    with registry.isolated():
-        yield
-        assert check_invariants() == []
+    yield
+    assert check_invariants() == []
 
 
 def played(tool: Any, **arguments: Any) -> tuple[Run, ToolCall]:

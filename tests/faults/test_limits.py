@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agentcore import Agent, Limits, Usage, tool
-from agentcore.declaration import registry
 from agentcore.exceptions import UserError
 from agentcore.models import Run, Step, ToolCall
 from agentcore.providers import CallRequested, StepFinished, TextDelta, UsageReported
@@ -25,9 +24,8 @@ PRICES = Limits(max_cost=0.1, price=lambda usage: usage.total_tokens / 1000)
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
     RAN.clear()
-    with registry.isolated():
-        yield
-        assert check_invariants() == []
+    yield
+    assert check_invariants() == []
 
 
 @tool(effect="pure")

@@ -9,7 +9,6 @@ import pytest
 from django.conf import LazySettings
 
 from agentcore import Agent, Limits, tool
-from agentcore.declaration import registry
 from agentcore.models import Approval, Run, Step, ToolCall
 from agentcore.providers import CallRequested, StepFinished, TextDelta
 from agentcore.testing import HttpModel, check_invariants
@@ -26,9 +25,8 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
     HAPPENED.clear()
-    with registry.isolated():
-        yield
-        assert check_invariants() == []
+    yield
+    assert check_invariants() == []
 
 
 @tool(effect="pure")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.conf import LazySettings
 
-from agentcore.declaration import registry
 from agentcore.models import Run, Step, ToolCall
 from agentcore.providers import CallRequested, StepFinished, TextDelta
 from agentcore.testing import FaultProxy, HttpModel
@@ -25,10 +23,8 @@ FINISH = BYTES.index(b'"finish_reason": "tool_calls"')
 
 
 @pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
+def _nothing_happened() -> None:
     HAPPENED.clear()
-    with registry.isolated():
-        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 import pytest
 from django.conf import LazySettings
 
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps.model import retry_in
 from agentcore.exceptions import ModelError
@@ -29,9 +28,8 @@ FOR_GOOD = {400: "invalid_request", 401: "auth", 402: "credits", 403: "auth"}
 
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
-    with registry.isolated():
-        yield
-        assert check_invariants() == []
+    yield
+    assert check_invariants() == []
 
 
 def seconds_until(run: Run) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
 from agentcore.journal import writer as journal
@@ -18,12 +17,6 @@ from agentcore.services import execution
 from agentcore.testing import check_invariants
 from agentcore.values.events import TextDelta as TextLogged
 from tests.integration.room import drive_to_the_end, lapse, log, make
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 class Talks:

@@ -14,7 +14,6 @@ from django.contrib.auth.models import AbstractUser
 from django.db import connection, connections
 
 from agentcore import SYSTEM, Decision
-from agentcore.declaration import registry
 from agentcore.journal.commit import Commit, Request
 from agentcore.journal.writer import RowHeld, commit_batch
 from agentcore.models import Approval, Run, ToolCall
@@ -130,63 +129,62 @@ def test_batches_of_two_journals_and_the_web_never_deadlock(
     nervous_sessions: None, pytestconfig: pytest.Config
 ) -> None:
     transactions = IN_A_SAMPLE if pytestconfig.getoption("take") == "test" else TRANSACTIONS
-    with registry.isolated():
-        scene = room.make(ScriptedModel([Turn(calls=[("pay", {"cents": 1})])] * 500), [pay], on_busy="parallel")
-        agent = scene.agent
-        threads = [agent.threads.create(user=SYSTEM) for _ in range(THREADS)]
-        claimed = [
-            room.claim(agent.runs.send(thread, "Go", user=SYSTEM).pk, f"journal {turn % 2}")
-            for turn, thread in enumerate(threads * RUNS_EACH)
-        ]
-        waiting = [run_until_idle(agent.runs.send(thread, "Pay", user=SYSTEM)) for thread in threads * 6]
-        before = deadlocks()
-        assert provoked_deadlock() and wait_for(lambda: deadlocks() > before, 20, "a deadlock to be counted")
-        before = deadlocks()
-        crowd, written = Crowd(transactions), [0, 0]
+    scene = room.make(ScriptedModel([Turn(calls=[("pay", {"cents": 1})])] * 500), [pay], on_busy="parallel")
+    agent = scene.agent
+    threads = [agent.threads.create(user=SYSTEM) for _ in range(THREADS)]
+    claimed = [
+        room.claim(agent.runs.send(thread, "Go", user=SYSTEM).pk, f"journal {turn % 2}")
+        for turn, thread in enumerate(threads * RUNS_EACH)
+    ]
+    waiting = [run_until_idle(agent.runs.send(thread, "Pay", user=SYSTEM)) for thread in threads * 6]
+    before = deadlocks()
+    assert provoked_deadlock() and wait_for(lambda: deadlocks() > before, 20, "a deadlock to be counted")
+    before = deadlocks()
+    crowd, written = Crowd(transactions), [0, 0]
 
-        def journal(number: int) -> Callable[[], None]:
-            own, dice = claimed[number::2], random.Random(number)
+    def journal(number: int) -> Callable[[], None]:
+        own, dice = claimed[number::2], random.Random(number)
 
-            def commit() -> None:
-                batch = dice.sample(own, BATCH)
-                requests = [
-                    Request(
-                        claim,
-                        Commit(events=[TextLogged(1, "x")], thread_events=[claim.changed(RunStatus.RUNNING)]),
-                    )
-                    for claim in batch
-                ]
-                for outcome in commit_batch(requests):
-                    if not isinstance(outcome, RowHeld):
-                        assert not isinstance(outcome, BaseException), outcome
-                        written[number] += 1
+        def commit() -> None:
+            batch = dice.sample(own, BATCH)
+            requests = [
+                Request(
+                    claim,
+                    Commit(events=[TextLogged(1, "x")], thread_events=[claim.changed(RunStatus.RUNNING)]),
+                )
+                for claim in batch
+            ]
+            for outcome in commit_batch(requests):
+                if not isinstance(outcome, RowHeld):
+                    assert not isinstance(outcome, BaseException), outcome
+                    written[number] += 1
 
-            return commit
+        return commit
 
-        def web(number: int) -> Callable[[], None]:
-            dice = random.Random(f"web {number}")
-            mine = waiting[number::2]
+    def web(number: int) -> Callable[[], None]:
+        dice = random.Random(f"web {number}")
+        mine = waiting[number::2]
 
-            def write() -> None:
-                act = dice.randrange(3)
-                if act == 0:
-                    run = sending.send(agent.definition, dice.choice(threads), "Go", user=SYSTEM)
-                    mine.append(run)
-                elif act == 1:
-                    rows = list(Approval.objects.pending().filter(run__in=[run.pk for run in mine])[:3])
-                    dice.shuffle(rows)
-                    if rows:
-                        approvals.decide([Decision(row.pk, "deny", row.digest) for row in rows], user=SYSTEM)
-                elif mine:
-                    runs.cancel(mine.pop(dice.randrange(len(mine))), user=SYSTEM)
+        def write() -> None:
+            act = dice.randrange(3)
+            if act == 0:
+                run = sending.send(agent.definition, dice.choice(threads), "Go", user=SYSTEM)
+                mine.append(run)
+            elif act == 1:
+                rows = list(Approval.objects.pending().filter(run__in=[run.pk for run in mine])[:3])
+                dice.shuffle(rows)
+                if rows:
+                    approvals.decide([Decision(row.pk, "deny", row.digest) for row in rows], user=SYSTEM)
+            elif mine:
+                runs.cancel(mine.pop(dice.randrange(len(mine))), user=SYSTEM)
 
-            return write
+        return write
 
-        crowd.play(journal(0), journal(1), web(0), web(1))
-        assert crowd.made >= transactions
-        assert min(written) > transactions / 20, "the journals got nowhere"
-        time.sleep(1.5)  # a session tells of its deadlocks once a second
-        assert deadlocks() == before
+    crowd.play(journal(0), journal(1), web(0), web(1))
+    assert crowd.made >= transactions
+    assert min(written) > transactions / 20, "the journals got nowhere"
+    time.sleep(1.5)  # a session tells of its deadlocks once a second
+    assert deadlocks() == before
     for claim in claimed:
         seen = [event["seq"] for event in read_all(claim.run_id)]
         assert seen == list(range(len(seen)))

@@ -9,7 +9,6 @@ import pytest
 from django.contrib.auth.models import Group
 
 from agentcore import SYSTEM, tool
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import execution, runs
@@ -126,14 +125,13 @@ def test_a_call_that_may_have_happened_is_not_called_canceled_while_it_waits_to_
         """Take effect, and be the worker's last deed."""
         raise Died
 
-    with registry.isolated():
-        run = make([Turn(calls=[("act_and_die", {})])], [act_and_die]).send()
-        die_driving(run)
-        runtime = Runtime("second", inline=True)  # takes the run over, and is told to stop before it repeats the call
-        runtime.draining = True
-        execution.drive(run.pk, runtime)
-        assert (status(run), ToolCall.objects.get(run=run).status) == ("pending", "pending")
-        runs.cancel(run, user=SYSTEM)
+    run = make([Turn(calls=[("act_and_die", {})])], [act_and_die]).send()
+    die_driving(run)
+    runtime = Runtime("second", inline=True)  # takes the run over, and is told to stop before it repeats the call
+    runtime.draining = True
+    execution.drive(run.pk, runtime)
+    assert (status(run), ToolCall.objects.get(run=run).status) == ("pending", "pending")
+    runs.cancel(run, user=SYSTEM)
     call = ToolCall.objects.get(run=run)
     assert (status(run), call.status) == ("canceled", "effect_unverified")
     assert check_invariants([run.pk]) == []

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.models import ToolCall
 from agentcore.services import execution
@@ -27,10 +26,9 @@ def _clean(settings: LazySettings) -> Iterator[None]:
     # A result that a coroutine gave is read on the loop: of a huge one, a busy machine takes longer than a short lease.
     settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 60}
     zoo.RELEASE.clear()
-    with registry.isolated():
-        yield
-        zoo.RELEASE.set()
-        assert check_invariants() == []
+    yield
+    zoo.RELEASE.set()
+    assert check_invariants() == []
 
 
 def played(tool: Any, **arguments: Any) -> tuple[Any, ToolCall]:

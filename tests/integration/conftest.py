@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
 from django.test import Client
 
-from agentcore.declaration import registry
 from tests.integration.api_room import Caller, World, build
 from tests.integration.office import Clerk, staff
 
@@ -33,10 +31,9 @@ def long_grace(settings: LazySettings) -> None:
 
 
 @pytest.fixture
-def world(user: Any, other_user: Any, operator: Any) -> Iterator[World]:
+def world(user: Any, other_user: Any, operator: Any) -> World:
     """A thread of `user` with two runs, and the people who ask for it."""
-    with registry.isolated():
-        yield build(user, other_user, operator)
+    return build(user, other_user, operator)
 
 
 @pytest.fixture

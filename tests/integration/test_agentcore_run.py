@@ -14,7 +14,6 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from agentcore import SYSTEM, tool
-from agentcore.declaration import registry
 from agentcore.engine.drive import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, Thread, ToolCall
@@ -29,10 +28,8 @@ PAID: list[int] = []
 
 
 @pytest.fixture(autouse=True)
-def _clean():
+def _nothing_paid():
     PAID.clear()
-    with registry.isolated():
-        yield
 
 
 @tool(needs_approval=True)

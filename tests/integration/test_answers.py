@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,12 +19,6 @@ from tests.integration.room import drive_as_worker, fresh, make, only_approval
 
 pytestmark = pytest.mark.django_db(transaction=True)
 IN_PART = "It may have acted in part"
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 class Bodies:

@@ -9,7 +9,6 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from agentcore.declaration import registry
 from agentcore.models import Message, Run
 from agentcore.services import runs
 from agentcore.testing import run_until_idle
@@ -18,12 +17,6 @@ from tests.integration.api_room import BASE, BODIES, OPERATIONS, Caller, ok, pro
 from tests.integration.room import fresh, log, make
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with registry.isolated():
-        yield
 
 
 # --- what works ---------------------------------------------------------------------------------------------------

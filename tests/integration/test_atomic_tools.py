@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from django.contrib.auth.models import AbstractUser, Group, Permission
 from django.db import OperationalError, connection, transaction
 
 from agentcore import SYSTEM, ModelRetry, Tool, ToolContext, ToolFailed, tool
-from agentcore.declaration import registry
 from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps.body import AtomicBody
@@ -52,12 +51,6 @@ def write_and(then: Callable[[], Any], **options: Any) -> Tool:
 
 def raises(error: BaseException) -> Any:
     raise error
-
-
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 def room(*tools: Tool, calls: int = 1) -> Room:

@@ -17,7 +17,7 @@ PAID: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _alone() -> None:
+def _nothing_paid() -> None:
     PAID.clear()
 
 

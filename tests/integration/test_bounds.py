@@ -13,7 +13,6 @@ from django.urls import reverse
 
 from agentcore import SYSTEM, ContextBlock, ToolContext, tool
 from agentcore.admin import show
-from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, TooLarge
 from agentcore.models import Message, ToolCall
 from agentcore.providers import (
@@ -33,12 +32,6 @@ from tests.integration.room import log, make
 
 pytestmark = pytest.mark.django_db
 LIMIT = 20_000
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Any:
-    with registry.isolated():
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ import pytest
 from django.db import connections, transaction
 
 from agentcore import SYSTEM, Checkable, Limits, ToolContext, Usage, tool
-from agentcore.declaration import registry
 from agentcore.engine import transitions
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError, UserError
@@ -24,12 +23,6 @@ from agentcore.testing import Turn
 from tests.integration.room import fresh, make, race, types
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with registry.isolated():
-        yield
 
 
 def drive(run):

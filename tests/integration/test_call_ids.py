@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from agentcore import ToolCallPart, ToolResultPart, tool
-from agentcore.declaration import registry
 from agentcore.models import ToolCall
 from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta
 from agentcore.testing import check_invariants
@@ -18,10 +17,8 @@ RAN: list[int] = []
 
 
 @pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
+def _nothing_ran() -> None:
     RAN.clear()
-    with registry.isolated():
-        yield
 
 
 @tool(effect="pure")

@@ -38,8 +38,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _clean():
     PAID.clear()
-    with registry.isolated():
-        yield
 
 
 # --- time, cancel, several at once --------------------------------------------------------------------------------

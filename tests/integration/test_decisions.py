@@ -29,8 +29,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _clean():
     PAID.clear()
-    with registry.isolated():
-        yield
 
 
 # --- who decides, and how often -----------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -27,10 +26,8 @@ HELD = 1.5
 
 
 @pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
+def _clean() -> None:
     PAID.clear()
-    with registry.isolated():
-        yield
 
 
 def waiting(count: int, *, threads: int = 1, calls: int = 1) -> list[Approval]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from agentcore import ModelRetry, ToolFailed, tool
-from agentcore.declaration import registry
 from agentcore.engine.drive import Outcome
 from agentcore.exceptions import AgentcoreError, EffectUnknown, ModelError, RunError
 from agentcore.models import Run, ToolCall
@@ -19,12 +18,6 @@ from tests.integration.room import assert_ended_once, drive_as_worker, fresh, ma
 pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True), pytest.mark.covers("fc:A16")]
 BASES: list[type[AgentcoreError]] = [ToolFailed, ModelRetry, EffectUnknown]
 LONG = "E" * 100_000
-
-
-@pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 def made(base: type[Any], kind: str) -> tuple[BaseException, str]:

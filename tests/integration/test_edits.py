@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from agentcore import SYSTEM, Tool, ToolCallPart, ToolResultPart, tool
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import Invalid, NotKept
 from agentcore.models import Message, ToolCall
@@ -22,10 +21,8 @@ SENT: list[tuple[str, set[str]]] = []
 
 
 @pytest.fixture(autouse=True)
-def _clean():
+def _nothing_sent():
     SENT.clear()
-    with registry.isolated():
-        yield
 
 
 @tool(needs_approval=True)

@@ -7,19 +7,12 @@ from pydantic import BaseModel
 
 from agentcore import Agent, Limits, ToolContext, ToolFailed, tool
 from agentcore.access import SYSTEM
-from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.states import MessageStatus, RunStatus, ToolCallStatus
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with registry.isolated():
-        yield
 
 
 @tool(effect="pure")

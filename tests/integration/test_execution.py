@@ -9,7 +9,6 @@ from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.exceptions import InsideTransaction
 from agentcore.models import Run
 from agentcore.providers import StepFinished, TextDelta
@@ -18,12 +17,6 @@ from agentcore.testing import ScriptedModel, Turn
 from tests.integration.room import fresh, make, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with registry.isolated():
-        yield
 
 
 class Waits:

@@ -10,19 +10,12 @@ from django.test import Client
 from django.urls import reverse
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.models import Run
 from agentcore.testing import Turn
 from agentcore.values.finish import ENDS, FinishReason, reason_of
 from tests.integration.room import log, make
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Any:
-    with registry.isolated():
-        yield
 
 
 @pytest.mark.covers("fc:B3")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
@@ -13,7 +12,6 @@ import pytest
 from pydantic import BaseModel, BeforeValidator, Field
 
 from agentcore import SYSTEM, Checkable, tool
-from agentcore.declaration import registry
 from agentcore.exceptions import Invalid
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals
@@ -29,10 +27,8 @@ BIG = 2**53 + 1
 
 
 @pytest.fixture(autouse=True)
-def _nothing_given() -> Iterator[None]:
+def _nothing_given() -> None:
     GIVEN.clear()
-    with registry.isolated():
-        yield
 
 
 def cents(euros: Any) -> int:

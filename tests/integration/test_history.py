@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from agentcore import SYSTEM, tool
-from agentcore.declaration import registry
 from agentcore.engine.steps import prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
@@ -14,12 +13,6 @@ from agentcore.testing import Turn, run_until_idle
 from tests.integration.room import fresh, make
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with registry.isolated():
-        yield
 
 
 @tool(effect="pure")

@@ -15,7 +15,6 @@ from django.db import connections
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, ToolResultPart, tool
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.journal import write
 from agentcore.models import Run, Step
@@ -25,12 +24,6 @@ from agentcore.testing.faults.plans import armed
 from tests.integration.live import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Any:
-    with registry.isolated():
-        yield
 
 
 class Counts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field, field_validator
 
 from agentcore import Checkable, Limits, Tool, tool
 from agentcore.access import OwnerPolicy
-from agentcore.declaration import registry
 from agentcore.engine import application
 from agentcore.engine.drive import Outcome
 from agentcore.exceptions import ModelError
@@ -37,10 +36,8 @@ ASKED: list[type[BaseException]] = []
 
 
 @pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
+def _nothing_asked() -> None:
     ASKED.clear()
-    with registry.isolated():
-        yield
 
 
 class Policy(OwnerPolicy):

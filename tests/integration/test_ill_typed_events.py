@@ -12,7 +12,6 @@ import pytest
 from pydantic import RootModel
 
 from agentcore import tool
-from agentcore.declaration import registry
 from agentcore.engine.steps import answer
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
@@ -30,12 +29,6 @@ from tests.integration.room import make
 from tests.integration.test_model_answers import Says
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Any:
-    with registry.isolated():
-        yield
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,6 @@ from tests.integration.room import assert_ended_once, fresh, make, race
 ROUNDS = 10
 
 
-@pytest.fixture(autouse=True)
-def _clean():
-    with registry.isolated():
-        yield
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.covers("fault:A1")
 def test_of_four_sends_at_once_one_run_lives_and_the_others_are_interrupted():

@@ -14,7 +14,6 @@ import pytest
 from django.db import OperationalError, connections, transaction
 
 from agentcore import SYSTEM, Agent, tool
-from agentcore.declaration import registry
 from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
 from agentcore.journal import fence, write
@@ -57,10 +56,9 @@ class EachItsOwn:
 
 
 @pytest.fixture
-def agent() -> Iterator[Agent]:
+def agent() -> Agent:
     """An agent that asks for one tool, and then says three words."""
-    with registry.isolated():
-        yield Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="parallel")
+    return Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="parallel")
 
 
 @pytest.fixture
@@ -122,14 +120,13 @@ def test_the_end_of_a_run_sends_a_hint_only_to_the_one_that_waits_behind_it(
 ) -> None:
     asked: list[Any] = []
     hinted: list[Any] = []
-    with registry.isolated():
-        agent = Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="queue")
-        thread = agent.threads.create(user=SYSTEM)
-        first, *later = [agent.runs.send(thread, "Add.", user=SYSTEM) for _ in range(1 + behind)]
-        real = dispatch.hint_next
-        monkeypatch.setattr(dispatch, "hint_next", lambda *ended: (asked.append(ended), real(*ended)))
-        monkeypatch.setattr(dispatch, "hint", hinted.append)
-        assert drive([first]) == ["ended"]
+    agent = Agent(name="test", model=EachItsOwn(), tools=[add], on_busy="queue")
+    thread = agent.threads.create(user=SYSTEM)
+    first, *later = [agent.runs.send(thread, "Add.", user=SYSTEM) for _ in range(1 + behind)]
+    real = dispatch.hint_next
+    monkeypatch.setattr(dispatch, "hint_next", lambda *ended: (asked.append(ended), real(*ended)))
+    monkeypatch.setattr(dispatch, "hint", hinted.append)
+    assert drive([first]) == ["ended"]
     assert hinted == [run.pk for run in later]
     assert asked == [(first.pk,)] * behind
 

@@ -21,7 +21,7 @@ KINDS = ["sync", "async", "atomic"]
 
 
 @pytest.fixture(autouse=True)
-def _alone() -> None:
+def _nothing_paid() -> None:
     PAID.clear()
 
 

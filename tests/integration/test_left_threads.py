@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from agentcore import Checkable, Tool, ToolContext, tool
-from agentcore.declaration import registry
 from agentcore.engine import threads
 from agentcore.engine.runtime import Runtime
 from agentcore.services import execution
@@ -19,12 +18,6 @@ from agentcore.testing import Turn
 from tests.integration.room import driven, fresh, make, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 @pytest.fixture

@@ -20,12 +20,6 @@ from tests.integration.room import make, race, statements
 ROUNDS = 12
 
 
-@pytest.fixture(autouse=True)
-def _clean():
-    with registry.isolated():
-        yield
-
-
 def waiting_runs(placed: str) -> list[Approval]:
     """Runs that wait for one approval each, made in this order in the threads the letters name."""
     room = make([Turn(calls=[("pay", {"cents": 1})])] * len(placed), [pay], on_busy="parallel")
@@ -110,9 +104,9 @@ def test_a_send_that_interrupts_locks_the_runs_before_the_thread_and_the_thread_
 @pytest.mark.covers("fc:D1")
 @pytest.mark.django_db
 def test_a_deletion_locks_all_its_runs_before_the_thread_and_the_ended_ones_too(monkeypatch):
-    with registry.isolated():
-        room = make([Turn(text="one"), Turn(text="two")])
+    room = make([Turn(text="one"), Turn(text="two")])
     ended = run_until_idle(room.agent.runs.send(room.thread, "One", user=SYSTEM))
+    assert ended.status == "succeeded"
     live = room.agent.runs.send(room.thread, "Two", user=SYSTEM)
     held: list[tuple[set[UUID], int]] = []
     with statements() as seen:

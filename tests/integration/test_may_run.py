@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,10 +22,8 @@ RAN: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _alone() -> Iterator[None]:
+def _nothing_ran() -> None:
     RAN.clear()
-    with registry.isolated():
-        yield
 
 
 @tool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +13,6 @@ from django.db.models import Count, F, Max, Prefetch
 from django.test.utils import CaptureQueriesContext
 
 from agentcore import ToolResultPart, tool
-from agentcore.declaration import registry
 from agentcore.models import Message, Run, Thread, ToolCall
 from agentcore.testing import Turn
 from tests.integration.room import make
@@ -24,16 +23,14 @@ SAID = LOOKS + 3  # the question, the calls, their results, the answer
 
 
 @pytest.fixture(autouse=True)
-def _looked() -> Iterator[None]:
+def _looked() -> None:
     @tool(effect="pure")
     def look(number: int) -> int:
         """Look something up."""
         return number
 
-    with registry.isolated():
-        calls = [("look", {"number": number}) for number in range(LOOKS)]
-        make([Turn(calls=calls), Turn(text="Done.")], [look]).play()
-        yield
+    calls = [("look", {"number": number}) for number in range(LOOKS)]
+    make([Turn(calls=calls), Turn(text="Done.")], [look]).play()
 
 
 def results(said: Any) -> list[Any]:

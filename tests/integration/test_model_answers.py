@@ -18,7 +18,6 @@ from django.test import Client
 from django.urls import reverse
 from pydantic import BaseModel
 
-from agentcore.declaration import registry
 from agentcore.engine.drive import LONGEST_PAUSE
 from agentcore.engine.steps import model as steps
 from agentcore.exceptions import ModelError
@@ -28,12 +27,6 @@ from agentcore.testing import Turn
 from tests.integration.room import log, make, types
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Any:
-    with registry.isolated():
-        yield
 
 
 @pytest.fixture(autouse=True)

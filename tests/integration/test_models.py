@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,6 @@ from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
 from agentcore import Agent, tool
-from agentcore.declaration import registry
 from agentcore.models import Approval, Message, Run, RunLink, Step, SweepLease, Thread, ToolCall
 from agentcore.states import ApprovalStatus, RunStatus, StepStatus, ToolCallStatus
 from agentcore.streams import log
@@ -47,18 +46,15 @@ class World:
 
 
 @pytest.fixture
-def world(user: AbstractUser) -> Iterator[World]:
+def world(user: AbstractUser) -> World:
     """The rows a real run leaves."""
-    with registry.isolated():
-        agent = Agent(
-            name="test", model=ScriptedModel([Turn(text="Asking.", calls=[("pay", {"cents": 5})])]), tools=[pay]
-        )
-        thread = agent.threads.create(user=user)
-        run = run_until_idle(agent.runs.send(thread, "Pay", user=user, key="k"))
-        link = agent.runs.link(run, kind="ticket", external_id="7", user=user)
-        (approval,) = Approval.objects.select_related("tool_call__step")
-        message = Message.objects.get(run=run)
-        yield World(thread, run, approval.tool_call.step, approval.tool_call, approval, message, link)
+    agent = Agent(name="test", model=ScriptedModel([Turn(text="Asking.", calls=[("pay", {"cents": 5})])]), tools=[pay])
+    thread = agent.threads.create(user=user)
+    run = run_until_idle(agent.runs.send(thread, "Pay", user=user, key="k"))
+    link = agent.runs.link(run, kind="ticket", external_id="7", user=user)
+    (approval,) = Approval.objects.select_related("tool_call__step")
+    message = Message.objects.get(run=run)
+    return World(thread, run, approval.tool_call.step, approval.tool_call, approval, message, link)
 
 
 def again(row: Any, **values: Any) -> None:

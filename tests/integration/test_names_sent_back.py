@@ -7,7 +7,6 @@ import re
 import pytest
 
 from agentcore import SYSTEM, ToolCallPart, ToolResultPart
-from agentcore.declaration import registry
 from agentcore.models import ToolCall
 from agentcore.providers import names
 from agentcore.testing import Turn
@@ -29,12 +28,6 @@ BAD = {
     "newline": "lookup\n",
     "namespaced": "functions.lookup:0",
 }
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with registry.isolated():
-        yield
 
 
 def test_a_name_or_an_id_that_all_take_stays_as_it_is():

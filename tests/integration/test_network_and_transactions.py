@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import traceback
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from django.db import connections, transaction
 from redis import Redis
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, execution, runs, sending, unverified
@@ -45,12 +43,6 @@ def caught(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in CALLS:
         monkeypatch.setattr(socket.socket, name, watched(name), raising=False)
     return seen
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 @pytest.mark.covers("dj:TX-6")

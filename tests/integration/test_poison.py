@@ -6,7 +6,6 @@ import pytest
 
 from agentcore import SYSTEM
 from agentcore.conf import get_settings
-from agentcore.declaration import registry
 from agentcore.exceptions import Conflict
 from agentcore.models import Run, Step, ToolCall
 from agentcore.services import approvals, execution, runs
@@ -30,8 +29,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def world():
     WORLD.__init__()
-    with registry.isolated():
-        yield WORLD
+    return WORLD
 
 
 @pytest.mark.covers("fault:W14")

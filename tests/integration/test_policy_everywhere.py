@@ -12,7 +12,6 @@ from django.test import Client
 
 from agentcore import SYSTEM, ToolCallPart, ToolResultPart
 from agentcore.access import OwnerPolicy
-from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, ModelError, NotAllowed, NotFound
 from agentcore.models import Approval, Message, Run, Thread, ToolCall
 from agentcore.services import messages, runs, sending
@@ -25,8 +24,7 @@ FAILS = Turn(error=ModelError("Bad key", code="auth"))
 
 @pytest.fixture
 def clerk() -> Any:
-    with registry.isolated():
-        yield Clerk()
+    return Clerk()
 
 
 # --- who writes as whom ---------------------------------------------------------------------------------------------

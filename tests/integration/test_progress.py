@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -13,7 +13,6 @@ import pytest
 from django.conf import LazySettings
 
 from agentcore import SYSTEM, Checkable, Tool, ToolContext, tool
-from agentcore.declaration import registry
 from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.steps import progress
@@ -31,10 +30,8 @@ BESIDE = 20  # more than the commits that a run takes where its tool shows nothi
 
 
 @pytest.fixture(autouse=True)
-def _a_short_lease(settings: LazySettings) -> Iterator[None]:
+def _a_short_lease(settings: LazySettings) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "LEASE_SECONDS": 2}
-    with registry.isolated():
-        yield
 
 
 def shown(run: Run) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,10 +18,8 @@ pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:A9")]
 
 
 @pytest.fixture(autouse=True)
-def _groups() -> Iterator[None]:
+def _groups() -> None:
     Group.objects.bulk_create(Group(name=f"group {number:03}") for number in range(40))
-    with registry.isolated():
-        yield
 
 
 def made(give: Callable[[], Any], kind: str) -> Tool:

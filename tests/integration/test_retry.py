@@ -7,7 +7,6 @@ from django.contrib.auth.models import AbstractUser
 from django.utils import timezone
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.exceptions import Conflict, ModelError, NotFound, RunActive, ThreadBusy
 from agentcore.journal import fence
 from agentcore.models import Message, Run, ToolCall
@@ -19,12 +18,6 @@ from tests.integration.room import assert_ended_once, fresh, make, race
 
 FAILS = Turn(text="Half", error=ModelError("Bad key", code="auth", retryable=False))
 CALLS = Turn(text="Let me see.", calls=[("pure", {})])
-
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with registry.isolated():
-        yield
 
 
 def end(run: Run, status: RunStatus) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,12 +24,6 @@ from tests.integration.room import make
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:B9")]
 CYRILLIC = "ж" * 60_000
 EMPTY_TEXTS = json.dumps({"a": [""] * 33_000}, separators=(",", ":"))
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 @tool(effect="pure")

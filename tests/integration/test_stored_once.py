@@ -34,12 +34,6 @@ MARK = "a-text-that-stands-nowhere-else"
 LONG = f"{MARK} " + "x" * 50_000
 
 
-@pytest.fixture(autouse=True)
-def _registry() -> Any:
-    with registry.isolated():
-        yield
-
-
 class Value(BaseModel):
     value: str
 

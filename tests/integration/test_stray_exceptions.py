@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
 import pytest
 
 from agentcore import Checkable, tool
-from agentcore.declaration import registry
 from agentcore.engine.runtime import Runtime
 from agentcore.engine.threads import BrokeOff
 from agentcore.testing import Turn
@@ -20,10 +18,8 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture(autouse=True)
-def _short_registry(settings: Any) -> Iterator[None]:
+def _short_timeout(settings: Any) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "TOOL_TIMEOUT": 3}
-    with registry.isolated():
-        yield
 
 
 def stops(*args: Any) -> Any:

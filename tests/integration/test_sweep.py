@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, tool
 from agentcore.conf import get_settings
-from agentcore.declaration import registry
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import dispatch, runs
 from agentcore.services.sweep import sweep
@@ -35,8 +34,7 @@ def sent(monkeypatch):
     hints = Hints()
     monkeypatch.setattr(dispatch, "enqueue", hints.enqueue)
     assert get_settings().hint_grace_seconds == GRACE
-    with registry.isolated():
-        yield hints
+    return hints
 
 
 class Hints(list[Any]):

@@ -11,7 +11,6 @@ from django.db.models import Model
 from django.utils import timezone
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.models import Approval, Run, SweepLease
 from agentcore.services import dispatch
 from agentcore.services.sweep import hand_over, sweep, sweep_in_turn
@@ -25,11 +24,10 @@ pytestmark = [pytest.mark.postgres, pytest.mark.django_db(transaction=True), pyt
 
 
 @pytest.fixture
-def office(monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+def office(monkeypatch: pytest.MonkeyPatch) -> Room:
     """An agent whose runs ask for an approval; every hint goes out."""
     monkeypatch.setattr(dispatch, "enqueue", lambda *run_ids: True)
-    with registry.isolated():
-        yield make([Turn(calls=[("pay", {"cents": 1})])] * 2, [pay])
+    return make([Turn(calls=[("pay", {"cents": 1})])] * 2, [pay])
 
 
 def started(office: Room) -> Run:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.models import Approval, Run
 from agentcore.services import dispatch
 from agentcore.services import sweep as service
@@ -35,12 +33,11 @@ class Queue:
 
 
 @pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
     found = Queue()
     monkeypatch.setattr(dispatch, "enqueue", found.enqueue)
     monkeypatch.setattr(service, "BATCH", BATCH)
-    with registry.isolated():
-        yield found
+    return found
 
 
 def unhinted(room: Room, count: int) -> list[Run]:

@@ -11,7 +11,6 @@ from django.core.management import call_command
 from django.db.models import F
 from django.utils import timezone
 
-from agentcore.declaration import registry
 from agentcore.models import Run, SweepLease
 from agentcore.services import dispatch
 from agentcore.services import sweep as service
@@ -30,8 +29,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Any:
         return True
 
     monkeypatch.setattr(dispatch, "enqueue", enqueue)
-    with registry.isolated():
-        yield hints
+    return hints
 
 
 def lapse() -> None:
@@ -89,17 +87,16 @@ def test_a_single_pass_sweeps_whoever_has_the_lease_and_says_so(capsys: pytest.C
 
 @pytest.mark.django_db
 def test_the_next_pass_comes_when_a_lease_runs_out_if_that_is_sooner() -> None:
-    with registry.isolated():
-        run = make([]).send()
-        assert service.seconds_until_next() == service.interval()
-        Run.objects.filter(pk=run.pk).update(
-            status="running", lease_expires_at=timezone.now() + timedelta(seconds=service.interval() / 2)
-        )
-        assert service.seconds_until_next() < service.interval() * 0.7
-        Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now() + timedelta(hours=1))
-        assert service.seconds_until_next() == service.interval()
-        Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now())
-        assert service.interval() / 8 <= service.seconds_until_next() <= service.interval()
+    run = make([]).send()
+    assert service.seconds_until_next() == service.interval()
+    Run.objects.filter(pk=run.pk).update(
+        status="running", lease_expires_at=timezone.now() + timedelta(seconds=service.interval() / 2)
+    )
+    assert service.seconds_until_next() < service.interval() * 0.7
+    Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now() + timedelta(hours=1))
+    assert service.seconds_until_next() == service.interval()
+    Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now())
+    assert service.interval() / 8 <= service.seconds_until_next() <= service.interval()
 
 
 # --- a lapsed lease is looked at at once ------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from agentcore import SYSTEM, tool
-from agentcore.declaration import registry
 from agentcore.jobs import sweeper
 from agentcore.management.commands import agentcore_sweep
 from agentcore.models import Approval, Run, ToolCall
@@ -22,12 +21,6 @@ from agentcore.testing import Turn
 from tests.integration.room import AGO, Room, fresh, make
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _clean():
-    with registry.isolated():
-        yield
 
 
 @tool(needs_approval=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +14,6 @@ from django.contrib.auth.models import AbstractUser, Group
 from django.db import connection, transaction
 
 from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
-from agentcore.declaration import registry
 from agentcore.jobs.single import execute_run
 from agentcore.models import Run, ToolCall
 from agentcore.services import execution
@@ -100,7 +99,7 @@ real = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def play(user: AbstractUser) -> Iterator[Callable[..., tuple[Run, ScriptedModel]]]:
+def play(user: AbstractUser) -> Callable[..., tuple[Run, ScriptedModel]]:
     """A function that plays calls with one way of driving a run."""
     threads_seen.clear()
 
@@ -109,8 +108,7 @@ def play(user: AbstractUser) -> Iterator[Callable[..., tuple[Run, ScriptedModel]
         agent = Agent(name="test", model=model, tools=TOOLS, **options)
         return drive(agent.runs.send(agent.threads.create(user=user), "Go", user=user)), model
 
-    with registry.isolated():
-        yield play
+    return play
 
 
 @real

@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from agentcore import SYSTEM, ToolContext, tool
 from agentcore.conf import get_settings
-from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
 from agentcore.journal.commit import Commit, Insert, Move
 from agentcore.models import Message, Run, Step, ToolCall
@@ -43,8 +42,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def world():
     WORLD.__init__()
-    with registry.isolated():
-        yield WORLD
+    yield WORLD
     WORLD.__init__()  # an exception that a check has raised keeps all that it came by
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import product
@@ -15,7 +15,6 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, tool
-from agentcore.declaration import registry
 from agentcore.engine import transitions
 from agentcore.engine.steps import tools
 from agentcore.exceptions import AgentcoreError, LeaseLost
@@ -43,10 +42,9 @@ def pay(cents: int) -> str:
 
 
 @pytest.fixture
-def agent() -> Iterator[Agent]:
+def agent() -> Agent:
     """An agent that asks once."""
-    with registry.isolated():
-        yield Agent(name="test", model=ScriptedModel([Turn(calls=[("pay", {"cents": 5})])]), tools=[pay])
+    return Agent(name="test", model=ScriptedModel([Turn(calls=[("pay", {"cents": 5})])]), tools=[pay])
 
 
 @pytest.fixture
@@ -284,9 +282,8 @@ def test_an_approval_is_decided_once_and_stays_so(run: Run, source: ApprovalStat
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("long_lease")
 def test_of_many_workers_that_claim_at_once_exactly_one_gets_each_run(user: AbstractUser) -> None:
-    with registry.isolated():
-        agent = Agent(name="test", model=ScriptedModel([]))
-        started = [agent.runs.send(agent.threads.create(user=user), "Go", user=user) for _ in range(ROUNDS)]
+    agent = Agent(name="test", model=ScriptedModel([]))
+    started = [agent.runs.send(agent.threads.create(user=user), "Go", user=user) for _ in range(ROUNDS)]
     together = threading.Barrier(THREADS, timeout=60)
 
     def compete(worker: int) -> list[bool]:

@@ -10,7 +10,6 @@ from django.test.utils import CaptureQueriesContext
 
 from agentcore import SYSTEM, tool
 from agentcore.access import OwnerPolicy
-from agentcore.declaration import registry
 from agentcore.exceptions import ModelError
 from agentcore.models import Message, Run, ToolCall
 from agentcore.services import runs, sending, turns
@@ -22,12 +21,6 @@ from tests.integration.room import Room, log, make
 
 pytestmark = pytest.mark.django_db
 DOWN = ModelError("The provider cannot be reached.", code="invalid_request", retryable=False)
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-    with registry.isolated():
-        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +12,6 @@ from django.db import connections
 from django.db.models import QuerySet
 
 from agentcore import SYSTEM
-from agentcore.declaration import registry
 from agentcore.exceptions import Invalid, NotFound
 from agentcore.models import Approval, Thread
 from agentcore.services import events
@@ -25,10 +23,8 @@ SURFACES = ("threads", "messages", "runs", "tools", "events")
 
 
 @pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
+def _nothing_paid() -> None:
     PAID.clear()
-    with registry.isolated():
-        yield
 
 
 def offered(surface: Any) -> dict[str, Any]:

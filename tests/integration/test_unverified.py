@@ -12,7 +12,6 @@ from django.utils import timezone
 
 from agentcore import SYSTEM
 from agentcore.conf import get_settings
-from agentcore.declaration import registry
 from agentcore.exceptions import AlreadyDecided, Conflict, NotAllowed, RunEnded
 from agentcore.models import Run, ToolCall
 from agentcore.services import approvals, runs, sending, unverified
@@ -30,8 +29,7 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def world():
     WORLD.__init__()
-    with registry.isolated():
-        yield WORLD
+    return WORLD
 
 
 def doubtful():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,6 @@ import pytest
 from django.urls import reverse
 
 from agentcore import Limits, Usage, tool
-from agentcore.declaration import registry
 from agentcore.engine import snapshot
 from agentcore.engine.snapshot import Snapshot
 from agentcore.exceptions import ModelError
@@ -22,12 +21,6 @@ from tests.integration.room import fresh, log, make
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 PRICED = Limits(max_cost=1.0, price=lambda usage: usage.total_tokens / 1000)
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 class Reports:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,12 +19,6 @@ from agentcore.testing import ScriptedModel, Turn
 from tests.integration.room import assert_ended_once, claim, fresh, lapse, log
 
 pytestmark = [pytest.mark.django_db, pytest.mark.covers("fault:O4")]
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 def release(version: str, **options: Any) -> Agent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,12 +13,6 @@ from agentcore.exceptions import DuplicateAgent, UnknownAgent, UserError
 from agentcore.testing import ScriptedModel
 
 pytestmark = pytest.mark.once
-
-
-@pytest.fixture(autouse=True)
-def _registry() -> Iterator[None]:
-    with registry.isolated():
-        yield
 
 
 @tool

@@ -8,7 +8,6 @@ import pytest
 from pydantic import AfterValidator
 
 from agentcore import ModelRetry, tool
-from agentcore.declaration import registry
 from agentcore.values.jsontext import TRUNCATED
 
 pytestmark = [pytest.mark.once, pytest.mark.covers("fc:B9")]
@@ -54,7 +53,7 @@ FAULTS: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("function", "given", "said"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_as_long_as_a_sentence(function: Any, given: dict[str, Any], said: str) -> None:
-    with registry.isolated(), pytest.raises(ModelRetry) as raised:
+    with pytest.raises(ModelRetry) as raised:
         tool(name="book", effect="pure")(function).validate(given)
     assert said in raised.value.message and TRUNCATED in raised.value.message
     assert len(raised.value.message) < 2500
