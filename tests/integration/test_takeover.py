@@ -3,38 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from typing import Any
 
 import pytest
-from django.db import connections
-from django.utils import timezone
 
-from agentcore import SYSTEM, ToolContext, tool
-from agentcore.conf import get_settings
-from agentcore.exceptions import AlreadyDecided, Invalid, LeaseLost, NotAllowed, NotFound, RunEnded
-from agentcore.journal.commit import Commit, Insert, Move
+from agentcore import SYSTEM
+from agentcore.exceptions import AlreadyDecided, Invalid, NotAllowed, NotFound, RunEnded
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.providers import TextDelta
-from agentcore.services import approvals, execution, unverified
-from agentcore.services.sweep import sweep
-from agentcore.states import StepStatus
+from agentcore.services import approvals, unverified
 from agentcore.testing import Turn
-from agentcore.values.clock import NOW
-from agentcore.values.events import TextDelta as TextLogged
-from tests.integration import room as scene
 from tests.integration.doomed import TOOLS, WORLD, DiesMidText, interrupted, make_waiting_for_gated
-from tests.integration.room import (
-    assert_ended_once,
-    die_driving,
-    drive_to_the_end,
-    fresh,
-    lapse,
-    log,
-    make,
-    only_approval,
-    types,
-)
+from tests.integration.room import die_driving, drive_to_the_end, fresh, log, make, only_approval, types
 
 pytestmark = pytest.mark.django_db
 
@@ -220,84 +199,3 @@ def test_a_model_that_says_what_is_no_text_fails_at_once_and_is_named_as_the_one
     run = make(Stammers()).play()
     assert (run.status, run.error_code, said) == ("failed", "provider_error", ["Half", b"a word"])
     assert "bytes" in run.error_detail and "bytes" not in run.error_message
-
-
-# --- the stale worker ---------------------------------------------------------------------------------------------
-
-
-def counts() -> tuple[int, ...]:
-    return (Step.objects.count(), Message.objects.count(), ToolCall.objects.count())
-
-
-@pytest.mark.covers("promise:P2", "fault:W13")
-@pytest.mark.parametrize("then", ["taken", "ended", "parked"])
-def test_the_next_commit_of_a_worker_whose_run_is_taken_writes_nothing(then):
-    room = make([Turn(text="Hello")], TOOLS)
-    run = room.send()
-    stale = scene.claim(run.pk, "stale")
-    assert stale is not None
-    lapse(run)
-    if then == "taken":
-        assert scene.claim(run.pk, "fresh") is not None
-    elif then == "ended":
-        drive_to_the_end(run)
-    else:
-        Run.objects.filter(pk=run.pk).update(lost_leases=get_settings().poison_after)
-        assert sweep().poisoned == 1
-    other = Step.objects.create(run=room.send(), number=1, kind="model", attempt=1, started_at=timezone.now())
-    before = (log(run), counts(), list(Run.objects.filter(pk=run.pk).values()))
-    step = Step(run=run, number=9, kind="model", attempt=stale.attempt)
-    late = Commit(
-        events=[TextLogged(1, "from the grave")],
-        inserts=[Insert(step, {"started_at": NOW})],
-        moves=[Move(other, StepStatus.STARTED, {"status": "failed"})],
-        run={"error_code": "stale"},
-    )
-    for commit in (late, Commit(), Commit(starts=True)):
-        with pytest.raises(LeaseLost):
-            scene.commit(stale, commit)
-    assert (log(run), counts(), list(Run.objects.filter(pk=run.pk).values())) == before
-    assert fresh(other).status == "started"
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.covers("promise:P2", "fault:W13")
-def test_a_worker_that_wakes_up_after_the_take_over_drops_the_run_and_its_result():
-    inside, go_on = threading.Event(), threading.Event()
-
-    @tool(effect="idempotent")
-    def sleepy(ctx: ToolContext) -> str:
-        """Sleep through the first attempt's lease."""
-        if ctx.attempt == 1:
-            inside.set()
-            assert go_on.wait(20)
-        return f"attempt {ctx.attempt}"
-
-    room = make([Turn(calls=[("sleepy", {})]), Turn(text="Done.")], [sleepy])
-    run = room.send()
-    outcomes: list[Any] = []
-
-    def zombie() -> None:
-        outcomes.append(execution.drive(run.pk))
-        connections.close_all()
-
-    worker = threading.Thread(target=zombie, daemon=True)
-    worker.start()
-    assert inside.wait(20)
-    lapse(run)
-    assert drive_to_the_end(run).status == "succeeded"
-    go_on.set()
-    worker.join(20)
-    assert outcomes == ["lost"]
-    assert ToolCall.objects.get(run=run).result_json == "attempt 2"
-    assert_ended_once(run, "succeeded")
-
-
-@pytest.mark.usefixtures("long_lease")
-def test_a_lease_that_ran_out_unnoticed_is_renewed_by_the_next_commit():
-    run = make([Turn(text="Hello")]).send()
-    slow = scene.claim(run.pk, "slow")
-    assert slow is not None
-    lapse(run)
-    scene.commit(slow, Commit())
-    assert scene.claim(run.pk, "other") is None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AbstractUser
-from django.db import connections, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from agentcore import SYSTEM, Agent, tool
@@ -30,9 +28,8 @@ from tests.integration import room
 
 pytestmark = pytest.mark.covers("dj:MOD-7")
 
+
 ATTEMPT = 3
-THREADS = 16
-ROUNDS = 6
 
 
 @tool(needs_approval=True)
@@ -89,11 +86,6 @@ def end(status: RunStatus) -> Callable[[Run, Claim], object]:
     return lambda run, claim: room.commit(claim, transitions.end(claim, run, status))
 
 
-def free_calls(run: Run) -> None:
-    """Leave nothing open, as if all had been answered."""
-    ToolCall.objects.filter(run=run).update(status=ToolCallStatus.DENIED, finished_at=timezone.now())
-
-
 def wait(run: Run, claim: Claim) -> object:
     return room.commit(claim, transitions.waiting(claim, [*ToolCall.objects.filter(run=run)], suspect=False))
 
@@ -128,6 +120,8 @@ MOVES: dict[str, tuple[Callable[[Run, Claim], object], dict[RunStatus, RunStatus
     "resume": (resume, {RunStatus.WAITING: RunStatus.PENDING}),
     "decide": (decide, {RunStatus.WAITING: RunStatus.PENDING}),
 }
+
+
 # These leave a note for the worker that drives the run, or will, and leave the status to it.
 NOTES = {("cancel", RunStatus.RUNNING), ("decide", RunStatus.RUNNING), ("decide", RunStatus.PENDING)}
 
@@ -277,29 +271,3 @@ def test_an_approval_is_decided_once_and_stays_so(run: Run, source: ApprovalStat
     assert after["status"] == (source if decided else target)
     if decided:
         assert after == {**before, "expires_at": after["expires_at"]}
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.usefixtures("long_lease")
-def test_of_many_workers_that_claim_at_once_exactly_one_gets_each_run(user: AbstractUser) -> None:
-    agent = Agent(name="test", model=ScriptedModel([]))
-    started = [agent.runs.send(agent.threads.create(user=user), "Go", user=user) for _ in range(ROUNDS)]
-    together = threading.Barrier(THREADS, timeout=60)
-
-    def compete(worker: int) -> list[bool]:
-        try:
-            won = []
-            for run in started:
-                together.wait()
-                won.append(room.claim(run.pk, f"worker {worker}") is not None)
-            return won
-        finally:
-            connections.close_all()
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        results = [*pool.map(compete, range(THREADS))]
-    assert [sum(wins) for wins in zip(*results, strict=True)] == [1] * ROUNDS
-    for run in started:
-        found = Run.objects.get(pk=run.pk)
-        assert (found.status, found.attempt) == (RunStatus.RUNNING, 1)
-        assert [item["type"] for item in agent.events.read(run, user=SYSTEM).events] == ["run.created", "run.started"]
