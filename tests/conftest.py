@@ -19,6 +19,7 @@ from django.conf import LazySettings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Permission
 from django.db import connections
+from rq import Queue
 
 from agentcore.declaration import registry
 from agentcore.services import dispatch
@@ -111,6 +112,14 @@ def make_thread(user: AbstractUser) -> Callable[..., Any]:
 def thread(make_thread: Callable[..., Any]) -> Any:
     """A thread of `user`."""
     return make_thread()
+
+
+@pytest.fixture
+def queue(settings: LazySettings) -> Iterator[Queue]:
+    """agentcore's queue in the run's Redis, emptied."""
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        client.flushall()
+        yield Queue("agentcore", connection=client)
 
 
 @pytest.fixture

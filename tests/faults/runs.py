@@ -43,6 +43,11 @@ def events(run: Run) -> list[dict[str, Any]]:
     return list(agents.echo.events.read(run, user=SYSTEM).events)
 
 
+def types(run: Run) -> list[str]:
+    """The types of the run's events."""
+    return [event["type"] for event in events(run)]
+
+
 def assert_log_is_whole(run: Run) -> None:
     log = events(run)
     assert [event["seq"] for event in log] == list(range(len(log)))

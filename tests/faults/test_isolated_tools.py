@@ -11,7 +11,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from django.contrib.auth.models import AbstractUser
 
@@ -23,6 +22,7 @@ from agentcore.services import execution
 from agentcore.testing import Turn, check_invariants
 from tests.faults import isolated_tools as tools
 from tests.integration.room import log, make
+from tests.programs import lives
 from tests.stack import database_url, wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.once, pytest.mark.covers("fault:M12")]
@@ -42,19 +42,12 @@ def played(tool: Any, **arguments: Any) -> tuple[Run, ToolCall]:
     return run, ToolCall.objects.get(run=run)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_it_runs_elsewhere_with_its_context_and_shows_progress() -> None:
     run, call = played(tools.who, text="ab", often=2)
     assert run.status == "succeeded"
     result = call.result_json
     assert (result["key"], result["call"], result["text"]) == (str(call.pk), call.call_id, "abab")
-    assert result["pid"] != os.getpid() and not alive(result["pid"])
+    assert result["pid"] != os.getpid() and not lives(result["pid"])
     assert [event["value"] for event in log(run) if event["type"] == "tool.progress"] == [{"half": True}]
 
 
@@ -82,7 +75,7 @@ def test_broken_off_it_is_killed_with_all_it_started(tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(break_off(), 60))
     pids = [int(pid) for pid in noted.read_text().split()]
-    wait_for(lambda: not any(map(alive, pids)), 10, "both processes to be gone")
+    wait_for(lambda: not any(map(lives, pids)), 10, "both processes to be gone")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser
-from redis import Redis
 from rq import Queue
 
 from agentcore import SYSTEM
@@ -21,14 +19,6 @@ from tests.faults.runs import assert_log_is_whole, send, status
 from tests.testapp import agents
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def queue(settings: LazySettings) -> Any:
-    """agentcore's queue, emptied."""
-    with Redis.from_url(settings.REDIS_URL) as client:
-        client.flushall()
-        yield Queue("agentcore", connection=client)
 
 
 def test_job_entry_is_before_the_claim(thread: Thread) -> None:

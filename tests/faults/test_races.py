@@ -31,6 +31,7 @@ from tests.faults.runs import (
     send,
     settings_of_process,
     status,
+    types,
     wait_for_success,
 )
 from tests.integration import room
@@ -41,10 +42,6 @@ from tests.testapp import agents
 WORKERS = ["concurrent", "stock"]
 TRANSACTIONS, IN_A_SAMPLE = 10_000, 1_500
 THREADS, RUNS_EACH, BATCH = 3, 4, 3
-
-
-def types(run: Run) -> list[str]:
-    return [event["type"] for event in events(run)]
 
 
 # --- a decision against the suspend -------------------------------------------------------------------------------

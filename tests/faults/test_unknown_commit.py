@@ -17,7 +17,7 @@ from agentcore.services import execution
 from agentcore.testing import FaultProxy
 from agentcore.testing.faults.plans import DIRECTORY_VARIABLE, SPEC_VARIABLE
 from tests.faults.browser import Browser
-from tests.faults.runs import LONG, assert_log_is_whole, events, send, wait_for_success
+from tests.faults.runs import LONG, assert_log_is_whole, events, send, types, wait_for_success
 from tests.integration.room import drive_to_the_end, lapse, race
 from tests.stack import Stack, database_url, wait_for
 from tests.testapp import agents, rows, world
@@ -159,7 +159,3 @@ def test_a_worker_that_could_not_renew_its_lease_breaks_its_model_call_off(
     wait_for(lambda: types(run).count("step.started") == 2, LONG, "the second worker's model call")
     assert types(run)[-3:] == ["run.started", "step.reset", "step.started"]
     assert Run.objects.get(pk=run.pk).attempt == 2
-
-
-def types(run: Run) -> list[str]:
-    return [event["type"] for event in events(run)]

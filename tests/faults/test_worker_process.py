@@ -7,21 +7,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from agentcore.models import Run, ToolCall
 from tests.faults.openings import inside_its_tool
 from tests.faults.runs import LONG, driver_of, events, failpoints, send, settings_of_process, status, wait_for_success
+from tests.programs import lives
 from tests.stack import Stack, chosen_workers, wait_for
 from tests.testapp import agents, hazards
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.covers("fault:W1", "promise:P1")
@@ -46,7 +39,7 @@ def test_a_horse_that_outlives_its_parent_and_its_lease_is_fenced(
     run, doomed = inside_its_tool(stack, agents.careful_bee, make_thread, lambda: stack.worker("stock"))
     (horse,) = doomed.children()
     doomed.kill9_alone()
-    assert alive(horse)
+    assert lives(horse)
     os.kill(horse, signal.SIGSTOP)
     stack.sweeper()
     stack.worker()
@@ -54,7 +47,7 @@ def test_a_horse_that_outlives_its_parent_and_its_lease_is_fenced(
     os.kill(horse, signal.SIGCONT)
     stack.release_tools()
     wait_for_success(run)
-    wait_for(lambda: not alive(horse), LONG, "the horse to end")
+    wait_for(lambda: not lives(horse), LONG, "the horse to end")
     assert [effect.attempt for effect in stack.effects()] == [1, 2]
     assert [event["type"] for event in events(run)].count("tool.result") == 1
 
@@ -155,7 +148,7 @@ def test_the_process_that_drives_a_suspect_does_not_outlive_its_worker(
     alone = driver_of(run)
     assert alone in second.children()
     second.kill9_alone()
-    wait_for(lambda: not alive(alone), 5, "the suspect's process to end")
+    wait_for(lambda: not lives(alone), 5, "the suspect's process to end")
     stack.release_tools()
     stack.worker("concurrent")
     wait_for_success(run)

@@ -1,14 +1,19 @@
-"""Fixtures of several files: leases that a busy machine keeps, the world of the JSON API, the people of the admin."""
+"""Fixtures of several files: time enough on a busy machine, and the scenes of the API, the admin and the demo."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.contrib.auth.models import AbstractUser, Permission
 from django.test import Client
 
+from supportdemo.cases.models import Case
+from tests.integration import decision_room, doomed
 from tests.integration.api_room import Caller, World, build
+from tests.integration.demo import open_case
 from tests.integration.office import Clerk, staff
 
 
@@ -28,6 +33,20 @@ def long_turn(long_lease: None, settings: LazySettings) -> None:
 def long_grace(settings: LazySettings) -> None:
     """A hint that has gone out stays the only one while the test lasts; one that is ten minutes old never is."""
     settings.AGENTCORE = {**settings.AGENTCORE, "HINT_GRACE_SECONDS": 15}
+
+
+@pytest.fixture
+def nothing_paid() -> None:
+    """The tools of the decision room have paid nobody yet."""
+    decision_room.PAID.clear()
+
+
+@pytest.fixture
+def nobody_died() -> Iterator[None]:
+    """The tools and models of the doomed are as they were."""
+    doomed.WORLD.__init__()  # type: ignore[misc]
+    yield
+    doomed.WORLD.__init__()  # type: ignore[misc]  # an exception that a check has raised keeps all that it came by
 
 
 @pytest.fixture
@@ -55,8 +74,29 @@ def clerk() -> Clerk:
 
 
 @pytest.fixture
+def root(client: Client) -> Any:
+    """A superuser, logged in."""
+    person = staff("root", superuser=True)
+    client.force_login(person)
+    return person
+
+
+@pytest.fixture
 def olga(client: Client) -> Any:
     """An operator, logged in, who may decide and nothing else."""
     person = staff("olga", "decide_approval")
     client.force_login(person)
     return person
+
+
+@pytest.fixture
+def case(user: AbstractUser) -> Case:
+    """A case of `user` at the support desk."""
+    return open_case(user)
+
+
+@pytest.fixture
+def supervisor(operator: AbstractUser) -> AbstractUser:
+    """An operator who sees every case."""
+    operator.user_permissions.add(Permission.objects.get(codename="view_any_thread"))
+    return type(operator).objects.get(pk=operator.pk)

@@ -18,17 +18,10 @@ from agentcore.streams import log
 from agentcore.streams.models import Record
 from agentcore.testing import Turn
 from agentcore.values import events
-from tests.integration.office import address, staff
+from tests.integration.office import address
 
 pytestmark = pytest.mark.django_db
 LISTS = [Run, Approval, Thread]
-
-
-@pytest.fixture
-def root(client):
-    person = staff("root", superuser=True)
-    client.force_login(person)
-    return person
 
 
 def queries(client, url):

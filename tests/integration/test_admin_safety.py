@@ -22,13 +22,6 @@ pytestmark = pytest.mark.django_db
 LISTS = [Run, Approval, Thread]
 
 
-@pytest.fixture
-def root(client):
-    person = staff("root", superuser=True)
-    client.force_login(person)
-    return person
-
-
 @pytest.mark.covers("dj:ADM-3")
 @pytest.mark.parametrize("model", LISTS)
 def test_nobody_adds_edits_or_deletes_a_record_not_even_a_superuser(client, root, clerk, model):

@@ -32,12 +32,7 @@ from tests.integration.room import (
     types,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _clean():
-    PAID.clear()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nothing_paid")]
 
 
 # --- time, cancel, several at once --------------------------------------------------------------------------------

@@ -23,12 +23,7 @@ from tests.integration.room import (
     types,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _clean():
-    PAID.clear()
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nothing_paid")]
 
 
 # --- who decides, and how often -----------------------------------------------------------------------------------

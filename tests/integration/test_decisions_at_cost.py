@@ -22,12 +22,9 @@ from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import PAID, pay
 from tests.integration.room import drive_to_the_end, fresh, make, race, statements
 
+pytestmark = pytest.mark.usefixtures("nothing_paid")
+
 HELD = 1.5
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> None:
-    PAID.clear()
 
 
 def waiting(count: int, *, threads: int = 1, calls: int = 1) -> list[Approval]:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import AbstractUser, Permission
+from django.contrib.auth.models import AbstractUser
 from django.test import Client
 
 from agentcore import SYSTEM
@@ -23,18 +23,6 @@ from supportdemo.cases.models import Case
 from .demo import client_of, open_case, post
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def case(user: AbstractUser) -> Case:
-    return open_case(user)
-
-
-@pytest.fixture
-def supervisor(operator: AbstractUser) -> AbstractUser:
-    """An operator who sees every case."""
-    operator.user_permissions.add(Permission.objects.get(codename="view_any_thread"))
-    return type(operator).objects.get(pk=operator.pk)
 
 
 def nothing_was_sent() -> bool:

@@ -20,7 +20,7 @@ from supportdemo.files.names import clean_name
 from supportdemo.files.sniff import MAX_BYTES
 from supportdemo.files.store import MAX_FILES
 
-from .demo import body_of, client_of, open_case, pdf
+from .demo import body_of, client_of, pdf
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
@@ -31,11 +31,6 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 def media(settings: LazySettings, tmp_path: Path) -> Path:
     settings.MEDIA_ROOT = tmp_path / "media"
     return settings.MEDIA_ROOT
-
-
-@pytest.fixture
-def case(user: AbstractUser) -> Case:
-    return open_case(user)
 
 
 def upload(user: AbstractUser, case: Case, name: str, data: bytes) -> Any:

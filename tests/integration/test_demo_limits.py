@@ -34,11 +34,6 @@ def errors(response: Any) -> str:
     return str(response.context["form"].non_field_errors())
 
 
-@pytest.fixture
-def case(user: AbstractUser) -> Case:
-    return open_case(user)
-
-
 @pytest.mark.covers("threat:T29")
 def test_admin_log_in_shares_the_limit_on_guesses(operator: AbstractUser) -> None:
     for _ in range(12):

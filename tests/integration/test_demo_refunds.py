@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import AbstractUser, Permission
+from django.contrib.auth.models import AbstractUser
 
 from agentcore import Usage
 from agentcore.exceptions import RequestError, ToolFailed
@@ -18,7 +18,7 @@ from supportdemo.cases.models import Case, Order, Refund, UsageCharge
 from supportdemo.cases.tools import issue_refund, lookup_order
 from supportdemo.knowledge.seed import seed_articles
 
-from .demo import FakeContext, client_of, open_case, post
+from .demo import FakeContext, client_of, post
 
 pytestmark = pytest.mark.django_db
 
@@ -27,18 +27,6 @@ pytestmark = pytest.mark.django_db
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEMO_MODEL", "offline")
     monkeypatch.setenv("DEMO_MODEL_DELAY", "0")
-
-
-@pytest.fixture
-def case(user: AbstractUser) -> Case:
-    return open_case(user)
-
-
-@pytest.fixture
-def supervisor(operator: AbstractUser) -> AbstractUser:
-    """An operator who sees every case."""
-    operator.user_permissions.add(Permission.objects.get(codename="view_any_thread"))
-    return type(operator).objects.get(pk=operator.pk)
 
 
 # --- refunds ----------------------------------------------------------------------------------------------------

@@ -31,14 +31,9 @@ from tests.integration.room import (
     only_approval,
 )
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db]
+pytestmark = [pytest.mark.once, pytest.mark.django_db, pytest.mark.usefixtures("nothing_paid")]
 
 HOUR = 3600
-
-
-@pytest.fixture(autouse=True)
-def _clean() -> None:
-    PAID.clear()
 
 
 @tool

@@ -23,13 +23,7 @@ from tests.integration.room import (
     only_approval,
 )
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def world():
-    WORLD.__init__()
-    return WORLD
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nobody_died")]
 
 
 @pytest.mark.covers("fault:W14")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser
 from django.db import transaction
 from django.test import Client
-from redis import Redis
 from rq import Queue
 
 from agentcore import SYSTEM
@@ -33,14 +31,6 @@ def announced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     seen: list[Any] = []
     monkeypatch.setattr(hints, "publish", lambda written: seen.extend(item.stream_id for item in written))
     return seen
-
-
-@pytest.fixture
-def queue(settings: LazySettings) -> Iterator[Queue]:
-    """agentcore's queue, emptied."""
-    with Redis.from_url(settings.REDIS_URL) as client:
-        client.flushall()
-        yield Queue("agentcore", connection=client)
 
 
 @pytest.mark.django_db(transaction=True)

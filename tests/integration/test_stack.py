@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.faults.runs import LONG, send, status
+from tests.programs import lives
 from tests.stack import Stack, wait_for
 from tests.testapp import agents
 from tests.warm import KEPT, running
@@ -61,21 +61,14 @@ def test_work_horses_end_with_the_stack_even_when_their_parent_is_gone(
     horses = worker.children()
     assert horses
     worker.kill9_alone()
-    assert [pid for pid in horses if _runs(pid)] == horses
+    assert [pid for pid in horses if lives(pid)] == horses
     stack.close()
-    wait_for(lambda: not [pid for pid in horses if _runs(pid)], 5, "the horses to end")
+    wait_for(lambda: not [pid for pid in horses if lives(pid)], 5, "the horses to end")
 
 
 def test_a_failed_wait_says_what_it_waited_for() -> None:
     with pytest.raises(AssertionError, match=r"Waited 0 s for the moon; the last answer was None"):
         wait_for(lambda: None, 0, "the moon")
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 LOOK = """

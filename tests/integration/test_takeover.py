@@ -15,14 +15,7 @@ from agentcore.testing import Turn
 from tests.integration.doomed import TOOLS, WORLD, DiesMidText, interrupted, make_waiting_for_gated
 from tests.integration.room import die_driving, drive_to_the_end, fresh, log, make, only_approval, types
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def world():
-    WORLD.__init__()
-    yield WORLD
-    WORLD.__init__()  # an exception that a check has raised keeps all that it came by
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nobody_died")]
 
 
 # --- tools --------------------------------------------------------------------------------------------------------

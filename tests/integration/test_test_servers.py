@@ -9,11 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import redis
 
 from supportdemo import servers
+from tests.programs import lives
 from tests.stack import ROOT, wait_for
 
 pytestmark = pytest.mark.once
@@ -54,23 +54,15 @@ def answers(url: str) -> bool:
         return False
 
 
-def runs(pid: int) -> bool:
-    """Whether a process runs; one that has ended but was not waited for (a container without an init) does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_nothing_is_left_when_a_run_ends() -> None:
     child, given = start("postgres")
     assert answers(given["REDIS_URL"])
     pid = int((Path(given["AGENTCORE_TEST_DIR"]) / "pg" / "postmaster.pid").read_text().split()[0])
-    assert runs(pid)
+    assert lives(pid)
     child.communicate("", timeout=30)
     assert child.returncode == 0
     assert not answers(given["REDIS_URL"])
-    assert not runs(pid)
+    assert not lives(pid)
     assert not Path(given["AGENTCORE_TEST_DIR"]).exists()
 
 
@@ -79,7 +71,7 @@ def test_nothing_is_left_of_a_run_that_is_killed() -> None:
     pid = int((Path(given["AGENTCORE_TEST_DIR"]) / "pg" / "postmaster.pid").read_text().split()[0])
     child.send_signal(signal.SIGKILL)
     child.communicate(timeout=30)
-    wait_for(lambda: not (answers(given["REDIS_URL"]) or runs(pid)), 20, "the servers to end")
+    wait_for(lambda: not (answers(given["REDIS_URL"]) or lives(pid)), 20, "the servers to end")
     wait_for(lambda: not Path(given["AGENTCORE_TEST_DIR"]).exists(), 20, "their directory to be removed")
 
 

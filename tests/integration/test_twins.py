@@ -16,15 +16,12 @@ from agentcore.exceptions import Invalid, NotFound
 from agentcore.models import Approval, Thread
 from agentcore.services import events
 from agentcore.testing import Turn
-from tests.integration.decision_room import PAID, asking
+from tests.integration.decision_room import asking
 from tests.integration.room import make, statements
 
+pytestmark = pytest.mark.usefixtures("nothing_paid")
+
 SURFACES = ("threads", "messages", "runs", "tools", "events")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_paid() -> None:
-    PAID.clear()
 
 
 def offered(surface: Any) -> dict[str, Any]:

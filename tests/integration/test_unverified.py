@@ -22,14 +22,8 @@ from agentcore.testing import run_until_idle
 from tests.integration.doomed import WORLD, interrupted, make_waiting_for_gated
 from tests.integration.room import assert_ended_once, die_driving, drive_to_the_end, fresh, log, only_approval, race
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nobody_died")]
 DAY = timedelta(days=1)
-
-
-@pytest.fixture(autouse=True)
-def world():
-    WORLD.__init__()
-    return WORLD
 
 
 def doubtful():

@@ -97,3 +97,8 @@ def found(evidence: Evidence | None = None) -> set[str]:
 def seen(evidence: Evidence | None = None) -> str:
     """All that the checker has seen, as text."""
     return "\n".join(map(str, check_invariants(evidence=evidence)))
+
+
+def world() -> Evidence:
+    """What the tools have really done."""
+    return Evidence(effects=list(HAPPENED), acting_tools={"act", "gated"})

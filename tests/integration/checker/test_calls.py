@@ -11,17 +11,13 @@ from django.db.models import F
 from agentcore import SYSTEM
 from agentcore.models import Approval, Run, Step, ToolCall
 from agentcore.services import unverified
-from agentcore.testing import Evidence, run_until_idle
-from tests.integration.checker.crime import HAPPENED, acted, allowed, found, seen, waiting
+from agentcore.testing import run_until_idle
+from tests.integration.checker.crime import HAPPENED, acted, allowed, found, seen, waiting, world
 from tests.testapp.world import Effect
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
 LATER = timedelta(minutes=5)
-
-
-def world() -> Evidence:
-    return Evidence(effects=list(HAPPENED), acting_tools={"act", "gated"})
 
 
 def the_call(run: Run) -> ToolCall:

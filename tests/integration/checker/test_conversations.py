@@ -14,14 +14,10 @@ from agentcore.services import approvals
 from agentcore.streams import log as streams
 from agentcore.testing import Asked, Evidence, Turn, run_until_idle
 from agentcore.values import events
-from tests.integration.checker.crime import HAPPENED, Events, acted, falsify, found, gated, make, place, seen
+from tests.integration.checker.crime import HAPPENED, Events, acted, falsify, found, gated, make, place, seen, world
 from tests.integration.room import Room, log, only_approval
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
-
-
-def world() -> Evidence:
-    return Evidence(effects=list(HAPPENED), acting_tools={"act", "gated"})
 
 
 def edited() -> Run:
