@@ -138,7 +138,6 @@ def _new_call(
         ToolCall,
         id=key,
         run_id=run.pk,
-        step_id=step.pk,
         position=position,
         call_id=f"call_{key.hex}",
         name=jsontext.clean_text(name)[:64],
@@ -147,6 +146,7 @@ def _new_call(
         effect=tool.effect if tool else EffectKind.PURE,
         status=ToolCallStatus.PENDING,
     )
+    call.step = step
     call.digest = call.digest_of(call.arguments)
     return call
 
