@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from django.db import OperationalError, connection
 
+from ..values.logextra import log_extra
 from .outage import is_conflict
 
 logger = logging.getLogger("agentcore.engine")
@@ -42,7 +43,7 @@ def unit(function: Callable[P, T]) -> Callable[P, T]:
                     raise
                 if retry == RETRIES or time.monotonic() > gives_up_at:
                     raise
-                logger.info("%s runs again: %s", function.__name__, error, extra={"action": "unit_retried"})
+                logger.info("%s runs again: %s", function.__name__, error, extra=log_extra("unit_retried"))
                 time.sleep(random.uniform(0, FIRST_PAUSE * 2**retry))  # noqa: S311 - jitter, not a secret
         raise AssertionError("unreachable")
 

@@ -23,6 +23,7 @@ from ..database.outage import is_outage
 from ..exceptions import ModelError, RunError, UserError
 from ..models import Run
 from ..values.functions import is_coroutine_function, kind_of
+from ..values.logextra import log_extra
 from .runtime import Runtime
 from .threads import AppThreads, BrokeOff, contained
 
@@ -58,7 +59,7 @@ async def ask(
     except Exception as error:
         if isinstance(error, (RunError, UserError)) and not isinstance(error, ModelError):
             raise
-        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": hook.code}
+        about = log_extra(hook.code, run.pk, run.attempt)
         logger.exception("%s failed", hook.what, extra=about)
         if is_outage(error):
             await runtime.read(_read_again, run)

@@ -18,6 +18,7 @@ from ..states import MessageStatus, RunStatus
 from ..values import events
 from ..values.functions import kind_of
 from ..values.ids import uuid7
+from ..values.logextra import log_extra
 from . import limits, snapshot, transitions
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
@@ -154,8 +155,7 @@ class Drive:
             return await tools.tool_round(self.definition, state, self.runtime, self.lease)
         if state.blocked:
             return await self._suspend(state)
-        about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt}
-        self.draft = Draft(state.next_step, about)
+        self.draft = Draft(state.next_step, {"run_id": self.claim.run_id, "attempt": self.claim.attempt})
         then = await model.model_step(Turn(self.definition, state, self.runtime, self.lease, self.draft))
         self.draft = None
         return Outcome.ENDED if then is None else then
@@ -236,7 +236,8 @@ class Drive:
         except Exception as error:
             if self._is_for_others(error):
                 raise
-            logger.exception("what was staged could not be committed", extra={"run_id": str(self.claim.run_id)})
+            about = log_extra("staged_lost", self.claim.run_id, self.claim.attempt)
+            logger.exception("what was staged could not be committed", extra=about)
             self.lease.forget()
             if not self.lease.claimed:
                 await self.lease.commit(_begun(self.claim))
@@ -248,7 +249,7 @@ class Drive:
         try:
             return answer.keep_draft(state, self.draft, MessageStatus.FAILED if failure else MessageStatus.CANCELED)
         except Exception:
-            about = {"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "draft_not_kept"}
+            about = log_extra("draft_not_kept", self.claim.run_id, self.claim.attempt)
             logger.exception("what the broken-off step has said could not be kept", extra=about)
             return Commit()  # a run that could not end would be driven, and paid for, again
 
@@ -259,7 +260,7 @@ class Drive:
             "the engine raised; reference %s",
             reference,
             exc_info=reason,
-            extra={"run_id": str(self.claim.run_id), "attempt": self.claim.attempt, "action": "internal_error"},
+            extra=log_extra("internal_error", self.claim.run_id, self.claim.attempt),
         )
         failure = RunError(
             f"Something went wrong inside the run (reference {reference}). Try again; if it fails again, give the "

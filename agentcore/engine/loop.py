@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from ..database.outage import is_outage
@@ -12,6 +13,7 @@ from ..declaration.agent import AgentDefinition
 from ..exceptions import LeaseLost, UnknownAgent
 from ..journal.commit import Moved, NotClaimed
 from ..models import Run
+from ..values.logextra import log_extra
 from . import snapshot
 from .drive import Drive, Outcome
 from .runtime import Runtime
@@ -78,7 +80,7 @@ def _has_changed(state: Snapshot) -> bool:
 
 async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime, *, trusts_its_look: bool) -> LetGo:
     drive = Drive(state, definition, runtime, trusts_its_look=trusts_its_look)
-    about = {"run_id": str(drive.claim.run_id), "attempt": drive.claim.attempt}
+    about = partial(log_extra, run_id=drive.claim.run_id, attempt=drive.claim.attempt)
     try:
         outcome = await drive.go()
     except LeaseLost:
@@ -87,7 +89,7 @@ async def _drive(state: Snapshot, definition: AgentDefinition, runtime: Runtime,
         if not is_outage(error):
             raise
         # The database is away: the lease runs out, and whoever finds the run then takes over.
-        logger.warning("dropped: the database did not answer", extra={**about, "action": "dropped"}, exc_info=True)
+        logger.warning("dropped: the database did not answer", extra=about("dropped"), exc_info=True)
         outcome = Outcome.LOST
-    logger.info("let go: %s", outcome.value, extra={**about, "action": "let_go"})
+    logger.info("let go: %s", outcome.value, extra=about("let_go"))
     return LetGo(outcome, last=drive.lease.last)

@@ -21,6 +21,7 @@ from rq.queue import Queue
 from rq.utils import now, utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
+from ..values.logextra import log_extra
 from .job import AgentcoreJob
 from .redis_client import AWAY
 
@@ -81,7 +82,7 @@ class Books:
             try:
                 await asyncio.to_thread(self._fail, entry, error, stopped)
             except Exception:
-                logger.exception("RQ was not told of a failed job", extra={"action": "job_failed"})
+                logger.exception("RQ was not told of a failed job", extra=log_extra("job_failed"))
 
     def _close(self, job: AgentcoreJob) -> Entry:
         self._new.pop(job.id, None)
@@ -130,7 +131,7 @@ class Books:
         try:
             await pipeline.execute()
         except AWAY as error:
-            logger.warning("RQ was not told: %s", error, extra={"action": "redis_away"})
+            logger.warning("RQ was not told: %s", error, extra=log_extra("redis_away"))
             # A start that is late would make a job of what Redis may have forgotten; an end only removes.
             self._done = [*done, *self._done][-MOST_KEPT:]
             self._news.set()
@@ -192,7 +193,7 @@ class Books:
                 await asyncio.sleep(PAUSE_SECONDS)
                 continue
             except Exception:
-                logger.exception("RQ's maintenance failed", extra={"action": "maintenance"})
+                logger.exception("RQ's maintenance failed", extra=log_extra("maintenance"))
             await asyncio.sleep(self._worker.maintenance_interval)
 
     async def say_goodbye(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from redis import asyncio as aredis
 
+from ..values.logextra import log_extra
 from .redis_client import AWAY
 
 logger = logging.getLogger("agentcore.jobs")
@@ -46,9 +47,9 @@ def _carry_out(worker: Commanded, data: bytes) -> None:
         payload: dict[str, Any] = json.loads(data)
         command = payload["command"]
     except (KeyError, TypeError, ValueError):
-        logger.warning("a command that is none was ignored", extra={"action": "command"})
+        logger.warning("a command that is none was ignored", extra=log_extra("command"))
         return
-    logger.info("told to %s", command, extra={"action": "command"})
+    logger.info("told to %s", command, extra=log_extra("command"))
     if command == "shutdown":
         worker.shut_down()
     elif command in ("stop-job", "stop-execution"):

@@ -26,6 +26,7 @@ from ..engine.runtime import Runtime, this_worker
 from ..failpoints import afailpoint
 from ..services import execution
 from ..streams import hints
+from ..values.logextra import log_extra
 from .bookkeeping import Books
 from .commands import obey
 from .forked import ForkedRuns
@@ -124,14 +125,14 @@ class ConcurrentWorker(BaseWorker):
     async def _admit(self, burst: bool) -> None:
         """Take jobs and begin them, as many at a time as there is room for, until told to stop."""
         logger.info(
-            "Listening on %s, %d runs at a time", self._queue.name, self.concurrency, extra={"action": "listening"}
+            "Listening on %s, %d runs at a time", self._queue.name, self.concurrency, extra=log_extra("listening")
         )
         away = False
         while not self._stopping.is_set():
             try:
                 if away:
                     await self._books.introduce()
-                    logger.info("Redis is back", extra={"action": "redis_back"})
+                    logger.info("Redis is back", extra=log_extra("redis_back"))
                     away = False
                 if self._inbox.suspended and await self._inbox.look_whether_suspended():
                     await self._pause()
@@ -139,7 +140,7 @@ class ConcurrentWorker(BaseWorker):
                 jobs = await self._inbox.take(self.concurrency - len(self._tasks), wait=not burst)
             except AWAY as error:
                 if not away:
-                    logger.warning("Redis is away: %s", error, extra={"action": "redis_away"})
+                    logger.warning("Redis is away: %s", error, extra=log_extra("redis_away"))
                 away = True
                 await self._pause()
                 continue
@@ -198,7 +199,7 @@ class ConcurrentWorker(BaseWorker):
         if outcome is Outcome.SUSPECT:
             await self._forked.drive(run_id)
         elif outcome is Outcome.LOST:
-            logger.warning("a run was lost", extra={"run_id": str(run_id), "action": "lost"})
+            logger.warning("a run was lost", extra=log_extra("lost", run_id))
 
     # --- stopping ------------------------------------------------------------------------------------------------
 
@@ -211,10 +212,10 @@ class ConcurrentWorker(BaseWorker):
     def shut_down(self) -> None:
         """Stop taking jobs and have every run given back at its next step boundary; the second time, end."""
         if self._stopping.is_set():
-            logger.warning("told twice; leaving at once", extra={"action": "forced"})
+            logger.warning("told twice; leaving at once", extra=log_extra("forced"))
             self._forked.kill()
             os._exit(FORCED_STATUS)
-        logger.info("draining %d runs", len(self._tasks), extra={"action": "draining"})
+        logger.info("draining %d runs", len(self._tasks), extra=log_extra("draining"))
         self._stop_requested = True
         self._stopping.set()
         self._changed.set()
@@ -253,7 +254,7 @@ class ConcurrentWorker(BaseWorker):
                 self._told_to_stop.add(job_id)
                 task.cancel()
                 return
-        logger.warning("not working on job %s", job_id, extra={"action": "command"})
+        logger.warning("not working on job %s", job_id, extra=log_extra("command"))
 
     def stop_all_jobs(self) -> None:
         """Stop driving every run."""
@@ -264,7 +265,7 @@ class ConcurrentWorker(BaseWorker):
 def _report(task: asyncio.Task[None]) -> None:
     """Say so where a helper, which goes on for ever, has ended by an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a part of the worker has ended", exc_info=error, extra={"action": "helper_ended"})
+        logger.error("a part of the worker has ended", exc_info=error, extra=log_extra("helper_ended"))
 
 
 async def _end(tasks: list[asyncio.Task[None]], seconds: float = PAUSE_SECONDS) -> None:

@@ -26,6 +26,7 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 
 from ..conf import get_settings
+from ..values.logextra import log_extra
 from .single import execute_run
 
 logger = logging.getLogger("agentcore.jobs")
@@ -75,7 +76,7 @@ class ForkedRuns:
         starting = asyncio.ensure_future(asyncio.to_thread(process.start))
         try:
             await asyncio.shield(starting)
-            about = {"run_id": str(run_id), "action": "driven_alone"}
+            about = log_extra("driven_alone", run_id)
             logger.info("a suspect run, driven alone by process %d", process.pid, extra=about)
             if self._draining:
                 self._send_drain(process)
@@ -136,7 +137,7 @@ def drive_forked(run_id: str) -> None:
     try:
         execute_run(run_id)
     except BaseException:
-        logger.exception("a run driven alone was dropped", extra={"run_id": run_id, "action": "dropped"})
+        logger.exception("a run driven alone was dropped", extra=log_extra("dropped", run_id))
         leave(1)  # not by the interpreter's own exit: a tool's thread may never end
     leave(0)
 

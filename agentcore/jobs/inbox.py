@@ -10,6 +10,7 @@ from rq.exceptions import NoSuchJobError
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
+from ..values.logextra import log_extra
 from .job import AgentcoreJob
 
 logger = logging.getLogger("agentcore.jobs")
@@ -82,7 +83,7 @@ class Inbox:
             except NoSuchJobError:
                 gone.append(job_id)
             except Exception:
-                logger.exception("a job cannot be read; dropped", extra={"action": "job_unreadable"})
+                logger.exception("a job cannot be read; dropped", extra=log_extra("job_unreadable"))
                 gone.append(job_id)
             else:
                 jobs.append(job)

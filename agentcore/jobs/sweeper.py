@@ -9,6 +9,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from ..services import sweep
+from ..values.logextra import log_extra
 
 logger = logging.getLogger("agentcore.sweep")
 
@@ -52,6 +53,6 @@ class Sweeper:
         except DatabaseError:
             logger.warning("the database did not answer; sweeping again soon", exc_info=True)
         except Exception:
-            logger.exception("a pass was broken off; sweeping again soon", extra={"action": "sweep_failed"})
+            logger.exception("a pass was broken off; sweeping again soon", extra=log_extra("sweep_failed"))
         connections.close_all()
         return sweep.interval()

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import IO
 
+from ..values.logextra import log_extra
+
 logger = logging.getLogger("agentcore.jobs")
 
 BLOCKED_STATUS = 1
@@ -55,7 +57,7 @@ class Watchdog:
             while True:
                 self._moved.set()
                 if self._thread_is_stuck():
-                    logger.error("a tool's thread does not end; leaving", extra={"action": "stuck_thread"})
+                    logger.error("a tool's thread does not end; leaving", extra=log_extra("stuck_thread"))
                     self._give_up()
                 await asyncio.sleep(min(1.0, self._seconds / 4))
         finally:

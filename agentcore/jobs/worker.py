@@ -20,6 +20,7 @@ from rq.job import Job
 from rq.queue import Queue
 from rq.worker import Worker, WorkerStatus
 
+from ..values.logextra import log_extra
 from .job import only_ours
 from .redis_client import AWAY
 from .single import DRAIN
@@ -58,7 +59,7 @@ class AgentcoreWorker(Worker):
         try:
             super().execute_job(job, queue)
         except AWAY as error:
-            logger.warning("Redis went away during a job: %s", error, extra={"action": "redis_away"})
+            logger.warning("Redis went away during a job: %s", error, extra=log_extra("redis_away"))
             self.executions.clear()
             self._wait_for_redis()
 
@@ -67,7 +68,7 @@ class AgentcoreWorker(Worker):
         try:
             super().maintain_heartbeats(job, execution)
         except AWAY as error:
-            logger.warning("no heartbeat: %s", error, extra={"action": "redis_away"})
+            logger.warning("no heartbeat: %s", error, extra=log_extra("redis_away"))
 
     def _wait_for_redis(self) -> None:
         while not self._stop_requested:

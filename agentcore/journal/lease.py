@@ -23,6 +23,7 @@ from ..conf import get_settings
 from ..database.outage import is_outage
 from ..exceptions import CancelRequested, LeaseLost
 from ..failpoints import afailpoint
+from ..values.logextra import log_extra
 from . import fence
 from .commit import Allocation, Claim, Commit, combined
 from .writer import Journal
@@ -215,7 +216,8 @@ class Heartbeat:
         except asyncio.CancelledError:
             raise
         except DatabaseError:
-            logger.warning("the database did not answer a heartbeat", extra=_about(lease.claim))
+            about = log_extra("heartbeat", lease.claim.run_id, lease.claim.attempt)
+            logger.warning("the database did not answer a heartbeat", extra=about)
         except BaseException as error:  # noqa: BLE001 - whatever it is, without its lease the work must not go on
             lease.interrupt(error)
 
@@ -224,7 +226,7 @@ class Heartbeat:
         try:
             ours = await self._read(fence.ours, [lease.claim for lease in leases])
         except DatabaseError:
-            logger.warning("the database did not answer a look at cancels", extra={"action": "heartbeat"})
+            logger.warning("the database did not answer a look at cancels", extra=log_extra("heartbeat"))
             return
         except Exception as error:
             # Without this eye the work must not go on: its lease may be lost, and nobody would notice.
@@ -242,7 +244,3 @@ def _apply(commits: Sequence[Commit]) -> None:
     for commit in commits:
         for move in commit.moves:
             move.apply()
-
-
-def _about(claim: Claim) -> dict[str, Any]:
-    return {"run_id": str(claim.run_id), "attempt": claim.attempt, "action": "heartbeat"}

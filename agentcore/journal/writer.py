@@ -27,6 +27,7 @@ from ..database.outage import is_outage
 from ..exceptions import CancelRequested, InsideTransaction, LeaseLost
 from ..failpoints import failpoint
 from ..streams.exceptions import StreamBusy
+from ..values.logextra import log_extra
 from . import fence, write
 from .commit import Allocation, Claim, Commit, NotClaimed, Request
 
@@ -157,7 +158,7 @@ def commit_batch(requests: Sequence[Request]) -> list[Answer]:
             if time.monotonic() > gives_up_at:
                 answers.update((item.row.run_id, outage) for batch in again for item in batch)
                 break
-            logger.warning("the database did not answer (%s); trying again", outage, extra={"action": "commit_again"})
+            logger.warning("the database did not answer (%s); trying again", outage, extra=log_extra("commit_again"))
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, not a secret
             pause = min(pause * 2, LONGEST_PAUSE)
             if pause > FIRST_PAUSE * 4:  # one commit may be what the database cannot take

@@ -14,6 +14,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from ..conf import get_settings
+from ..values.logextra import log_extra
 from . import frames
 from .database import query
 from .followers import Followers
@@ -82,7 +83,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         except (StopConsumer, OSError):
             raise
         except Exception:
-            logger.exception("a socket's message cannot be handled", extra={"action": "socket"})
+            logger.exception("a socket's message cannot be handled", extra=log_extra("socket"))
             await self._fail()
 
     async def connect(self) -> None:
@@ -204,9 +205,9 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
                     ping_at = now() + settings.ping_seconds
                     await self._say(frames.PING)
         except OSError:
-            logger.debug("the client went away", extra={"action": "ping"})
+            logger.debug("the client went away", extra=log_extra("ping"))
         except Exception:
-            logger.exception("a socket cannot be checked", extra={"action": "recheck"})
+            logger.exception("a socket cannot be checked", extra=log_extra("recheck"))
             await self._fail()
 
     async def _find_run(self, run_id: UUID) -> Found | None:

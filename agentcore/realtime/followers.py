@@ -12,6 +12,7 @@ from uuid import UUID
 from ..streams.hub import Hub
 from ..streams.log import Entry
 from ..streams.subscription import Allowance
+from ..values.logextra import log_extra
 from . import frames
 from .frames import Name
 from .survey import Found
@@ -79,7 +80,7 @@ class Followers:
             return False
         self._stop(found.name)
         if len(self._tasks) >= MAX_FOLLOWED:
-            logger.warning("a socket follows too many streams", extra={"action": "follow"})
+            logger.warning("a socket follows too many streams", extra=log_extra("follow"))
             message = f"{found.name} is not followed: this socket follows {MAX_FOLLOWED} streams. Attach to it later."
             await self._send(frames.error("too_many", message, found.name))
             return False
@@ -107,9 +108,9 @@ class Followers:
                         if self._stopped or await ends(entry):
                             return
         except OSError:
-            logger.debug("the client went away", extra={"action": "follow"})
+            logger.debug("the client went away", extra=log_extra("follow"))
         except Exception:
-            logger.exception("a stream cannot be followed", extra={"action": "follow"})
+            logger.exception("a stream cannot be followed", extra=log_extra("follow"))
             await self._on_failure()
 
     async def _notice(self, entry: Entry) -> bool:

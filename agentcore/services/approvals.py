@@ -37,6 +37,7 @@ from ..models import Approval, Run, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, ApprovalStatus, RunStatus, ToolCallStatus
 from ..values import events, jsontext
 from ..values.clock import NOW
+from ..values.logextra import log_extra
 from . import dispatch
 from .ids import id_of
 from .twins import listing, twin
@@ -270,7 +271,7 @@ def _edited(row: Approval, decision: Decision) -> str:
     except ModelRetry as error:
         raise Invalid(error.message) from error
     except NotKept as error:
-        about = {"run_id": str(row.run_id), "attempt": row.tool_call.attempt, "action": "arguments_not_kept"}
+        about = log_extra("arguments_not_kept", row.run_id, row.tool_call.attempt)
         logger.error("tool %s cannot take edited arguments: %s", tool.name, error.message, exc_info=error, extra=about)
         raise Invalid(NOT_TAKEN) from error
     return "" if text == row.arguments else text

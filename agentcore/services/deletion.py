@@ -22,6 +22,7 @@ from ..journal.commit import Held
 from ..models import Run, Thread
 from ..states import RunStatus
 from ..streams.models import Record, Stream
+from ..values.logextra import log_extra
 from . import runs, threads
 from .patience import impatient
 from .twins import twin
@@ -67,7 +68,7 @@ def remove_or_put_off(thread_id: UUID) -> bool:
         logger.warning(
             "a deleted thread stays hidden, because rows of the project need it: %s",
             _names(error),
-            extra={"thread_id": str(thread_id), "action": "removal_put_off"},
+            extra=log_extra("removal_put_off", thread_id=str(thread_id)),
         )
         Thread.objects.filter(pk=thread_id).update(removal_due_at=DbNow() + Value(TRY_AGAIN))
         return False
@@ -111,7 +112,7 @@ def remove_at_once(limit: int) -> None:
                 raise
             logger.info(
                 "somebody holds a row of the thread; the sweep removes it",
-                extra={"thread_id": str(thread_id), "action": "removal_held"},
+                extra=log_extra("removal_held", thread_id=str(thread_id)),
             )
 
 
@@ -136,7 +137,7 @@ class LogSweep:
             with transaction.atomic():
                 Record.objects.filter(stream__in=left).delete()
                 Stream.objects.filter(pk__in=left).delete()
-            logger.info("deleted %s logs without a run or thread", len(left), extra={"action": "logs_deleted"})
+            logger.info("deleted %s logs without a run or thread", len(left), extra=log_extra("logs_deleted"))
         return len(left)
 
 

@@ -25,6 +25,7 @@ from ..database import bulk, dialect
 from ..failpoints import failpoint
 from ..models import Run
 from ..values.ids import uuid7
+from ..values.logextra import log_extra
 
 logger = logging.getLogger("agentcore.dispatch")
 
@@ -173,7 +174,7 @@ def enqueue(*run_ids: UUID) -> bool:
         logger.warning(
             "hint not sent: %s; the sweep will send it again",
             type(error).__name__,
-            extra={"run_id": ", ".join(map(str, run_ids[:MOST_NAMED])), "hints": len(run_ids), "action": "hint_lost"},
+            extra=log_extra("hint_lost", ", ".join(map(str, run_ids[:MOST_NAMED])), hints=len(run_ids)),
         )
         return False
     return True

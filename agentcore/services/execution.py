@@ -21,6 +21,7 @@ from ..engine.runtime import Runtime, this_worker
 from ..exceptions import Conflict
 from ..models import Run
 from ..states import RunStatus
+from ..values.logextra import log_extra
 from . import dispatch, runs, versions
 
 logger = logging.getLogger("agentcore.engine")
@@ -120,7 +121,8 @@ async def _pass_on(run_id: UUID, outcome: Outcome, runtime: Runtime) -> None:
     try:
         await runtime.owed(owed, run_id)
     except (OperationalError, InterfaceError):
-        logger.warning("what was owed for a run is left to the sweep", extra={"run_id": str(run_id)}, exc_info=True)
+        extra = log_extra("owed_later", run_id)
+        logger.warning("what was owed for a run is left to the sweep", extra=extra, exc_info=True)
 
 
 def _hint_the_next(ended: Sequence[UUID]) -> dict[UUID, None]:

@@ -16,6 +16,7 @@ from ..journal.commit import Commit, Held, Move
 from ..models import Run, Step, ToolCall
 from ..states import RunStatus, StepStatus, ToolCallStatus
 from ..values import events
+from ..values.logextra import log_extra
 
 logger = logging.getLogger("agentcore.recovery")
 
@@ -48,7 +49,7 @@ def after_restore() -> Recovered:
         report = Recovered(
             report.runs + done.runs, report.released + done.released, report.doubtful_calls + done.doubtful_calls
         )
-    logger.warning("recovered: %s", report, extra={"action": "recovered"})
+    logger.warning("recovered: %s", report, extra=log_extra("recovered"))
     return report
 
 

@@ -15,6 +15,7 @@ from ..database.dialect import DbNow
 from ..journal import fence
 from ..models import Run, Thread, ToolCall
 from ..states import RunStatus, ToolCallStatus
+from ..values.logextra import log_extra
 from . import places
 
 logger = logging.getLogger("agentcore.retention")
@@ -45,7 +46,7 @@ def prune(older_than: timedelta) -> Pruned:
         except (ProtectedError, RestrictedError):
             kept += 1
     report = Pruned(threads, kept)
-    logger.info("pruned: %s", report, extra={"action": "pruned"})
+    logger.info("pruned: %s", report, extra=log_extra("pruned"))
     return report
 
 

@@ -23,6 +23,7 @@ from ..journal.commit import Commit
 from ..models import Approval, Run, SweepLease
 from ..states import RunStatus, ToolCallStatus, WaitingReason
 from ..values import events
+from ..values.logextra import log_extra
 from . import approvals, deletion, dispatch
 from .patience import impatient
 
@@ -78,7 +79,7 @@ def sweep() -> SweepReport:
     counts["removed"] += _logs.look(BATCH)
     report = SweepReport(**counts)
     if report.did_something:
-        logger.info("swept: %s", report, extra={"action": "swept"})
+        logger.info("swept: %s", report, extra=log_extra("swept"))
     return report
 
 
@@ -132,7 +133,7 @@ def _is_turn_of(holder: str) -> bool:
     except OperationalError as error:
         if not is_conflict(error):
             raise
-    logger.info("somebody holds the row of the sweep's lease", extra={"action": "sweep_held"})
+    logger.info("somebody holds the row of the sweep's lease", extra=log_extra("sweep_held"))
     # What a process that hangs was about to take, nobody has; it must not end all sweeping.
     return SweepLease.objects.held_by() in ("", holder)
 
@@ -154,12 +155,9 @@ def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
         done = act()
     except Exception as error:
         if is_conflict(error):
-            logger.info(
-                "somebody holds the row; the next pass looks again",
-                extra={"run_id": str(run_id), "action": "sweep_held"},
-            )
+            logger.info("somebody holds the row; the next pass looks again", extra=log_extra("sweep_held", run_id))
             return
-        logger.exception("a row was left as it is", extra={"run_id": str(run_id), "action": "sweep_failed"})
+        logger.exception("a row was left as it is", extra=log_extra("sweep_failed", run_id))
         return
     if done:
         counts[done] += 1
@@ -198,10 +196,8 @@ def _hint(orphans: Iterable[Run]) -> int:
     ]
     noted = dispatch.note_where_unchanged(seen)
     for run_id in {item.run_id for item in seen} - set(noted):
-        logger.info(
-            "somebody holds the row, or deals with it; the next pass looks again",
-            extra={"run_id": str(run_id), "action": "sweep_held"},
-        )
+        extra = log_extra("sweep_held", run_id)
+        logger.info("somebody holds the row, or deals with it; the next pass looks again", extra=extra)
     if not noted or dispatch.enqueue(*noted):
         return len(noted)
     dispatch.take_back(noted)
@@ -224,9 +220,7 @@ def _park(run_id: UUID) -> int:
             # No worker lived long enough to see the cancel, and no person owes it an answer.
             commit = transitions.end(held, run, RunStatus.CANCELED, code="canceled", message=run.cancel_reason)
         write.record(held, commit)
-    logger.error(
-        "parked: %s lost leases", get_settings().poison_after, extra={"run_id": str(run_id), "action": "parked"}
-    )
+    logger.error("parked: %s lost leases", get_settings().poison_after, extra=log_extra("parked", run_id))
     return 1
 
 

@@ -16,6 +16,7 @@ from ..engine import transitions
 from ..journal import fence, write
 from ..models import Run
 from ..states import RunStatus
+from ..values.logextra import log_extra
 from . import dispatch
 
 logger = logging.getLogger("agentcore.engine")
@@ -57,7 +58,8 @@ def defer(run_id: UUID) -> str:
             done = "deferred"
     if done == "ended":
         dispatch.hint_next(run_id)
-    logger.info("%s: this process has no version %s of it", done, run.agent_version, extra=_about(run))
+    extra = log_extra("other_version", run_id, run.attempt)
+    logger.info("%s: this process has no version %s of it", done, run.agent_version, extra=extra)
     if done == "deferred":
         _warn(run)
     return done
@@ -75,7 +77,7 @@ def _warn(run: Run) -> None:
     if now - _warned.get(wanted, -WARN_SECONDS) < WARN_SECONDS:
         return
     _warned[wanted] = now
-    extra = {**_about(run), "action": "agent_missing", "agent": run.agent}
+    extra = log_extra("agent_missing", run.pk, run.attempt, agent=run.agent)
     if here is None:
         said = "no agent %r is declared in this process; its runs wait for one that has it"
         logger.warning(said, run.agent, extra=extra)
@@ -87,7 +89,3 @@ def _warn(run: Run) -> None:
             run.agent_version,
             extra=extra,
         )
-
-
-def _about(run: Run) -> dict[str, object]:
-    return {"run_id": str(run.pk), "attempt": run.attempt, "action": "other_version"}

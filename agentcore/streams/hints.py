@@ -16,6 +16,7 @@ from typing import Protocol
 from uuid import UUID
 
 from ..failpoints import failpoint
+from ..values.logextra import log_extra
 from .publisher import Hint, LoopPublisher, Publisher, ThreadPublisher, Transport, small
 
 __all__ = ["Written", "close", "flush", "publish", "sent_from_this_loop", "use_transport"]
@@ -58,7 +59,7 @@ def publish(written: Iterable[Written]) -> None:
         failpoint("before_hint")
         publisher.publish([_hint(item) for item in written])
     except Exception:  # such as no thread to be had at the interpreter's end: the records are committed all the same
-        logger.warning("hints were dropped", extra={"action": "hint"}, exc_info=True)
+        logger.warning("hints were dropped", extra=log_extra("hint"), exc_info=True)
 
 
 def flush(timeout: float) -> bool:

@@ -18,6 +18,7 @@ from uuid import UUID
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from ..conf import get_settings
+from ..values.logextra import log_extra
 from .link import Layer, Link
 from .publisher import Hint
 from .reader import Reader
@@ -189,7 +190,7 @@ class _Work:
                 while await self._hub.read(self._reader):
                     level = logging.WARNING
             except Exception:
-                logger.log(level, "cannot read streams; trying again", extra={"action": "read"}, exc_info=True)
+                logger.log(level, "cannot read streams; trying again", extra=log_extra("read"), exc_info=True)
                 level = logging.DEBUG  # said once
                 await asyncio.sleep(RETRY_SECONDS)
                 self.wake.set()

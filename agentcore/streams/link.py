@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+from ..values.logextra import log_extra
 from .publisher import Hint
 from .wire import GROUP, decode
 
@@ -103,12 +104,12 @@ class Link:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._layer.group_discard(GROUP, channel)
         except Exception as error:
-            logger.debug("cannot leave the group (%r)", error, extra={"action": "link"})
+            logger.debug("cannot leave the group (%r)", error, extra=log_extra("link"))
 
 
 def _complain(what: str, error: Exception, failures: int) -> None:
     level = logging.WARNING if failures == 0 else logging.DEBUG
-    logger.log(level, "%s (%r); polling meanwhile", what, error, extra={"action": "link"})
+    logger.log(level, "%s (%r); polling meanwhile", what, error, extra=log_extra("link"))
 
 
 def _pause(failures: int) -> float:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from ..values.logextra import log_extra
+
 __all__ = ["FRAME_BYTES", "Hint", "LoopPublisher", "Publisher", "ThreadPublisher", "Transport", "small"]
 
 logger = logging.getLogger("agentcore.streams")
@@ -105,7 +107,7 @@ class Publisher:
             logger.warning(
                 "hints are not getting through (%r); followers poll meanwhile",
                 error,
-                extra={"action": "hint", "dropped": dropped},
+                extra=log_extra("hint", dropped=dropped),
             )
 
 

@@ -17,6 +17,7 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ..database.outage import is_outage
 from ..exceptions import Conflict, Invalid, NotAllowed, NotFound, RequestError, TooLarge, UnknownAgent
 from ..values.ids import uuid7
+from ..values.logextra import log_extra
 from .requests import Malformed, check
 
 logger = logging.getLogger("agentcore.web")
@@ -64,7 +65,7 @@ def problem(status: int, code: str, detail: str, *, error: Exception | None = No
     """Return a problem response; its `id` is in the log too, there with the `error` that nobody else may see."""
     reference = uuid7().hex[-12:]
     level = logging.INFO if error is None else logging.ERROR
-    logger.log(level, "problem %s %s %s", status, code, reference, exc_info=error, extra={"action": "problem"})
+    logger.log(level, "problem %s %s %s", status, code, reference, exc_info=error, extra=log_extra("problem"))
     body = {
         "type": f"urn:agentcore:problem:{code}",
         "title": _TITLES.get(status, "The request failed"),

@@ -19,6 +19,7 @@ from ...states import MessageStatus, RunStatus, StepStatus
 from ...values import bounded, events, parts
 from ...values.clock import NOW
 from ...values.finish import FinishReason, WithCalls
+from ...values.logextra import log_extra
 from ...values.parts import Part, ToolCallPart
 from ...values.usage import Usage
 from .. import transitions
@@ -194,7 +195,7 @@ def _note_unreported(turn: Turn) -> Commit:
     if not limited or turn.draft.usage != Usage() or USAGE_MISSING in run.notes:
         return Commit()
     said = NOTES[turn.draft.asked_with is not None].format(limits=" and ".join(limited))
-    extra = {"run_id": str(run.pk), "attempt": turn.lease.claim.attempt, "action": USAGE_MISSING}
+    extra = log_extra(USAGE_MISSING, run.pk, turn.lease.claim.attempt)
     logger.warning("%s", said, extra=extra)
     return Commit(run={"notes": {**run.notes, USAGE_MISSING: said}})
 

@@ -22,6 +22,7 @@ from ...failpoints import failpoint
 from ...journal.commit import Commit
 from ...models import Run, ToolCall
 from ...values import bounded, events
+from ...values.logextra import log_extra
 from .. import application
 from ..runtime import Runtime
 from ..threads import AppCall, contained
@@ -165,7 +166,7 @@ class AtomicBody(Body):
         except BaseException:
             if self.recorded is None:
                 raise
-            logger.exception("what a tool left to on_commit raised", extra={"action": "tool_hook_raised"})
+            logger.exception("what a tool left to on_commit raised", extra=log_extra("tool_hook_raised"))
         self._land()  # once more: inside a plain TestCase no hooks are run
 
     def _go_on(self, *, recording: bool = False) -> None:

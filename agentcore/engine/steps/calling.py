@@ -19,6 +19,7 @@ from ...states import ToolCallStatus
 from ...values import bounded, jsontext
 from ...values.functions import kind_of
 from ...values.ids import uuid7
+from ...values.logextra import log_extra
 from .. import application, transitions
 from ..threads import APP_THREADS
 from .body import AtomicBody, Body, BodyInThread, BodyOnLoop, Work
@@ -108,7 +109,8 @@ async def _look_up(work: Work, check: Callable[..., Any]) -> CallOutcome | None:
             value = await application.call(work.runtime.threads, check, arguments, ctx, read=work.read)
             return None if value is None else CallOutcome(ToolCallStatus.SUCCEEDED, value)
     except Exception as error:
-        logger.exception("the check of tool %s failed", work.call.name, extra=_about(work, "check_failed"))
+        about = log_extra("check_failed", work.run.pk, work.call.attempt)
+        logger.exception("the check of tool %s failed", work.call.name, extra=about)
         kind = kind_of(application.cause_of(error))
         raise _Unchecked(f"Whether it took effect could not be checked ({kind}).") from error
     finally:
@@ -188,7 +190,7 @@ def _raised(work: Work, body: Body, error: BaseException) -> CallOutcome:
     A person is asked where the tool says so, where the body does not know itself, and where a person
     approved an unsafe call; not of what leaves nothing behind, nor of what the database has refused.
     """
-    reference, about = uuid7().hex[-8:], _about(work, "tool_raised")
+    reference, about = uuid7().hex[-8:], log_extra("tool_raised", work.run.pk, work.call.attempt)
     logger.error("tool %s raised; reference %s", work.call.name, reference, extra=about, exc_info=error)
     said = f"The tool broke off with {kind_of(error)} (reference {reference})."
     if isinstance(error, EffectUnknown):
@@ -208,7 +210,8 @@ def _raised(work: Work, body: Body, error: BaseException) -> CallOutcome:
 
 def _not_run(work: Work, body: Body, error: NotRun) -> CallOutcome:
     """Fail a call whose body gave back itself, not begun: that is its developer's mistake."""
-    logger.error("tool %s: %s", work.call.name, error.message, extra=_about(work, "tool_not_run"))
+    about = log_extra("tool_not_run", work.run.pk, work.call.attempt)
+    logger.error("tool %s: %s", work.call.name, error.message, extra=about)
     return CallOutcome(ToolCallStatus.FAILED, error=_with_advice(body, error), final=True)
 
 
@@ -218,7 +221,8 @@ def _with_advice(body: Body, error: NotRun | Unfinished) -> str:
 
 def _not_kept(work: Work, error: NotKept) -> CallOutcome:
     """Fail a call whose arguments the tool refuses by now; one that ran before may have had its effect then."""
-    logger.error("tool %s: %s", work.call.name, error, extra=_about(work, "arguments_not_kept"))
+    about = log_extra("arguments_not_kept", work.run.pk, work.call.attempt)
+    logger.error("tool %s: %s", work.call.name, error, extra=about)
     fault = "The tool does not take these arguments any more."
     return _unknown(work, fault) if work.call.tries > 1 else CallOutcome(ToolCallStatus.FAILED, error=fault)
 
@@ -229,7 +233,7 @@ def _not_begun(work: Work) -> CallOutcome:
         "tool %s did not start: none of the %s threads was free. Look for tools that do not end, or start more workers",
         work.call.name,
         APP_THREADS,
-        extra=_about(work, "tool_not_begun"),
+        extra=log_extra("tool_not_begun", work.run.pk, work.call.attempt),
     )
     error = f"The tool did not start within {work.seconds:g} seconds."
     return (
@@ -242,7 +246,3 @@ def _unknown(work: Work, error: str) -> CallOutcome:
     if work.tool.effect in LEAVES_NOTHING:
         return CallOutcome(ToolCallStatus.FAILED, error=error, broke_off=True)
     return CallOutcome(ToolCallStatus.EFFECT_UNVERIFIED, error=f"{error} {transitions.DOUBT}", broke_off=True)
-
-
-def _about(work: Work, action: str) -> dict[str, Any]:
-    return {"run_id": str(work.run.pk), "attempt": work.call.attempt, "action": action}

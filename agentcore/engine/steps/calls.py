@@ -24,6 +24,7 @@ from ...states import ApprovalStatus, ToolCallStatus
 from ...values import events, jsontext
 from ...values.clock import NOW, Later
 from ...values.ids import uuid7
+from ...values.logextra import log_extra
 from .. import application, transitions
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
@@ -169,7 +170,7 @@ async def _check(tool: Tool | None, request: CallRequested, run: Run, runtime: R
 def _not_kept(error: NotKept, name: str, run: Run) -> str:
     """Log what a developer has to mend, and return what is said of it to the model."""
     reference = uuid7().hex[-8:]
-    about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "arguments_not_kept"}
+    about = log_extra("arguments_not_kept", run.pk, run.attempt)
     logger.error(
         "tool %s cannot be called; reference %s: %s", name, reference, error.message, exc_info=error, extra=about
     )
@@ -214,7 +215,7 @@ def _judge(run: Run, call: ToolCall, tool: Tool | None, approval: Approval | Non
     if tool is None:
         return Ruling(fault=f"The tool {call.name} is not there any more.")
     if tool.effect is not EffectKind.PURE and not get_policy().may_run(run, call):
-        about = {"run_id": str(run.pk), "attempt": run.attempt, "action": "call_refused"}
+        about = log_extra("call_refused", run.pk, run.attempt)
         logger.warning("the access policy refuses tool %s for %s", call.name, run.started_by or "nobody", extra=about)
         return Ruling(fault=REFUSED)
     if approval is None:

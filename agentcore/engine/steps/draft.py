@@ -28,6 +28,7 @@ from ...values import events, jsontext, parts
 from ...values.events import Event
 from ...values.finish import ENDS, End, FinishReason, reason_of
 from ...values.functions import kind_of
+from ...values.logextra import log_extra
 from ...values.parts import Part, ReasoningPart, SourcePart, TextPart
 from ...values.usage import Usage
 from . import intake
@@ -156,7 +157,7 @@ class Draft:
     def _ignore(self, name: str) -> None:
         """Leave out what comes after the end, and say so once."""
         if not self._ignores:
-            extra = {**self.about, "action": "after_the_end"}
+            extra = log_extra("after_the_end", **self.about)
             logger.warning("the model sent %s after its answer was complete; it is left out", name, extra=extra)
         self._ignores = True
 
@@ -181,7 +182,7 @@ class Draft:
         """Take in a report of what the call has used so far; what cannot be counted is left out."""
         self.usage, refused = self.usage.updated(report)
         if refused:
-            extra = {**self.about, "action": "usage_refused"}
+            extra = log_extra("usage_refused", **self.about)
             logger.warning("the model reported usage that is no count: %s", ", ".join(refused), extra=extra)
 
     def seconds_until_due(self) -> float | None:

@@ -18,6 +18,7 @@ from ...states import MessageStatus, RunStatus, StepKind
 from ...values import events
 from ...values.clock import NOW
 from ...values.functions import name_of
+from ...values.logextra import log_extra
 from .. import application, limits, transitions
 from ..application import Hook
 from ..snapshot import Snapshot
@@ -103,8 +104,8 @@ def _deadline(turn: Turn) -> Deadline:
 async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
     """Give the step up: try again, or end the run with the provider's own code and what was said."""
     again = retry_in(error, turn.state.failed_tries)
-    about = {"run_id": str(turn.state.run.pk), "attempt": step.attempt, "action": "model_failed"}
-    logger.warning("model call failed: %s", error.run_code, extra={**about, "detail": error.detail[:500]})
+    about = log_extra("model_failed", turn.state.run.pk, step.attempt, detail=error.detail[:500])
+    logger.warning("model call failed: %s", error.run_code, extra=about)
     reason = turn.draft.finish_reason
     given_up = transitions.abandon(
         step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason

@@ -12,6 +12,7 @@ from typing import Any
 from ...conf import get_settings
 from ...journal.commit import Commit
 from ...values import events, jsontext
+from ...values.logextra import log_extra
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -79,4 +80,4 @@ class Progress:
             try:
                 await self._commit(Commit(events=shown))
             except Exception:
-                logger.warning("what a tool shows was not written", exc_info=True, extra={"action": "progress_lost"})
+                logger.warning("what a tool shows was not written", exc_info=True, extra=log_extra("progress_lost"))

@@ -15,6 +15,7 @@ from ...failpoints import afailpoint
 from ...journal.commit import Allocation, Commit
 from ...journal.lease import Lease
 from ...providers.failures import failure_of
+from ...values.logextra import log_extra
 from .. import application
 from .draft import Draft
 
@@ -45,7 +46,8 @@ async def read_model(model: AgentModel, request: ModelRequest, draft: Draft, lea
     except RunError as error:
         if not (draft.ended and isinstance(error, (ModelError, LimitReached))):
             raise
-        logger.warning("the model's stream broke after its answer was complete", exc_info=error, extra=draft.about)
+        about = log_extra("stream_broke", **draft.about)
+        logger.warning("the model's stream broke after its answer was complete", exc_info=error, extra=about)
     finally:
         outgoing.stop()
 

@@ -22,6 +22,7 @@ from ...models import Approval, Message, Run, Step, ToolCall
 from ...states import ApprovalStatus, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ...values import events
 from ...values.clock import NOW
+from ...values.logextra import log_extra
 from .. import application, transitions
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
@@ -137,12 +138,8 @@ async def _run_one(this: Round, call: ToolCall) -> None:
     approved = call.pk in this.state.approvals  # it runs, so whoever was asked has agreed
     record = partial(_record, this, call)
     outcome = await execute(Work(this.run, call, tool, approved, this.runtime, this.lease.commit, record))
-    logger.info(
-        "tool %s %s",
-        call.name,
-        outcome.status.value,
-        extra={"run_id": str(this.run.pk), "attempt": this.attempt, "action": "tool_finished"},
-    )
+    about = log_extra("tool_finished", this.run.pk, this.attempt)
+    logger.info("tool %s %s", call.name, outcome.status.value, extra=about)
     result = outcome.recorded
     if result is None:
         await afailpoint("after_tool_return")

@@ -14,6 +14,7 @@ from ...conf import get_settings
 from ...declaration import registry
 from ...engine.runtime import this_worker
 from ...jobs import concurrent, forked
+from ...values.logextra import log_extra
 
 logger = logging.getLogger("agentcore.jobs")
 
@@ -61,7 +62,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except BaseException:
             # Its runs are not handed over: whatever broke the loop may be in one of them. See `forked`.
-            logger.exception("the worker has fallen", extra={"action": "fallen"})
+            logger.exception("the worker has fallen", extra=log_extra("fallen"))
             status = FALLEN_STATUS
         forked.remove_socket()
         forked.leave(status)
