@@ -1,4 +1,4 @@
-"""What one transaction says when a run waits, is given back, is settled after an attempt broke off, or ends."""
+"""What one transaction says when a run waits, goes on, is given back, is settled after a broken attempt, or ends."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def released(row: RunRow, reason: str, *, suspect: bool, delay: float = 0.0) -> 
         starts=True,
         thread_events=[row.changed(RunStatus.PENDING)],
     )
+
+
+def resumed(row: RunRow) -> Commit:
+    """Return the commit by which a waiting run goes on: it is pending, and due at once."""
+    pending = RunStatus.PENDING
+    return Commit(events=[events.RunResumed()], run={"status": pending.value}, thread_events=[row.changed(pending)])
 
 
 def left_open(

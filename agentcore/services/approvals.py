@@ -194,21 +194,13 @@ def record_all(answers: Sequence[Answered]) -> None:
         settled = still_open.get(held.run_id, 0) == item.count and held.run_id not in parked
         if held.status is RunStatus.WAITING and settled:
             go_on.append(held.run_id)
-            commit = commit.and_then(_resumed(held))
+            commit = commit.and_then(transitions.resumed(held))
         commits.append((held, commit))
     try:
         write.record_all(commits)
     except Moved as error:
         raise AlreadyDecided from error
     dispatch.hint(*go_on)
-
-
-def _resumed(held: Held) -> Commit:
-    return Commit(
-        events=[events.RunResumed()],
-        run={"status": RunStatus.PENDING.value},
-        thread_events=[held.changed(RunStatus.PENDING)],
-    )
 
 
 def _take(row: Approval, decision: Decision, user: Any) -> Commit:

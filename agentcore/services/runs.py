@@ -16,7 +16,7 @@ from ..journal import fence, write
 from ..journal.commit import Commit, Held
 from ..models import Run, RunLink, Thread
 from ..states import RunStatus
-from ..values import events, jsontext
+from ..values import jsontext
 from . import dispatch, threads
 from .ids import id_of
 from .twins import listing, twin
@@ -80,9 +80,7 @@ def resume(run: Run | UUID | str, *, user: Any) -> Run:
             raise refusal
         if held is None:  # it has been parked since this transaction looked for it
             raise Conflict
-        fresh = {"status": RunStatus.PENDING.value, "lost_leases": 0}
-        resumed = Commit(events=[events.RunResumed()], run=fresh, thread_events=[held.changed(RunStatus.PENDING)])
-        write.record(held, resumed)
+        write.record(held, transitions.resumed(held).and_then(Commit(run={"lost_leases": 0})))
         dispatch.hint(found.pk)
     return get(found.pk, user=user)
 

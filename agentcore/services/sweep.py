@@ -236,12 +236,7 @@ def _resume_or_end(run_id: UUID) -> str:
             write.record(held, over)
             done = "ended"
         else:
-            commit = Commit(
-                events=[events.RunResumed()],
-                run={"status": RunStatus.PENDING.value},
-                thread_events=[held.changed(RunStatus.PENDING)],
-            )
-            write.record(held, commit)
+            write.record(held, transitions.resumed(held))
             dispatch.hint(run_id)
             done = "resumed"
     if done == "ended":
