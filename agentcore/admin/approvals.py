@@ -151,7 +151,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         if not get_policy().may_decide(request.user, approval):
             raise PermissionDenied
         try:
-            self._take(request, approval, posted(request, approval))
+            self._decide_one(request, approval, posted(request, approval))
         except Invalid as error:
             typed = Typed(request.POST.get("reason", ""), request.POST.get("arguments", ""), error.message)
             return self.detail(request, approval, typed)
@@ -161,7 +161,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         # Never on to the next item by itself: the second click of a double click would decide it unread.
         return HttpResponseRedirect(back or self.url("change", approval.pk))
 
-    def _take(self, request: HttpRequest, approval: Approval, wanted: service.Decision) -> None:
+    def _decide_one(self, request: HttpRequest, approval: Approval, wanted: service.Decision) -> None:
         before = approval.status
         (after,) = service.decide([wanted], user=request.user)
         values = {"tool": show.visible(approval.tool_call.name, keep=""), "verdict": PAST[wanted.verdict]}
@@ -211,7 +211,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
     def _decide_shown(self, request: HttpRequest, approval: Approval, verdict: service.Verdict) -> None:
         digest, reason = request.POST.get(f"digest_{approval.pk}", ""), request.POST.get("reason", "")
         try:
-            self._take(request, approval, service.Decision(approval.pk, verdict, digest, reason))
+            self._decide_one(request, approval, service.Decision(approval.pk, verdict, digest, reason))
         except RequestError as error:
             tool = show.visible(approval.tool_call.name, keep="")
             self.message_user(request, f"{tool} ({str(approval.pk)[-8:]}): {error.message}", messages.ERROR)

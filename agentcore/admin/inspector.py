@@ -98,8 +98,8 @@ def calls(run: Run, user: Any) -> Listed:
     others = list(rows.exclude(status=ToolCallStatus.EFFECT_UNVERIFIED)[: MOST + 1])
     for call in unverified:
         call.run = run  # the policy asks for it; it is the one in hand
-    shown = [_call(call, get_policy().may_resolve(user, call)) for call in unverified]
-    return _listed([*shown, *(_call(call, False) for call in others)], run.tool_calls)
+    shown = [_call(call, answerable=get_policy().may_resolve(user, call)) for call in unverified]
+    return _listed([*shown, *(_call(call, answerable=False) for call in others)], run.tool_calls)
 
 
 def approvals(run: Run, user: Any, site: AdminSite) -> list[Card]:
@@ -137,7 +137,7 @@ def _step(step: Step, run: Run) -> StepRow:
     )
 
 
-def _call(call: ToolCall, answerable: bool) -> CallRow:
+def _call(call: ToolCall, *, answerable: bool) -> CallRow:
     return CallRow(
         call=call,
         name=show.visible(call.name, keep=""),

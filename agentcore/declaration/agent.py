@@ -115,7 +115,7 @@ class AgentDefinition:
             raise UserError(f"{agent}: max_cost needs a price, which says what tokens cost.")
         _ = self.tools_by_name, self.conversion  # made now, for they may refuse what is declared
 
-    def takes(self, version: str) -> bool:
+    def accepts_version(self, version: str) -> bool:
         """Whether a run that was started on `version` of the agent may go on with this one."""
         return self.on_version == "current" or self.version == version
 

@@ -69,7 +69,7 @@ def _definition(run: Run) -> AgentDefinition | None:
         definition = registry.get(run.agent)
     except UnknownAgent:
         return None
-    return definition if definition.takes(run.agent_version) else None
+    return definition if definition.accepts_version(run.agent_version) else None
 
 
 def _has_changed(state: Snapshot) -> bool:

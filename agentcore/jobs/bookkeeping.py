@@ -34,7 +34,7 @@ MOST_KEPT = 10_000
 
 @dataclass(eq=False)
 class Entry:
-    """One job that this worker has taken."""
+    """One job that this worker has started."""
 
     job: AgentcoreJob
     execution: Execution | None = None
@@ -62,7 +62,7 @@ class Books:
         return int(self._worker.job_monitoring_interval) + 60
 
     def started(self, job: AgentcoreJob) -> None:
-        """Note that a job has been taken; one whose id a retrying client has pushed twice is one job."""
+        """Note that a job has started; one whose id a retrying client has pushed twice is one job."""
         if job.id in self._open:
             return
         self._open[job.id] = self._new[job.id] = Entry(job)
@@ -80,7 +80,7 @@ class Books:
         entry = self._close(job)
         async with self._failing:  # RQ remembers a single stopped job
             try:
-                await asyncio.to_thread(self._fail, entry, error, stopped)
+                await asyncio.to_thread(self._fail, entry, error, stopped=stopped)
             except Exception:
                 logger.exception("RQ was not told of a failed job", extra=log_extra("job_failed"))
 
@@ -88,7 +88,7 @@ class Books:
         self._new.pop(job.id, None)
         return self._open.pop(job.id, None) or Entry(job)
 
-    def _fail(self, entry: Entry, error: BaseException, stopped: bool) -> None:
+    def _fail(self, entry: Entry, error: BaseException, *, stopped: bool) -> None:
         info = (type(error), error, error.__traceback__)
         with suppress(NoSuchJobError):
             # What was read of it does not say how long its failure is kept.
@@ -103,7 +103,7 @@ class Books:
         )
         self._queue.intermediate_queue.remove(entry.job.id)
 
-    async def keep(self) -> None:
+    async def keep_writing(self) -> None:
         """Write what there is to note, for ever; while Redis is away it waits, and a job's end is kept."""
         while True:
             await self._news.wait()
@@ -112,7 +112,7 @@ class Books:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def write(self) -> bool:
-        """Write everything noted so far in one exchange; returns whether Redis took it."""
+        """Write everything noted so far in one exchange; returns whether Redis has it."""
         new, done = self._new, self._done
         self._new, self._done = {}, []
         self._news.clear()
@@ -156,7 +156,7 @@ class Books:
     def _forget_pop(self, entry: Entry, pipeline: Any) -> None:
         pipeline.lrem(self._queue.intermediate_queue_key, 1, entry.job.id)
 
-    async def introduce(self) -> None:
+    async def register_worker(self) -> None:
         """Tell RQ that this worker and its jobs are alive, as if for the first time: Redis may have forgotten."""
         worker = self._worker
         worker.last_heartbeat = now()
@@ -178,7 +178,7 @@ class Books:
             try:
                 if self._worker.ip_address == "unknown":
                     self._worker.ip_address = str((await self._client.client_info())["addr"])
-                await self.introduce()
+                await self.register_worker()
             except AWAY:
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
@@ -196,7 +196,7 @@ class Books:
                 logger.exception("RQ's maintenance failed", extra=log_extra("maintenance"))
             await asyncio.sleep(self._worker.maintenance_interval)
 
-    async def say_goodbye(self) -> None:
+    async def unregister_worker(self) -> None:
         """Write what is left, and take this worker off RQ's list."""
         await self.write()
         pipeline: Any = self._client.pipeline(transaction=False)

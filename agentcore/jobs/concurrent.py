@@ -76,18 +76,18 @@ class ConcurrentWorker(BaseWorker):
         gc.collect()
         gc.freeze()  # what is loaded by now stays; looking at it again and again costs a tenth of the worker's time
         try:
-            loop.run_until_complete(self._working(burst))
+            loop.run_until_complete(self._working(burst=burst))
         finally:
             loop.close()  # not `asyncio.run`, which would wait for every thread
         return self.successful_job_count > 0
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
-    async def _working(self, burst: bool) -> None:
+    async def _working(self, *, burst: bool) -> None:
         async with hints.sent_from_this_loop():
-            await self._work(burst)
+            await self._work(burst=burst)
 
-    async def _work(self, burst: bool) -> None:
+    async def _work(self, *, burst: bool) -> None:
         self._client = twin(self.connection, patience=REDIS_PATIENCE)
         self._books = Books(self, self._queue, self._client)
         self._inbox = Inbox(self._queue, self.job_class, self._client)
@@ -100,30 +100,30 @@ class ConcurrentWorker(BaseWorker):
         self._install_signal_handlers()
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]
         for helper in helpers:
-            helper.add_done_callback(_report)
+            helper.add_done_callback(_log_helper_end)
         sweeper.start()
         try:
-            await self._admit(burst)
-            await self._finish(burst)
+            await self._fetch_and_start_jobs(burst=burst)
+            await self._wait_for_runs(burst=burst)
         finally:
             sweeper.stop()
-            await _end(helpers)
+            await _cancel_tasks(helpers)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._runtime.aclose(), LAST_SECONDS)
-            await self._leave()
+            await self._sign_off()
             await asyncio.to_thread(sweeper.join, LAST_SECONDS)
 
     def _helpers(self) -> list[Coroutine[Any, Any, None]]:
         dog = Watchdog(
             get_settings().watchdog_seconds,
             self._runtime.threads.stuck,
-            self._leave_for_a_new_process,
+            self._make_way_for_a_new_process,
         )
         books = self._books
-        return [dog.watch(), books.keep(), books.beat(), books.maintain(), obey(self, self._client)]
+        return [dog.watch(), books.keep_writing(), books.beat(), books.maintain(), obey(self, self._client)]
 
-    async def _admit(self, burst: bool) -> None:
-        """Take jobs and begin them, as many at a time as there is room for, until told to stop."""
+    async def _fetch_and_start_jobs(self, *, burst: bool) -> None:
+        """Fetch jobs and start them, as many at a time as there is room for, until told to stop."""
         logger.info(
             "Listening on %s, %d runs at a time", self._queue.name, self.concurrency, extra=log_extra("listening")
         )
@@ -131,13 +131,13 @@ class ConcurrentWorker(BaseWorker):
         while not self._stopping.is_set():
             try:
                 if away:
-                    await self._books.introduce()
+                    await self._books.register_worker()
                     logger.info("Redis is back", extra=log_extra("redis_back"))
                     away = False
-                if self._inbox.suspended and await self._inbox.look_whether_suspended():
+                if self._inbox.suspended and await self._inbox.check_suspended():
                     await self._pause()
                     continue
-                jobs = await self._inbox.take(self.concurrency - len(self._tasks), wait=not burst)
+                jobs = await self._inbox.fetch_jobs(self.concurrency - len(self._tasks), wait=not burst)
             except AWAY as error:
                 if not away:
                     logger.warning("Redis is away: %s", error, extra=log_extra("redis_away"))
@@ -146,40 +146,40 @@ class ConcurrentWorker(BaseWorker):
                 continue
             if self._stopping.is_set() and jobs:
                 with suppress(*AWAY):
-                    await self._inbox.give_back(jobs)
+                    await self._inbox.return_jobs(jobs)
                 return
             for job in jobs:
-                self._begin(job)
+                self._start_job(job)
             if burst and not jobs and not self._tasks:
                 return
-            await self._until_there_is_room(one_less=burst and not jobs)
+            await self._wait_for_room(one_less=burst and not jobs)
 
-    async def _until_there_is_room(self, *, one_less: bool) -> None:
+    async def _wait_for_room(self, *, one_less: bool) -> None:
         """Wait while there is no room for another run, or for `one_less`; not beyond the word to stop."""
         full = len(self._tasks) if one_less else self.concurrency
         while len(self._tasks) >= full and not self._stopping.is_set():
             self._changed.clear()
             await self._changed.wait()
 
-    def _begin(self, job: AgentcoreJob) -> None:
+    def _start_job(self, job: AgentcoreJob) -> None:
         self._books.started(job)
-        task = asyncio.create_task(self._run(job))
+        task = asyncio.create_task(self._run_job(job))
         self._tasks[task] = job
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._forget_task)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _forget_task(self, task: asyncio.Task[None]) -> None:
         job = self._tasks.pop(task)
         self._told_to_stop.discard(job.id)
         self._changed.set()
 
     # --- one job -------------------------------------------------------------------------------------------------
 
-    async def _run(self, job: AgentcoreJob) -> None:
+    async def _run_job(self, job: AgentcoreJob) -> None:
         try:
             run_id = job.run_id
             await afailpoint("job_entry")
             async with asyncio.timeout(job.timeout if job.timeout and job.timeout > 0 else None) as deadline:
-                await self._drive(run_id)
+                await self._drive_run(run_id)
         except asyncio.CancelledError:
             if job.id not in self._told_to_stop:
                 self._books.finished(job)
@@ -194,7 +194,7 @@ class ConcurrentWorker(BaseWorker):
             self.successful_job_count += 1
             self._books.finished(job)
 
-    async def _drive(self, run_id: UUID) -> None:
+    async def _drive_run(self, run_id: UUID) -> None:
         outcome = await execution.adrive(run_id, self._runtime)
         if outcome is Outcome.SUSPECT:
             await self._forked.drive(run_id)
@@ -210,7 +210,7 @@ class ConcurrentWorker(BaseWorker):
                 loop.add_signal_handler(number, self.shut_down)
 
     def shut_down(self) -> None:
-        """Stop taking jobs and have every run given back at its next step boundary; the second time, end."""
+        """Stop fetching jobs and have every run given back at its next step boundary; the second time, end."""
         if self._stopping.is_set():
             logger.warning("told twice; leaving at once", extra=log_extra("forced"))
             self._forked.kill()
@@ -222,23 +222,21 @@ class ConcurrentWorker(BaseWorker):
         self._runtime.drain()
         self._forked.drain()
 
-    def _leave_for_a_new_process(self) -> None:
+    def _make_way_for_a_new_process(self) -> None:
         if not self._stopping.is_set():
             self.exit_status = STUCK_STATUS
             self.shut_down()
 
-    async def _finish(self, burst: bool) -> None:
+    async def _wait_for_runs(self, *, burst: bool) -> None:
         """Wait for the runs to be given back; what has not reached a step boundary in time is handed over as it is."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=None if burst and not self._stopping.is_set() else self._grace())
-        await _end(list(self._tasks), LAST_SECONDS)
+            unhurried = burst and not self._stopping.is_set()
+            await asyncio.wait(self._tasks, timeout=None if unhurried else get_settings().drain_seconds)
+        await _cancel_tasks(list(self._tasks), LAST_SECONDS)
 
-    def _grace(self) -> float:
-        return get_settings().drain_seconds
-
-    async def _leave(self) -> None:
+    async def _sign_off(self) -> None:
         with suppress(*AWAY):
-            await self._books.say_goodbye()
+            await self._books.unregister_worker()
         await self._client.aclose()
 
     async def _pause(self) -> None:
@@ -262,13 +260,13 @@ class ConcurrentWorker(BaseWorker):
             self.stop_job(job.id)
 
 
-def _report(task: asyncio.Task[None]) -> None:
+def _log_helper_end(task: asyncio.Task[None]) -> None:
     """Say so where a helper, which goes on for ever, has ended by an error."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("a part of the worker has ended", exc_info=error, extra=log_extra("helper_ended"))
 
 
-async def _end(tasks: list[asyncio.Task[None]], seconds: float = PAUSE_SECONDS) -> None:
+async def _cancel_tasks(tasks: list[asyncio.Task[None]], seconds: float = PAUSE_SECONDS) -> None:
     """Cancel tasks and wait for their end, not for ever: a library may swallow a cancel."""
     left = set(tasks)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Takes jobs off one queue, several at a time, by way of RQ's intermediate queue."""
+"""Fetches jobs from one queue, several at a time, by way of RQ's intermediate queue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Inbox:
         self._client = client
         self.suspended = False
 
-    async def take(self, most: int, *, wait: bool = True) -> list[AgentcoreJob]:
+    async def fetch_jobs(self, most: int, *, wait: bool = True) -> list[AgentcoreJob]:
         """Return up to `most` jobs; none where none came within the wait."""
         client: Any = self._client
         queue, intermediate = self._queue.key, self._queue.intermediate_queue_key
@@ -54,22 +54,22 @@ class Inbox:
             for _ in range(min(left, most - 1)):
                 pipeline.lmove(queue, intermediate)
             ids += [found for found in await pipeline.execute() if found is not None]
-        return await self._fetch([found.decode() for found in ids])
+        return await self._read_jobs([found.decode() for found in ids])
 
-    async def look_whether_suspended(self) -> bool:
+    async def check_suspended(self) -> bool:
         """Return whether an operator has suspended the workers of this Redis."""
         self.suspended = bool(await self._client.exists(WORKERS_SUSPENDED))
         return self.suspended
 
-    async def give_back(self, jobs: list[AgentcoreJob]) -> None:
-        """Put jobs that were taken and not begun in front of the queue."""
+    async def return_jobs(self, jobs: list[AgentcoreJob]) -> None:
+        """Put jobs that were fetched and not started back in front of the queue."""
         pipeline: Any = self._client.pipeline(transaction=True)
         for job in reversed(jobs):
             pipeline.lrem(self._queue.intermediate_queue_key, 1, job.id)
             pipeline.lpush(self._queue.key, job.id)
         await pipeline.execute()
 
-    async def _fetch(self, ids: list[str]) -> list[AgentcoreJob]:
+    async def _read_jobs(self, ids: list[str]) -> list[AgentcoreJob]:
         pipeline: Any = self._client.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hmget(self._job_class.key_for(job_id), FIELDS)

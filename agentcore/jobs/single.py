@@ -30,15 +30,15 @@ class Drain:
 
     def __init__(self) -> None:
         self._asked = False
-        self._begin: Callable[[], None] | None = None
+        self._drain: Callable[[], None] | None = None
 
     def install(self) -> None:
-        """Take SIGTERM over, for as long as this process lives."""
+        """Handle SIGTERM from now on, for as long as this process lives."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Take SIGTERM over for a while, where this thread may."""
+        """Handle SIGTERM for a while, where this thread may."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -51,26 +51,26 @@ class Drain:
             self._asked = False
 
     @contextmanager
-    def calls(self, begin: Callable[[], None]) -> Iterator[None]:
-        """Have the signal call `begin` on the running loop."""
+    def calling(self, drain: Callable[[], None]) -> Iterator[None]:
+        """Have the signal call `drain` on the running loop."""
         loop = asyncio.get_running_loop()
 
         def from_handler() -> None:
-            loop.call_soon_threadsafe(begin)
+            loop.call_soon_threadsafe(drain)
 
-        self._begin = from_handler
+        self._drain = from_handler
         try:
             if self._asked:
-                begin()
+                drain()
             yield
         finally:
-            self._begin = None
+            self._drain = None
 
     def _on_signal(self, number: int, frame: Any) -> None:
         first, self._asked = not self._asked, True
         # Only once: its grace would end a second time, in the middle of the handing over.
-        if first and self._begin is not None:
-            self._begin()
+        if first and self._drain is not None:
+            self._drain()
 
 
 DRAIN = Drain()
@@ -109,14 +109,14 @@ async def _drive(run_id: UUID, runtime: Runtime) -> Outcome:
     loop = asyncio.get_running_loop()
     work = asyncio.ensure_future(execution.adrive(run_id, runtime))
 
-    def begin() -> None:
+    def drain() -> None:
         runtime.drain()
         loop.call_later(settings.drain_seconds, work.cancel)
 
-    dog = Watchdog(settings.watchdog_seconds, runtime.threads.stuck, begin)
+    dog = Watchdog(settings.watchdog_seconds, runtime.threads.stuck, drain)
     watching = loop.create_task(dog.watch())
     try:
-        with DRAIN.calls(begin):
+        with DRAIN.calling(drain):
             return await work
     except asyncio.CancelledError:
         if not work.cancelled():

@@ -39,7 +39,7 @@ class Sweeper:
         try:
             while not self._stop.wait(self._pass()):
                 pass
-            sweep.hand_over(self._name)
+            sweep.release_lease(self._name)
         except DatabaseError:
             logger.warning("the sweep's lease was not given up; it runs out by itself")
         finally:
@@ -48,7 +48,7 @@ class Sweeper:
     def _pass(self) -> float:
         """Sweep once if it is this one's turn; return how long to wait for the next pass."""
         try:
-            report = sweep.sweep_in_turn(self._name)
+            report = sweep.sweep_with_lease(self._name)
             return sweep.interval() if report is None else sweep.seconds_until_next()
         except DatabaseError:
             logger.warning("the database did not answer; sweeping again soon", exc_info=True)

@@ -16,16 +16,16 @@ ONLY = 1
 class SweepLeaseQuerySet(models.QuerySet["SweepLease"]):
     """The one row, and the two statements that change it."""
 
-    def take(self, holder: str, seconds: float) -> bool:
-        """Take or renew the lease by the database's clock; False where somebody else holds it."""
-        if self._claim(holder, seconds):
+    def acquire(self, holder: str, seconds: float) -> bool:
+        """Acquire or renew the lease by the database's clock; False where somebody else holds it."""
+        if self._try_to_acquire(holder, seconds):
             return True
         if self.filter(pk=ONLY).exists():
             return False
         self.bulk_create([SweepLease(pk=ONLY)], ignore_conflicts=True)
-        return self._claim(holder, seconds)
+        return self._try_to_acquire(holder, seconds)
 
-    def give_up(self, holder: str) -> None:
+    def release(self, holder: str) -> None:
         """Let the next one sweep at once."""
         self.filter(pk=ONLY, holder=holder).update(holder="", expires_at=None)
 
@@ -33,7 +33,7 @@ class SweepLeaseQuerySet(models.QuerySet["SweepLease"]):
         """Return who holds the lease now; empty where nobody does."""
         return self.filter(expires_at__gt=DbNow()).values_list("holder", flat=True).first() or ""
 
-    def _claim(self, holder: str, seconds: float) -> bool:
+    def _try_to_acquire(self, holder: str, seconds: float) -> bool:
         free = Q(holder=holder) | Q(expires_at=None) | Q(expires_at__lt=DbNow())
         until = DbNow() + Value(timedelta(seconds=seconds))
         return self.filter(free, pk=ONLY).update(holder=holder, expires_at=until) == 1

@@ -70,7 +70,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             if self._guard is not None:
                 self._guard.cancel()
             if self._seated and self._ticket is not None:
-                _seats.leave(self._ticket.user_id)
+                _seats.release(self._ticket.user_id)
             await self._followers.stop()
 
     async def dispatch(self, message: Any) -> None:
@@ -92,7 +92,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if self._ticket is None or not await self._may_stay():
             await self._end(frames.CLOSE_NOT_FOUND)
             return
-        self._seated = _seats.take(self._ticket.user_id, get_settings().sockets_per_user)
+        self._seated = _seats.reserve(self._ticket.user_id, get_settings().sockets_per_user)
         await self.accept()
         self._accepted = True
         if not self._seated:
@@ -102,13 +102,13 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         self._guard = asyncio.create_task(self._keep_watch())
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Attach, take an ack, or say what was wrong with the frame."""
+        """Attach, accept an ack, or say what was wrong with the frame."""
         if self._closed:
             return
         try:
             frame = frames.parse(text_data)
             if isinstance(frame, Ack):
-                self._take_ack(frame)  # as many as there were marks, so they are not counted as the others are
+                self._accept_ack(frame)  # as many as there were marks, so they are not counted as the others are
                 return
         except frames.BadFrame as bad:
             if await self._is_flooded():
@@ -166,8 +166,8 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         if self._bad_frames >= BAD_FRAMES:
             await self._end(frames.CLOSE_BAD_FRAMES)
 
-    def _take_ack(self, ack: Ack) -> None:
-        if not self._window.ack(ack.bytes):
+    def _accept_ack(self, ack: Ack) -> None:
+        if not self._window.accept_ack(ack.bytes):
             raise frames.BadFrame(f"There is no mark at {ack.bytes} bytes that has no ack yet.")
 
     async def _is_flooded(self) -> bool:

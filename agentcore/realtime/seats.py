@@ -14,15 +14,15 @@ class Seats:
     def __init__(self) -> None:
         self._taken: Counter[Any] = Counter()
 
-    def take(self, user_id: Any, limit: int) -> bool:
-        """Take a seat; False where the user has none left."""
+    def reserve(self, user_id: Any, limit: int) -> bool:
+        """Reserve a seat; False where the user has none left."""
         if self._taken[user_id] >= limit:
             return False
         self._taken[user_id] += 1
         return True
 
-    def leave(self, user_id: Any) -> None:
-        """Give a seat back."""
+    def release(self, user_id: Any) -> None:
+        """Release a seat."""
         self._taken[user_id] -= 1
         if self._taken[user_id] <= 0:
             del self._taken[user_id]

@@ -45,8 +45,8 @@ class Window:
         self._marks.append((self._sent, asyncio.get_running_loop().time()))
         return self._sent
 
-    def ack(self, mark: int) -> bool:
-        """Take an ack of a mark, and so of all before it; False for what is no mark, or has its ack."""
+    def accept_ack(self, mark: int) -> bool:
+        """Accept an ack of a mark, and so of all before it; False for what is no mark, or has its ack."""
         if all(sent != mark for sent, _ in self._marks):
             return False
         while self._marks and self._marks[0][0] <= mark:

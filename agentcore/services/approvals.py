@@ -44,7 +44,7 @@ from .twins import listing, twin
 
 Verdict = Literal["approve", "deny"]
 LONGEST_REASON = 2000
-NOT_TAKEN = (
+ARGUMENTS_REFUSED = (
     "The tool cannot take these arguments: the application has a mistake in it, which its log names. "
     "Change them, approve the call as it was asked, or deny it."
 )
@@ -82,7 +82,7 @@ def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str
 
 @unit
 def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
-    """Take all the decisions, or none of them.
+    """Record all the decisions, or none of them.
 
     The last one a waiting run owes makes it go on, in the same transaction. The
     same decision by the same person again is no error. Raises `NotFound`,
@@ -107,7 +107,7 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
             held = fence.hold_all(asked)
             if len(held) < len(asked):
                 _check_repeats(asked - held.keys(), by_id, user)
-            record_all(_taken(held, by_id, user))
+            record_all(_answers_to(held, by_id, user))
             # Before the runs are let go: their thread may be deleted at any moment.
             rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
             if len(rows) < len(by_id):
@@ -160,16 +160,16 @@ class Answered:
     count: int = 1
 
 
-def _taken(held: Mapping[UUID, Held], decisions: Mapping[UUID, Decision], user: Any) -> list[Answered]:
-    """Return what the decisions come to on each run; nothing for a run on which all of them were taken before."""
+def _answers_to(held: Mapping[UUID, Held], decisions: Mapping[UUID, Decision], user: Any) -> list[Answered]:
+    """Return what the decisions answer on each run; nothing for a run on which all of them had been made before."""
     asked = Approval.objects.filter(run_id__in=held, pk__in=list(decisions)).select_related("tool_call", "run")
     commits: dict[UUID, list[Commit]] = {}
     for row in asked.order_by("pk"):
         decision = decisions[row.pk]
         if not _is_repeat(row, decision, user):
             _check_open(row, decision, held[row.run_id])
-            commits.setdefault(row.run_id, []).append(_take(row, decision, user))
-    return [Answered(held[run_id], combined(taken), len(taken)) for run_id, taken in commits.items()]
+            commits.setdefault(row.run_id, []).append(_commit_of(row, decision, user))
+    return [Answered(held[run_id], combined(decided), len(decided)) for run_id, decided in commits.items()]
 
 
 def record(held: Held, commit: Commit) -> None:
@@ -203,7 +203,7 @@ def record_all(answers: Sequence[Answered]) -> None:
     dispatch.hint(*go_on)
 
 
-def _take(row: Approval, decision: Decision, user: Any) -> Commit:
+def _commit_of(row: Approval, decision: Decision, user: Any) -> Commit:
     """Return the commit of one decision; a denial is a result the model reads, an approval makes the call runnable."""
     approved = decision.verdict == "approve"
     status = ApprovalStatus.APPROVED if approved else ApprovalStatus.DENIED
@@ -265,7 +265,7 @@ def _edited(row: Approval, decision: Decision) -> str:
     except NotKept as error:
         about = log_extra("arguments_not_kept", row.run_id, row.tool_call.attempt)
         logger.error("tool %s cannot take edited arguments: %s", tool.name, error.message, exc_info=error, extra=about)
-        raise Invalid(NOT_TAKEN) from error
+        raise Invalid(ARGUMENTS_REFUSED) from error
     return "" if text == row.arguments else text
 
 

@@ -16,7 +16,7 @@ from . import dispatch
 
 
 def row(definition: AgentDefinition, thread: Thread, order: int, number: int, user: Any) -> Run:
-    """Return an unsaved run in a turn, with a number that the caller has taken from the thread."""
+    """Return an unsaved run in a turn, with a number that the caller has allocated."""
     require(user)
     person = {"user_id": thread.owner_id} if user is SYSTEM else {"user": user}
     return Run(

@@ -63,8 +63,8 @@ WHERE agentcore_run.id = wanted.id
 RETURNING agentcore_run.id
 """
 
-# One time for all of them, whatever the order in which the rows are written: a later pass takes them in order of id.
-TAKE_BACK = """
+# One time for all of them, whatever the order in which the rows are written: a later pass sends them in order of id.
+NOTE_NOT_SENT = """
 , locked AS (
     SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
 )
@@ -82,7 +82,7 @@ _clients: dict[str, redis.Redis] = {}
 def hint(*run_ids: UUID) -> None:
     """Note that hints go out, and send them after the commit; a lost one is sent again by the sweep."""
     if run_ids:
-        # By id, as everybody takes rows.
+        # By id, as everybody locks rows.
         bulk.execute(_statement(NOTE, dialect.clock()), [(run_id,) for run_id in sorted(set(run_ids))])
         send_hint(*run_ids)
 
@@ -131,9 +131,9 @@ def note_where_unchanged(seen: Sequence[Seen]) -> list[UUID]:
     return [item.run_id for item in seen if item.run_id in noted]
 
 
-def take_back(run_ids: Iterable[UUID]) -> None:
+def note_not_sent(run_ids: Iterable[UUID]) -> None:
     """Note that the hints did not go out: none is outstanding, and the runs that were not tried come first now."""
-    bulk.execute(_statement(TAKE_BACK, dialect.clock()), [(run_id,) for run_id in sorted(run_ids)])
+    bulk.execute(_statement(NOTE_NOT_SENT, dialect.clock()), [(run_id,) for run_id in sorted(run_ids)])
 
 
 @cache

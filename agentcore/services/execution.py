@@ -94,7 +94,7 @@ async def _execute(
 ) -> Run:
     found = await runs.aget(run, user=user)
     definition = registry.get(found.agent)
-    if found.status in (RunStatus.PENDING, RunStatus.RUNNING) and not definition.takes(found.agent_version):
+    if found.status in (RunStatus.PENDING, RunStatus.RUNNING) and not definition.accepts_version(found.agent_version):
         raise Conflict(
             f"The run was started on version {found.agent_version!r} of {found.agent!r} and goes on with no other; "
             f"version {definition.version!r} is here. Drive it where its own version is, or retry it on this one."

@@ -69,7 +69,7 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
         raise NotAllowed("A person writes under their own name.")
     typed = as_parts(content, author)
     with transaction.atomic():
-        place = places.take(found, turns=1)
+        place = places.allocate(found, turns=1)
         message = in_turn(found, place.turn, typed, user=user, author=author, name=name)
         message.save(force_insert=True)
         log.append(found.stream_id, [events.ThreadMessage(message.to_thread_event()).encode])

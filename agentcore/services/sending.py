@@ -113,7 +113,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
     """
     old = runs.get(run, user=user)
     with transaction.atomic():
-        places.renew(old.thread)
+        places.lock_and_reread(old.thread)
         refusal = why_not_retry(old, user=user)
         if refusal is not None:
             raise refusal
@@ -122,7 +122,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
         if again is not None:
             return again
         _check_idle(definition, old.thread)
-        number = places.take(old.thread, runs=1).number
+        number = places.allocate(old.thread, runs=1).number
         new = creating.row(definition, old.thread, old.order, number, old.user or SYSTEM)  # for whom it was
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
         new.started_by = old.started_by  # also where that person is gone: then it has not become the system's
@@ -187,7 +187,7 @@ def _start(submission: Submission) -> Run:
     """
     interrupts = submission.definition.on_busy == "interrupt"
     held = fence.hold_all(_others(submission)) if interrupts else {}
-    place = places.take(submission.thread, turns=1, runs=1)
+    place = places.allocate(submission.thread, turns=1, runs=1)
     if interrupts and not held.keys() >= set(_others(submission)):
         raise _StartOver
     for one in held.values():

@@ -88,15 +88,15 @@ def interval() -> float:
     return get_settings().sweep_seconds
 
 
-def sweep_in_turn(holder: str) -> SweepReport | None:
+def sweep_with_lease(holder: str) -> SweepReport | None:
     """Run one pass if it is `holder`'s turn; None where another sweeper, who lives, has the lease.
 
     The lease saves work and is no lock: two passes at once do what one does.
     """
-    return sweep() if _is_turn_of(holder[:100]) else None
+    return sweep() if _acquire_lease(holder[:100]) else None
 
 
-def turn() -> float:
+def lease_seconds() -> float:
     """Return for how many seconds a sweeper has its turn unless it renews it.
 
     Less than a run's lease: a machine that dies may have held both, and the sweep must be there first.
@@ -104,10 +104,10 @@ def turn() -> float:
     return max(min(interval() * MISSED_PASSES, get_settings().lease_seconds / 2), interval() * 1.5)
 
 
-def hand_over(holder: str) -> None:
+def release_lease(holder: str) -> None:
     """Let another sweeper take its turn at once, as a sweeper that ends does."""
     with impatient():
-        SweepLease.objects.give_up(holder[:100])
+        SweepLease.objects.release(holder[:100])
 
 
 def seconds_until_next() -> float:
@@ -125,11 +125,11 @@ def seconds_until_next() -> float:
     return max((lapse - now).total_seconds() + AFTER_A_LAPSE, interval() * SHORTEST)
 
 
-def _is_turn_of(holder: str) -> bool:
+def _acquire_lease(holder: str) -> bool:
     """Take or renew the lease; where somebody holds its row, it is the turn of whoever has the lease by now."""
     try:
         with impatient():
-            return SweepLease.objects.take(holder, turn())
+            return SweepLease.objects.acquire(holder, lease_seconds())
     except OperationalError as error:
         if not is_conflict(error):
             raise
@@ -200,7 +200,7 @@ def _hint(orphans: Iterable[Run]) -> int:
         logger.info("somebody holds the row, or deals with it; the next pass looks again", extra=extra)
     if not noted or dispatch.enqueue(*noted):
         return len(noted)
-    dispatch.take_back(noted)
+    dispatch.note_not_sent(noted)
     return 0
 
 

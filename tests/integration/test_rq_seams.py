@@ -53,7 +53,7 @@ async def by_us(queue: Queue, job: Any) -> tuple[dict[str, Any], dict[str, Any]]
     client = twin(queue.connection, patience=2)
     try:
         books = Books(concurrent_worker(queue), queue, client)
-        await books.introduce()
+        await books.register_worker()
         await client.lmove(queue.key, queue.intermediate_queue_key)
         books.started(job)
         assert await books.write()
@@ -79,10 +79,10 @@ async def test_what_is_written_of_a_job_is_what_rq_writes(queue: Queue) -> None:
 async def test_a_worker_is_listed_and_unlisted_as_rq_does(queue: Queue) -> None:
     client = twin(queue.connection, patience=2)
     books = Books(concurrent_worker(queue), queue, client)
-    await books.introduce()
+    await books.register_worker()
     (listed,) = Worker.all(queue=queue)
     assert (listed.name, listed.get_state(), listed.queue_names()) == (WORKER, "idle", ["agentcore"])
-    await books.say_goodbye()
+    await books.unregister_worker()
     assert Worker.all(queue=queue) == [] and Worker.all(connection=queue.connection) == []
     await client.aclose()
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from agentcore import SYSTEM
 from agentcore.models import Approval, Run, SweepLease
 from agentcore.services import dispatch
-from agentcore.services.sweep import hand_over, sweep, sweep_in_turn
+from agentcore.services.sweep import release_lease, sweep, sweep_with_lease
 from agentcore.testing import Turn, run_until_idle
 from tests.faults import postgres
 from tests.integration.decision_room import pay
@@ -99,16 +99,16 @@ def test_a_held_row_costs_the_others_a_moment(
 def test_a_sweeper_does_not_wait_for_the_lease_and_sweeps_if_nobody_has_it(office: Room, seconds: float) -> None:
     run = started(office)
     unhinted(run)
-    SweepLease.objects.take("host:1", seconds)
+    SweepLease.objects.acquire("host:1", seconds)
     with held(SweepLease.objects.get()), ended_after("5s"):
-        report = sweep_in_turn("other:2")
+        report = sweep_with_lease("other:2")
     assert (report.hinted if report else 0) == (seconds < 0)
     assert fresh(run).dispatch_count == (seconds < 0)
 
 
 @pytest.mark.usefixtures("long_turn")
 def test_a_sweeper_that_ends_does_not_wait_for_its_lease() -> None:
-    assert sweep_in_turn("host:1") is not None
+    assert sweep_with_lease("host:1") is not None
     with held(SweepLease.objects.get()), ended_after("5s"), pytest.raises(OperationalError, match="lock timeout"):
-        hand_over("host:1")
-    assert sweep_in_turn("other:2") is None
+        release_lease("host:1")
+    assert sweep_with_lease("other:2") is None

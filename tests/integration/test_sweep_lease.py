@@ -41,18 +41,18 @@ def lapse() -> None:
 @pytest.mark.usefixtures("long_turn")
 @pytest.mark.covers("fault:O9")
 def test_one_sweeper_has_its_turn_until_it_stops_renewing_or_hands_over() -> None:
-    assert service.sweep_in_turn(HOLDER) is not None
-    assert service.sweep_in_turn("other:2") is None
-    assert service.sweep_in_turn(HOLDER) is not None
+    assert service.sweep_with_lease(HOLDER) is not None
+    assert service.sweep_with_lease("other:2") is None
+    assert service.sweep_with_lease(HOLDER) is not None
     assert SweepLease.objects.held_by() == HOLDER
     lapse()
     assert SweepLease.objects.held_by() == ""
-    assert service.sweep_in_turn("other:2") is not None
-    assert service.sweep_in_turn(HOLDER) is None
-    service.hand_over(HOLDER)  # it is not its to give
-    assert service.sweep_in_turn(HOLDER) is None
-    service.hand_over("other:2")
-    assert service.sweep_in_turn(HOLDER) is not None
+    assert service.sweep_with_lease("other:2") is not None
+    assert service.sweep_with_lease(HOLDER) is None
+    service.release_lease(HOLDER)  # it is not its to give
+    assert service.sweep_with_lease(HOLDER) is None
+    service.release_lease("other:2")
+    assert service.sweep_with_lease(HOLDER) is not None
 
 
 @pytest.mark.once
@@ -61,7 +61,7 @@ def test_a_sweepers_turn_is_over_before_a_run_of_the_same_machine_needs_the_swee
     settings: LazySettings, lease: float, interval: float, seconds: float
 ) -> None:
     settings.AGENTCORE = {"LEASE_SECONDS": lease, "SWEEP_SECONDS": interval}
-    assert service.turn() == seconds
+    assert service.lease_seconds() == seconds
 
 
 @pytest.mark.django_db(transaction=True)
@@ -69,7 +69,7 @@ def test_a_sweepers_turn_is_over_before_a_run_of_the_same_machine_needs_the_swee
 def test_of_many_sweepers_that_come_at_once_one_gets_the_lease() -> None:
     for _ in range(5):
         SweepLease.objects.all().delete()
-        takes = race(*(lambda name=f"host:{number}": SweepLease.objects.take(name, 60) for number in range(4)))
+        takes = race(*(lambda name=f"host:{number}": SweepLease.objects.acquire(name, 60) for number in range(4)))
         assert sorted(takes) == [False, False, False, True], takes
 
 
@@ -77,7 +77,7 @@ def test_of_many_sweepers_that_come_at_once_one_gets_the_lease() -> None:
 def test_a_single_pass_sweeps_whoever_has_the_lease_and_says_so(capsys: pytest.CaptureFixture[str], sent: Any) -> None:
     call_command("agentcore_sweep")
     assert "sweeps every" not in capsys.readouterr().out
-    assert SweepLease.objects.take(HOLDER, 60)
+    assert SweepLease.objects.acquire(HOLDER, 60)
     run = make([]).send()
     Run.objects.filter(pk=run.pk).update(dispatched_at=None)
     call_command("agentcore_sweep")

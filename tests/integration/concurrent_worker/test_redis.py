@@ -80,7 +80,7 @@ async def test_after_flushall_a_job_that_was_running_leaves_nothing_behind(queue
     async with at_work(worker):
         await until(lambda: job.get_status(refresh=True) == "started", "the job")
         queue.connection.flushall()
-        await worker._books.introduce()
+        await worker._books.register_worker()
         assert [seen.name for seen in Worker.all(queue=queue)] == [worker.name]
         drives.free.set()
         await until(lambda: not drives.now, "the run")
