@@ -35,15 +35,15 @@ APPLICATION_WRONG = "The application has a mistake, so the run could not go on. 
 
 
 class Outcome(StrEnum):
-    """Why a worker let go of a run, or left it alone."""
+    """Why a worker let go of a run, or did not claim it."""
 
-    NOTHING = "nothing"
+    NOTHING = "nothing"  # not claimed: there is nothing to do, or another worker is doing it
     ENDED = "ended"
     SUSPENDED = "suspended"
     RELEASED = "released"
     LOST = "lost"
-    SUSPECT = "suspect"
-    OTHER_VERSION = "other_version"
+    SUSPECT = "suspect"  # not claimed: only a process that drives nothing else may drive it
+    OTHER_VERSION = "other_version"  # not claimed: this process has no version of the agent that may drive it
 
 
 class Drive:
@@ -96,7 +96,7 @@ class Drive:
                     reason: BaseException = self.lease.reason
                 elif task is None or task.cancelling():
                     self.lease.stop_interrupting()
-                    if not self.runtime.falls:
+                    if not self.runtime.is_breaking_down:
                         await asyncio.shield(self._hand_over())
                     raise
                 else:  # code of the application's let one out: handed over, the run would meet it again, for ever

@@ -72,13 +72,12 @@ class Gathering(Generic[K, V]):
 class Runtime:
     """What all the runs that one event loop drives have in common.
 
-    `alone` says that it drives one run, on the caller's database connection; otherwise
-    the engine's own work has threads and connections of its own, and suspects are not
-    taken. `inline` keeps the application's code on the caller's connection too, so
-    that a plain Django `TestCase` sees everything. `definition` replaces the
-    registered agent. `gives_up_on` are exceptions that mean the process must let go
-    (a job's deadline): the run has not failed, others take over. `ends_by_drain` says that
-    its process has no other way to let go: a cancel without a drain is its fall.
+    `alone`: the process drives one run at a time, so it may drive a suspect, and a lease that it loses counts
+    towards `POISON_AFTER`. `own_threads`: the engine reads and writes on threads and connections of its own, not on
+    the caller's. `inline`: the application's code uses the caller's connection too, so that a plain Django
+    `TestCase` sees everything. `definition` replaces the registered agent. `gives_up_on`: exceptions, such as
+    that of a job's deadline, at which the process lets go of the run, which has not failed. `ends_by_drain`: the
+    process ends its work only by a drain; a task that is cancelled before that means that the process breaks down.
     """
 
     def __init__(
@@ -86,6 +85,7 @@ class Runtime:
         worker: str,
         *,
         alone: bool = True,
+        own_threads: bool = False,
         inline: bool = False,
         definition: AgentDefinition | None = None,
         gives_up_on: tuple[type[BaseException], ...] = (),
@@ -103,13 +103,13 @@ class Runtime:
         self.driving: set[UUID] = set()
         self._gatherings: dict[Any, Gathering[Any, Any]] = {}
         self._drained = asyncio.Event()
-        self._writer = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer")
-        self._reader = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader")
-        self._errands = None if alone else ThreadPoolExecutor(1, thread_name_prefix="agentcore-errands")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="agentcore-writer") if own_threads else None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="agentcore-reader") if own_threads else None
+        self._errands = ThreadPoolExecutor(1, thread_name_prefix="agentcore-errands") if own_threads else None
 
     @property
-    def falls(self) -> bool:
-        """Whether a cancel that comes now is the fall of this process: what it drives is suspect, not handed over."""
+    def is_breaking_down(self) -> bool:
+        """Whether a cancel that comes now means a breakdown: the run becomes suspect, and is not handed over."""
         return self.ends_by_drain and not self.draining
 
     async def db(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -95,7 +95,7 @@ class ConcurrentWorker(BaseWorker):
         self._forked.start_server()
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._runtime = Runtime(this_worker(), alone=False)
+        self._runtime = Runtime(this_worker(), alone=False, own_threads=True)
         sweeper = Sweeper(this_worker())
         self._install_signal_handlers()
         helpers = [asyncio.create_task(helper) for helper in self._helpers()]

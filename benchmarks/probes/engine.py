@@ -41,7 +41,7 @@ class Engine:
         """Start a Runtime, and send hints from this loop, as the concurrent worker does."""
         self.hints = hints.sent_from_this_loop()
         await self.hints.__aenter__()
-        self.runtime = Runtime(this_worker(), alone=False)
+        self.runtime = Runtime(this_worker(), alone=False, own_threads=True)
 
     async def run(self, number: int) -> str:
         """Drive one run to its end."""

@@ -31,7 +31,7 @@ def test_a_look_that_meets_the_end_of_a_run_does_not_take_it_for_lost(
     runs = [send(agents.echo, make_thread()) for _ in range(100)]
 
     async def drive_all() -> list[str]:
-        runtime = Runtime("eager", alone=False)
+        runtime = Runtime("eager", alone=False, own_threads=True)
         try:
             return [
                 str(outcome) for outcome in await asyncio.gather(*(execution.adrive(run.pk, runtime) for run in runs))

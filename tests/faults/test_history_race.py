@@ -45,7 +45,7 @@ async def race(runtime: Runtime, first: Run, second: Run) -> None:
 
 
 async def all_rounds(pairs: list[tuple[Run, Run]]) -> None:
-    runtime = Runtime("worker", alone=False)
+    runtime = Runtime("worker", alone=False, own_threads=True)
     try:
         for start in range(0, len(pairs), 10):
             await asyncio.gather(*(race(runtime, *pair) for pair in pairs[start : start + 10]))

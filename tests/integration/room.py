@@ -173,7 +173,7 @@ def drive_as_worker(run: Run, *, alone: bool = True) -> Outcome:
     """Drive a run on connections and threads of its own, as a worker of one run or of many does, and end them."""
 
     async def drive() -> Outcome:
-        runtime = Runtime("worker", alone=alone)
+        runtime = Runtime("worker", alone=alone, own_threads=not alone)
         try:
             return await execution.adrive(run.pk, runtime)
         finally:

@@ -65,7 +65,7 @@ def longest_pause(run: Run) -> float:
             last = time.monotonic()
 
     async def drive() -> None:
-        runtime = Runtime("worker", alone=False)
+        runtime = Runtime("worker", alone=False, own_threads=True)
         ticker = asyncio.create_task(tick())
         try:
             assert await execution.adrive(run.pk, runtime) is Outcome.ENDED

@@ -192,7 +192,7 @@ class SpeaksLate(Counts):
 
 async def commit_together(model: SpeaksLate, first: Run, second: Run) -> None:
     """Drive both in one process, which has the end of the first and the claim of the second to commit at once."""
-    runtime = Runtime("worker", alone=False)
+    runtime = Runtime("worker", alone=False, own_threads=True)
     journal, looks, sizes = runtime.journal, list[bool](), list[int]()
 
     async def until(is_there: Callable[[Any], Any]) -> None:

@@ -125,7 +125,7 @@ def test_a_body_that_still_runs_when_its_run_is_handed_over_does_not_run_again_b
     run = make([Turn(calls=[("buy", {})]), Turn(text="ok")], [shop.tool()]).send()
 
     async def hand_over() -> None:
-        runtime = Runtime("worker", alone=False)
+        runtime = Runtime("worker", alone=False, own_threads=True)
         driving = asyncio.create_task(execution.adrive(run.pk, runtime))
         await asyncio.to_thread(shop.entered.wait, 10)
         driving.cancel()

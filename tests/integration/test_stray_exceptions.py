@@ -27,7 +27,7 @@ def stops(*args: Any) -> Any:
     return next(iter(()))
 
 
-@pytest.mark.parametrize("options", [{"inline": True}, {"alone": True}, {"alone": False}], ids=str)
+@pytest.mark.parametrize("options", [{"inline": True}, {}, {"own_threads": True}], ids=str)
 @pytest.mark.parametrize(
     ("where", "expected"), [("threads.run", BrokeOff), ("db", RuntimeError), ("read", RuntimeError)], ids=str
 )

@@ -25,7 +25,7 @@ def test_a_process_that_drains_gives_every_run_back_at_its_next_step(agent: Agen
     run = agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM)
 
     async def drain_in_the_first_step() -> Any:
-        runtime = Runtime("worker", alone=False)
+        runtime = Runtime("worker", alone=False, own_threads=True)
         with armed(after_model_start=runtime.drain):
             outcome = await execution.adrive(run.pk, runtime)
         await runtime.aclose()
@@ -62,7 +62,7 @@ def test_a_run_whose_drive_is_cancelled_is_handed_over_in_the_middle_of_its_step
         return any(event["type"] == "text.delta" for event in events.read(run, user=SYSTEM).events)
 
     async def cancel_it() -> Any:
-        runtime = Runtime("worker", alone=False)
+        runtime = Runtime("worker", alone=False, own_threads=True)
         driving = asyncio.create_task(execution.adrive(run.pk, runtime))
         await asyncio.to_thread(lambda: (wait_for(said, 20, "its first word"), connections.close_all()))
         driving.cancel()

@@ -113,7 +113,7 @@ def test_the_entries_of_one_run_are_written_in_the_order_they_were_given(sent: l
     assert taken is not None
 
     async def say_thirty_words() -> None:
-        runtime = Runtime("worker", alone=False)
+        runtime = Runtime("worker", alone=False, own_threads=True)
         answers = [runtime.journal.send(taken, Commit(events=[TextDelta(1, f"{n} ")])) for n in range(30)]
         await asyncio.gather(*answers)
         await runtime.aclose()

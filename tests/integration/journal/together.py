@@ -44,7 +44,7 @@ def drive(runs: list[Run], during: Callable[[], None] = lambda: None) -> list[An
     """Drive runs on one event loop, as the concurrent worker does, on a thread of its own."""
 
     async def together() -> list[Any]:
-        runtime = Runtime("worker", alone=False)
+        runtime = Runtime("worker", alone=False, own_threads=True)
         try:
             driving = [asyncio.create_task(execution.adrive(run.pk, runtime)) for run in runs]
             await asyncio.to_thread(during)
