@@ -1,7 +1,7 @@
 """What RQ wants to know of many jobs at once: started, ended, alive; written in batches, never waited for.
 
-A job is only a hint, and nothing here is needed for a run. It keeps RQ's own
-view right: its registries, its list of workers, `rq info` and the admin pages.
+A job is only a hint, and no run needs what is written here. It keeps RQ's own view
+right: its registries, its list of workers, `rq info` and the admin pages.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Books:
         self._news.set()
 
     def finished(self, job: AgentcoreJob) -> None:
-        """Note that a job is done; nothing of it is kept."""
+        """Note that a job is done; RQ then keeps nothing of it."""
         entry = self._close(job)
         entry.seconds = asyncio.get_running_loop().time() - entry.began
         self._done.append(entry)
@@ -91,7 +91,7 @@ class Books:
     def _fail(self, entry: Entry, error: BaseException, *, stopped: bool) -> None:
         info = (type(error), error, error.__traceback__)
         with suppress(NoSuchJobError):
-            # What was read of it does not say how long its failure is kept.
+            # The inbox has read only a part of the job; the rest says how long RQ keeps its failure.
             entry.job.refresh()  # type: ignore[no-untyped-call]
         if stopped:
             self._worker._stopped_job_id = entry.job.id
@@ -104,7 +104,7 @@ class Books:
         self._queue.intermediate_queue.remove(entry.job.id)
 
     async def keep_writing(self) -> None:
-        """Write what there is to note, for ever; while Redis is away it waits, and a job's end is kept."""
+        """Write the notes, for ever; while Redis is away it waits, and keeps the ends of jobs to write them later."""
         while True:
             await self._news.wait()
             await asyncio.sleep(GATHER_SECONDS)
@@ -132,7 +132,7 @@ class Books:
             await pipeline.execute()
         except AWAY as error:
             logger.warning("RQ was not told: %s", error, extra=log_extra("redis_away"))
-            # A start that is late would make a job of what Redis may have forgotten; an end only removes.
+            # Only ends are kept: an end removes a job, but a late start would bring back one that Redis has forgotten.
             self._done = [*done, *self._done][-MOST_KEPT:]
             self._news.set()
             return False

@@ -155,7 +155,7 @@ class ConcurrentWorker(BaseWorker):
             await self._wait_for_room(one_less=burst and not jobs)
 
     async def _wait_for_room(self, *, one_less: bool) -> None:
-        """Wait while there is no room for another run, or for `one_less`; not beyond the word to stop."""
+        """Wait until there is room for another run, or with `one_less` until a run has ended, or until told to stop."""
         full = len(self._tasks) if one_less else self.concurrency
         while len(self._tasks) >= full and not self._stopping.is_set():
             self._changed.clear()
@@ -246,7 +246,7 @@ class ConcurrentWorker(BaseWorker):
     # --- what RQ's operators see and say -------------------------------------------------------------------------
 
     def stop_job(self, job_id: str) -> None:
-        """Stop driving one job's run; the run itself is given back, for it is cancelled as a run."""
+        """Stop driving one job's run; the run is not canceled but given back."""
         for task, job in self._tasks.items():
             if job.id == job_id:
                 self._told_to_stop.add(job_id)
@@ -261,7 +261,7 @@ class ConcurrentWorker(BaseWorker):
 
 
 def _log_helper_end(task: asyncio.Task[None]) -> None:
-    """Say so where a helper, which goes on for ever, has ended by an error."""
+    """Log the error that has ended a helper, which was to go on for ever."""
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("a part of the worker has ended", exc_info=error, extra=log_extra("helper_ended"))
 

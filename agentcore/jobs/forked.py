@@ -1,4 +1,4 @@
-"""Runs whose last worker was lost, each driven in a process of its own, so that it can take nobody with it.
+"""Suspect runs, each driven in a process of its own, so that it cannot bring down other runs with it.
 
 The processes are forked from a server that has loaded the project and does nothing
 else (`multiprocessing`'s fork server): a worker that died with many runs leaves as many
@@ -46,7 +46,7 @@ class ForkedRuns:
         self._draining = False
 
     def start_server(self) -> None:
-        """Start the server, which loads the project meanwhile.
+        """Start the server; it loads the project while the worker goes on.
 
         Raises `ImproperlyConfigured` where the directory of temporary files cannot hold its socket.
         """
@@ -69,10 +69,10 @@ class ForkedRuns:
                 os.environ["PYTHONPATH"] = before
 
     async def drive(self, run_id: UUID) -> None:
-        """Drive a run in a process of its own, until it lets go; cancelled, the process gets time to hand over."""
+        """Drive a run in a process of its own; where this is cancelled, the process gets time to hand the run over."""
         process = self._context.Process(target=drive_forked, args=(str(run_id),), name=f"run {run_id}")
         self._processes.add(process)
-        # In a thread: the first one waits for the server to have loaded the project.
+        # In a thread, for the first start waits until the server has loaded the project.
         starting = asyncio.ensure_future(asyncio.to_thread(process.start))
         try:
             await asyncio.shield(starting)
@@ -93,7 +93,7 @@ class ForkedRuns:
         finally:
             self._processes.discard(process)
             self._told.discard(process)
-            # Done already, but where it was cancelled again while it was being started.
+            # Called at once, unless a second cancel has come while the process is still being started.
             starting.add_done_callback(lambda _: _kill_group(process))
 
     def drain(self) -> None:
@@ -110,7 +110,6 @@ class ForkedRuns:
                 os.kill(process.pid, signal.SIGTERM)
 
     async def _wait_for_end(self, process: ForkServerProcess) -> None:
-        """Wait for a process to end."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         loop.add_reader(process.sentinel, ended.set)
@@ -160,7 +159,7 @@ def leave(status: int) -> NoReturn:
 
 
 def remove_socket() -> None:
-    """Remove the server's socket, in a process that is about to end without the interpreter's exit, which would."""
+    """Remove the server's socket, before a process ends without the interpreter's exit, which would remove it."""
     shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
 
 

@@ -16,7 +16,7 @@ from .job import AgentcoreJob
 logger = logging.getLogger("agentcore.jobs")
 
 WAIT_SECONDS = 1.0
-# What a job needs to be looked at; reading the rest of it costs more than all else here.
+# The fields of a job that are read; reading all of them would cost more than everything else here.
 FIELDS = ("data", "origin", "timeout")
 
 
@@ -24,7 +24,7 @@ class Inbox:
     """The jobs of one queue.
 
     An idle wait is short and never broken off: an id that Redis has handed out
-    on a connection nobody reads any more would be a hint lost.
+    on a connection that nobody reads any more would be a lost hint.
     """
 
     def __init__(self, queue: Queue, job_class: type[AgentcoreJob], client: aredis.Redis) -> None:

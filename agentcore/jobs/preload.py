@@ -1,7 +1,7 @@
 """What the fork server loads when it starts (see `forked`): the project, and nothing that runs.
 
-A signal to a whole group reaches the server too. It lives on for its processes, and those
-it forks after that drain at once.
+A signal to a whole process group reaches the server too. The server goes on, for the sake of the
+processes it has forked; each one that it forks after the signal drains at once.
 """
 
 from __future__ import annotations

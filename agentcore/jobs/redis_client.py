@@ -1,4 +1,4 @@
-"""What it means that Redis is away, and an asyncio client of the one that a queue's own client talks to."""
+"""Which errors say that Redis is away, and an asyncio client for the Redis of a queue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis import asyncio as aredis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-# Not only connections that break: a Redis that is full, loading or a replica answers, and takes nothing.
+# Not only broken connections: a Redis that is full, loading or a replica answers, but accepts no writes.
 AWAY = (redis.RedisError, OSError)
 TWINS: dict[type[Any], type[Any]] = {
     redis.Connection: aredis.Connection,
@@ -23,8 +23,8 @@ OPTIONS = ("host", "port", "path", "db", "username", "password", "credential_pro
 def twin(client: redis.Redis, *, patience: float) -> aredis.Redis:
     """Return an asyncio client with the same address and credentials, which gives up after `patience` seconds.
 
-    It does not retry: whoever uses it knows better when to. Raises `ImproperlyConfigured`
-    for a connection that is none of a single server's.
+    It does not retry; its users decide when to. Raises `ImproperlyConfigured` for a connection to
+    anything but a single server.
     """
     pool = client.connection_pool
     kind = TWINS.get(pool.connection_class)

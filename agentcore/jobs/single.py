@@ -26,7 +26,7 @@ FLUSH_SECONDS = 1.0
 
 
 class Drain:
-    """Turns a signal into the drain of the run this process drives, also one that came too early."""
+    """Turns a signal into the drain of the run that this process drives, or is about to drive."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -68,7 +68,7 @@ class Drain:
 
     def _on_signal(self, number: int, frame: Any) -> None:
         first, self._asked = not self._asked, True
-        # Only once: its grace would end a second time, in the middle of the handing over.
+        # Only once: the end of a second grace would come in the middle of the handing over.
         if first and self._drain is not None:
             self._drain()
 
@@ -95,9 +95,9 @@ def drive(run_id: UUID) -> Outcome:
     """Drive a run as far as it goes now, on this thread and its database connection.
 
     After SIGTERM it is given back at its next step boundary, or, when the grace of
-    `DRAIN_SECONDS` is over, where it stands. RQ's own deadline is no failure of the
-    run: it leaves here, and the run is taken over. Whatever else breaks the loop, such as a
-    `SystemExit` in a task that a tool has left behind, is the process's fall: the lease runs out, and counts.
+    `DRAIN_SECONDS` is over, where it stands. RQ's own deadline does not fail the run:
+    it is raised here, and another worker drives the run on. Whatever else breaks the loop, such as a `SystemExit`
+    in a task that a tool has left behind, is a breakdown: the lease runs out, and counts towards `POISON_AFTER`.
     """
     with DRAIN.installed():
         runtime = Runtime(this_worker(), gives_up_on=(BaseTimeoutException,), ends_by_drain=True)

@@ -15,7 +15,7 @@ logger = logging.getLogger("agentcore.sweep")
 
 
 class Sweeper:
-    """Sweeps every few seconds until it is stopped, whenever the sweep's lease is this one's."""
+    """Sweeps every few seconds until it is stopped, as long as it has the sweep's lease."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -46,7 +46,7 @@ class Sweeper:
             connections.close_all()
 
     def _pass(self) -> float:
-        """Sweep once if it is this one's turn; return how long to wait for the next pass."""
+        """Sweep once if this sweeper has the lease; return how many seconds to wait for the next pass."""
         try:
             report = sweep.sweep_with_lease(self._name)
             return sweep.interval() if report is None else sweep.seconds_until_next()

@@ -24,19 +24,19 @@ TICKS = 20
 class Watchdog:
     """Watches one event loop.
 
-    While the loop stands still no lease is renewed and nobody's run moves. So a thread
-    counts the ticks in which the loop has not moved; after as many as make `seconds`
-    it prints where every thread is and ends the process with `BLOCKED_STATUS`. It counts
-    ticks, not time, for a process that was frozen has not blocked its loop.
+    While the loop stands still no lease is renewed and no run moves. So a thread counts the
+    ticks in which the loop has not moved; after as many as make `seconds`, it prints where
+    every thread is and ends the process with `BLOCKED_STATUS`. It counts ticks, not time,
+    for a process that was frozen has not blocked its loop.
 
     That thread needs the interpreter's lock, which code written in C may keep. So each tick
-    also winds up a timer of the interpreter's that does not need the lock: it does the same
-    when there has been no tick for twice the time. It reads the threads' stacks while they
-    run and may crash of that, so it is only for the case in which none runs. It goes by the
-    clock: a process that was frozen for so long may be ended as it goes on; its leases are over.
+    also resets a timer of the interpreter's that does not need the lock: after twice the time
+    without a tick, the timer does the same. It reads the threads' stacks without the lock and
+    may crash by that, so it is the second resort. It goes by the clock: a process that was
+    frozen for so long may be ended when it goes on, but its leases have run out by then.
 
-    A thread that has outlived its tool's timeout for as long cannot be ended alone
-    either: `give_up` is called, for a clean end.
+    A tool's thread cannot be ended alone either. One that outlives its tool's timeout by
+    `seconds` makes the watchdog call `give_up`, for a clean end of the process.
     """
 
     def __init__(self, seconds: float, stuck_threads: Callable[[], int], give_up: Callable[[], None]) -> None:

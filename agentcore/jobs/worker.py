@@ -31,8 +31,8 @@ logger = logging.getLogger("agentcore.jobs")
 class AgentcoreWorker(Worker):
     """An RQ worker that runs agentcore's jobs only, and waits for Redis instead of backing off or giving up.
 
-    A hint that an outage swallowed is sent again by the sweep, within its own
-    interval; a worker that looks once a minute would make a minute of that.
+    The sweep sends a hint that an outage swallowed again, within its interval of seconds; a
+    worker that looked for Redis once a minute would make that a minute.
     """
 
     max_connection_wait_time = 2.0

@@ -38,7 +38,7 @@ _seats = Seats()
 
 
 class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """One client watching one thread; it asks the database only when it speaks, and now and then."""
+    """One client that watches one thread; the database is queried when the client sends a frame, and now and then."""
 
     # No alias of any layer: the hub listens for all sockets, and a socket must not die of a lost Redis.
     channel_layer_alias = ""
@@ -76,7 +76,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
     async def dispatch(self, message: Any) -> None:
         """Handle one message, without the visit to the shared database thread that Channels makes first.
 
-        What fails here closes the socket with a code: what a server does with an exception differs, and tells nothing.
+        An error closes the socket with a code: what servers do with an exception differs, and tells the client nothing.
         """
         try:
             await getattr(self, get_handler_name(message))(message)
@@ -108,7 +108,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         try:
             frame = frames.parse(text_data)
             if isinstance(frame, Ack):
-                self._accept_ack(frame)  # as many as there were marks, so they are not counted as the others are
+                self._accept_ack(frame)  # not counted towards a flood: there is one ack for each mark
                 return
         except frames.BadFrame as bad:
             if await self._is_flooded():
@@ -150,8 +150,8 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             cursor = -1
         after = -1 if cursor is None else cursor
         if found.name.kind == "thread":
-            # A client that says where it stands missed what came after: a run may have begun and ended meanwhile.
-            # To one that does not, all that came before is history.
+            # A client with a cursor has missed what came after it, such as a run that has begun and ended since.
+            # For a client without one, everything up to now is history.
             news_from = found.next_seq if cursor is None else cursor + 1
             await self._followers.follow_thread(found, after, news_from)
         else:
@@ -214,7 +214,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
         return await query(find_run, self._thread_id, run_id)
 
     async def _say_in_turn(self, frame: str) -> None:
-        """Send what there may be any amount of: one follower at a time, and no further than the window goes."""
+        """Send one of any number of events: one follower at a time, and only while the window is open."""
         async with self._turn:
             if not self._window.is_open:
                 try:
@@ -225,7 +225,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._say(frame)
 
     async def _say(self, frame: str) -> None:
-        """Send at once: an answer that waited for acks would keep the next one from being read."""
+        """Send at once, window or not: while an answer waited for acks, no ack would be read."""
         try:
             async with asyncio.timeout(get_settings().ack_seconds), self._sending:
                 if self._closed:

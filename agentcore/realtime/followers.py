@@ -67,7 +67,7 @@ class Followers:
         return name in self._tasks or name in self._seen
 
     async def stop(self) -> None:
-        """Let go of everything; called by a follower, it returns to that follower, which then ends."""
+        """End all followers; a follower that calls this is not cancelled, but ends by itself after it."""
         self._stopped = True
         tasks, self._tasks = list(self._tasks.values()), {}
         mine = [task for task in tasks if task is not asyncio.current_task()]

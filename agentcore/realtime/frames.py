@@ -49,7 +49,7 @@ CLOSE_FAILED = 4500
 MAX_FRAME_BYTES = 64 * 1024
 """What a client may send in one frame."""
 MAX_SENT_BYTES = 128 * 1024
-"""What is sent in one frame: below what any client and server takes by default, of which 1 MiB is the least."""
+"""What is sent in one frame: well below the lowest default limit of clients and servers, which is 1 MiB."""
 PIECE_CHARACTERS = 30_000
 """A larger event goes in pieces; a character has four bytes at most, and an escape two."""
 MAX_CURSORS = 64
@@ -64,7 +64,7 @@ class BadFrame(ValueError):
 
 
 class FrameTooLarge(BadFrame):
-    """A frame that is not even looked into."""
+    """A frame that is refused before it is parsed."""
 
 
 @dataclass(frozen=True, slots=True)

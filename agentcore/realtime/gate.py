@@ -23,7 +23,7 @@ class SameOrigin:
 
     The origin must be the request's own (`ALLOWED_HOSTS`, and behind a proxy `SECURE_PROXY_SSL_HEADER` and
     `USE_X_FORWARDED_HOST`, as Django reads them) or one of `CSRF_TRUSTED_ORIGINS`. A client that names no origin is no
-    browser, which always does: it is let through, to whatever asks for its login.
+    browser, for browsers always do: it is let through, and has to log in like any other.
     """
 
     def __init__(self, application: Any) -> None:

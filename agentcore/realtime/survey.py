@@ -44,7 +44,7 @@ def may_see(ticket: Ticket | None, thread_id: UUID) -> bool:
 def survey(ticket: Ticket, thread_id: UUID, asked: Collection[UUID]) -> Survey | None:
     """Return what can be followed, None where the thread is not visible.
 
-    The thread's position is read before its runs: a run this misses is announced after that position.
+    The thread's position is read before its runs: a run that is missed here is announced after that position.
     """
     thread = _visible(ticket, thread_id)
     if thread is None:

@@ -18,7 +18,7 @@ __all__ = ["Ticket", "still_allowed"]
 
 
 def still_allowed(scope: Mapping[str, Any]) -> bool:
-    """Whether a connection may still be open: yes, beyond what is always asked (see `Ticket.user`).
+    """Whether a connection may still be open; this default says yes, so that only `Ticket.user` decides.
 
     A project whose tokens run out names a function of its own in `AGENTCORE["STILL_ALLOWED"]`. It gets the scope as
     the project's middleware made it, is called in a thread, may query, and is asked when a socket opens, at every frame

@@ -84,10 +84,10 @@ def deny(approval: Approval | UUID | str, *, user: Any, digest: str, reason: str
 def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
     """Record all the decisions, or none of them.
 
-    The last one a waiting run owes makes it go on, in the same transaction. The
-    same decision by the same person again is no error. Raises `NotFound`,
-    `NotAllowed`, `AlreadyDecided`, `DigestMismatch`, `ApprovalExpired`, `RunEnded`
-    or `Invalid`; nothing is decided then.
+    A waiting run goes on, in the same transaction, once nothing else is owed to it. The
+    same person may send the same decision again. Raises `NotFound`, `NotAllowed`,
+    `AlreadyDecided`, `DigestMismatch`, `ApprovalExpired`, `RunEnded` or `Invalid`;
+    nothing is decided then.
     """
     require(user)
     by_id = {id_of(item.approval): item for item in decisions}
@@ -108,12 +108,12 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
             if len(held) < len(asked):
                 _check_repeats(asked - held.keys(), by_id, user)
             record_all(_answers_to(held, by_id, user))
-            # Before the runs are let go: their thread may be deleted at any moment.
+            # Read while the runs are locked: after the commit, their thread may be deleted at any moment.
             rows = Approval.objects.select_related("tool_call", "run").in_bulk(list(by_id))
             if len(rows) < len(by_id):
                 raise NotFound
     except AlreadyDecided as error:
-        # The statement that decides goes by its own clock, which is later than that of any look before it.
+        # The deciding statement reads the clock anew: an approval may have expired since it was checked.
         if Approval.objects.expired(DbNow()).filter(pk__in=by_id).exists():
             raise ApprovalExpired from error
         raise
@@ -121,14 +121,14 @@ def decide(decisions: Sequence[Decision], *, user: Any) -> list[Approval]:
 
 
 def pending(*, user: Any) -> QuerySet[Approval]:
-    """Return the approvals `user` sees and somebody still owes, oldest first."""
+    """Return the pending approvals that `user` sees, oldest first."""
     owed = visible_approvals(user, Approval.objects.pending())
     return owed.select_related("tool_call", "run").order_by("requested_at", "pk")
 
 
 @unit
 def expire(approval_id: UUID) -> bool:
-    """Close an approval whose time has passed; the model is told. Returns whether this call did it."""
+    """Close an approval that has expired, and tell the model; returns whether this call closed it."""
     approval = Approval.objects.filter(pk=approval_id).first()
     if approval is None:
         return False
@@ -145,7 +145,7 @@ def expire(approval_id: UUID) -> bool:
 
 
 def _check_repeats(ended: Collection[UUID], decisions: Mapping[UUID, Decision], user: Any) -> None:
-    """Raise `RunEnded` where a run that has ended is asked for anything but what was decided before."""
+    """Raise `RunEnded` unless each decision on the ended runs repeats one that was made before their end."""
     rows = Approval.objects.filter(run_id__in=ended, pk__in=list(decisions)).select_related("tool_call", "run")
     if not all(_is_repeat(row, decisions[row.pk], user) for row in rows):
         raise RunEnded
@@ -153,7 +153,7 @@ def _check_repeats(ended: Collection[UUID], decisions: Mapping[UUID, Decision], 
 
 @dataclass(frozen=True)
 class Answered:
-    """Answers to open calls of one run whose row is held: what is to be recorded, and how many of them there are."""
+    """Answers to `count` open calls of one run, as one commit; the run's row is held."""
 
     held: Held
     commit: Commit
@@ -161,7 +161,7 @@ class Answered:
 
 
 def _answers_to(held: Mapping[UUID, Held], decisions: Mapping[UUID, Decision], user: Any) -> list[Answered]:
-    """Return what the decisions answer on each run; nothing for a run on which all of them had been made before."""
+    """Return the new decisions, gathered by run; a run whose decisions were all made before is left out."""
     asked = Approval.objects.filter(run_id__in=held, pk__in=list(decisions)).select_related("tool_call", "run")
     commits: dict[UUID, list[Commit]] = {}
     for row in asked.order_by("pk"):
@@ -173,14 +173,14 @@ def _answers_to(held: Mapping[UUID, Held], decisions: Mapping[UUID, Decision], u
 
 
 def record(held: Held, commit: Commit) -> None:
-    """Do what `record_all` does, for one answer."""
+    """Record one answer, as `record_all` does."""
     record_all([Answered(held, commit)])
 
 
 def record_all(answers: Sequence[Answered]) -> None:
     """Record answers to open calls; a waiting run that owes no other goes on in the same transaction.
 
-    On a running or pending run they are only recorded. So they are on a parked one, which waits for a person.
+    A running or pending run needs no more than the record. Nor does a parked one: it waits for a person to resume it.
     """
     if not answers:
         return

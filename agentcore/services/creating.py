@@ -34,8 +34,8 @@ def row(definition: AgentDefinition, thread: Thread, order: int, number: int, us
 def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     """Save a new run, with the message that opens its turn, open its log and dispatch it.
 
-    Nobody sees the run before the commit. So its row needs no lock, and is inserted as its
-    first event and its first hint leave it.
+    Nobody else sees the run before the commit, so its row needs no lock. It is inserted
+    with the columns that its first event and its first hint would set.
     """
     if prompt is not None:
         run.prompt = prompt

@@ -32,7 +32,7 @@ logger = logging.getLogger("agentcore.deletion")
 REASON = "Its thread was deleted."
 IN_USE = "Rows of the project still need this thread, so it cannot be deleted: {}."
 TRY_AGAIN = timedelta(hours=1)
-"""How long a thread is left alone that could not be removed because a row of the project needs it."""
+"""After how long the sweep tries again to remove a thread that a row of the project protects."""
 
 
 @unit
@@ -54,7 +54,7 @@ def delete(thread: Thread | UUID | str, *, user: Any) -> None:
 
 
 def due(limit: int) -> list[UUID]:
-    """Return up to `limit` threads to remove: deleted while a worker drove them, or with their owners."""
+    """Return up to `limit` threads to remove: deleted while a worker drove a run of theirs, or with their owners."""
     rows = Thread.objects.filter(removal_due_at__lte=DbNow()).order_by("removal_due_at")
     return list(rows.values_list("pk", flat=True)[:limit])
 
@@ -76,10 +76,10 @@ def remove_or_put_off(thread_id: UUID) -> bool:
 
 @unit
 def remove(thread_id: UUID) -> bool:
-    """Hide a thread, cancel what lives in it, and remove it if nothing lives any more; returns whether it is gone."""
+    """Hide a thread, cancel its live runs, and remove it if none is left; returns whether it is removed."""
     with transaction.atomic():
         held = _hold_runs(thread_id)
-        # Whoever sends now waits for this row, and finds no thread then.
+        # From here on a send waits for this row, and then finds no thread.
         Thread.objects.filter(pk=thread_id).update(removal_due_at=DbNow())
         for row in held.values():
             if not row.status.terminal:
@@ -91,9 +91,10 @@ def remove(thread_id: UUID) -> bool:
 
 
 def _hold_runs(thread_id: UUID) -> dict[UUID, Held]:
-    """Lock the runs that the thread's deletion will change; those that have ended too, before the thread's own row.
+    """Lock the runs that the deletion changes, ended ones too, before the thread's own row is locked.
 
-    While a worker is still asked to end one, nothing can be removed, and only the other live ones are held.
+    While a worker has yet to end a run that was canceled, nothing can be removed: only the other live runs are
+    locked, to be canceled too.
     """
     of_thread = Run.objects.filter(thread=thread_id)
     told = of_thread.filter(status=RunStatus.RUNNING, cancel_requested_at__isnull=False)
@@ -102,7 +103,7 @@ def _hold_runs(thread_id: UUID) -> dict[UUID, Held]:
 
 
 def remove_at_once(limit: int) -> None:
-    """Remove up to `limit` threads that are due, as far as nobody holds a row of theirs; the sweep does the rest."""
+    """Remove up to `limit` threads that are due; those with a locked row are left to the sweep."""
     for thread_id in due(limit):
         try:
             with impatient():
@@ -117,9 +118,9 @@ def remove_at_once(limit: int) -> None:
 
 
 class LogSweep:
-    """Goes through all streams, a few at a time and again from the beginning, for logs whose run or thread is gone.
+    """Deletes logs whose run or thread is gone; it goes through all streams, a few at a time, again and again.
 
-    Earlier releases left them behind. A log and its run are committed together, so none is taken too early.
+    Earlier releases left such logs behind. A log and its run are committed together, so no new log is mistaken for one.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ JOB = "agentcore.jobs.single.execute_run"
 PATIENCE = 0.5
 MOST_NAMED = 10  # in one line of the log
 
-# As far as its column goes: where nobody works for weeks, one run must not keep the others from their hints.
+# Within the range of its column: beyond it, a run that waits for weeks would make the UPDATE of all others fail.
 ONE_MORE = "CASE WHEN dispatch_count < 30000 THEN dispatch_count + 1 ELSE 30000 END"
 
 NOTE = """
@@ -63,7 +63,7 @@ WHERE agentcore_run.id = wanted.id
 RETURNING agentcore_run.id
 """
 
-# One time for all of them, whatever the order in which the rows are written: a later pass sends them in order of id.
+# All rows get the same time, in whatever order they are written: so a later pass sends their hints in order of id.
 NOTE_NOT_SENT = """
 , locked AS (
     SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
@@ -90,7 +90,7 @@ def hint(*run_ids: UUID) -> None:
 def hint_next(*ended: UUID) -> None:
     """Send a hint for the run that is now first in the queue of each thread in which a run has ended.
 
-    Runs that wait for no other have had a hint of their own.
+    A run that is not queued behind another has had its hint already.
     """
     threads_of = Run.objects.filter(pk__in=ended).values("thread")
     first = Run.objects.filter(thread__in=threads_of, queued=True).ready(dialect.DbNow())
@@ -110,7 +110,7 @@ def _enqueue(*run_ids: UUID) -> None:
 
 @dataclass(frozen=True)
 class Seen:
-    """An orphan as it was read, and whether the hints before were about something else, and are not counted."""
+    """An orphan as it was read; `afresh` says that its earlier hints were about something else, and do not count."""
 
     run_id: UUID
     attempt: int
@@ -121,7 +121,7 @@ class Seen:
 def note_where_unchanged(seen: Sequence[Seen]) -> list[UUID]:
     """Note that a hint goes out for each run that is still as it was read; returns which, in their order.
 
-    A row that somebody holds at this moment is left out: it is being dealt with.
+    A row that is locked at this moment is skipped: somebody deals with it.
     """
     # The count, not the time: SQLite keeps times as text, of more than one precision.
     rows = [(item.run_id, item.attempt, item.dispatch_count, item.afresh) for item in seen]
@@ -132,7 +132,7 @@ def note_where_unchanged(seen: Sequence[Seen]) -> list[UUID]:
 
 
 def note_not_sent(run_ids: Iterable[UUID]) -> None:
-    """Note that the hints did not go out: none is outstanding, and the runs that were not tried come first now."""
+    """Note that the hints did not go out; in the next pass, runs whose hints were not tried come before these."""
     bulk.execute(_statement(NOTE_NOT_SENT, dialect.clock()), [(run_id,) for run_id in sorted(run_ids)])
 
 
@@ -148,15 +148,15 @@ def _statement(text: str, clock: str, extras: tuple[tuple[str, str], ...] = ()) 
 
 
 def enqueue(*run_ids: UUID) -> bool:
-    """Send hints in one round trip; returns whether they went out, and never raises for a Redis that is away.
+    """Send hints in one round trip; returns whether they went out.
 
-    Nor for one that is misconfigured. A job carries only the run's id. Its result is never read, so none is kept.
+    It does not raise where Redis is away or misconfigured. A job carries only the run's id, and RQ keeps no result.
     """
     settings = get_settings()
     try:
         client = _connection(settings.queue)
         queue = Queue(settings.queue, connection=client, serializer=JSONSerializer)
-        # Of its own, RQ would send what it has to say in two transactions.
+        # Without a pipeline of ours, RQ would send each job in two transactions.
         with client.pipeline() as pipeline:
             for run_id in run_ids:
                 queue.enqueue_call(
@@ -183,7 +183,7 @@ def enqueue(*run_ids: UUID) -> bool:
 def _connection(queue: str) -> redis.Redis:
     """Return the process's client of the queue's Redis."""
     client = _clients.get(queue)
-    # Where two threads make one each, one is kept; the other has not connected yet.
+    # Two threads may make a client each; one is kept, and the other has not connected yet.
     return client if client is not None else _clients.setdefault(queue, _impatient(queue))
 
 

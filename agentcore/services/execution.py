@@ -38,7 +38,7 @@ async def adrive(run_id: UUID, runtime: Runtime | None = None) -> Outcome:
     try:
         let_go = await advance(run_id, runtime)
     except asyncio.CancelledError:
-        # It was given back in the middle of a step, if it was ours.
+        # If this worker had claimed it, it has been given back in the middle of a step.
         await asyncio.shield(_pass_on(run_id, Outcome.RELEASED, runtime))
         raise
     if not let_go.last:
@@ -61,11 +61,10 @@ async def aexecute(
 ) -> Run:
     """Drive a run here, claiming it like any worker; returns it as it stands then.
 
-    What is given replaces the agent's own model, context loaders and history length
-    for this drive. A run that is ended, waiting or driven elsewhere is left alone. Raises
-    `NotFound` for a run `user` does not see, and `Conflict` for a strict run that was started
-    on another version of its agent.
-    Other work goes on meanwhile, and no database connection is kept.
+    `model`, `context` and `recent_messages` replace the agent's own for this drive. A run that
+    is ended, waiting or driven elsewhere is left as it is. Raises `NotFound` for a run `user`
+    does not see, and `Conflict` for a strict run that was started on another version of its agent.
+    Other work on the event loop goes on meanwhile, and no database connection is kept.
     """
     try:
         return await _execute(run, user, model, context, recent_messages)
@@ -114,7 +113,7 @@ async def _execute(
 
 
 async def _pass_on(run_id: UUID, outcome: Outcome, runtime: Runtime) -> None:
-    """Do what is owed for a run that was let go; where it cannot be done now, the sweep does it."""
+    """Send the hints that are due after a drive, or defer the run; where the database is away, the sweep does it."""
     owed = {Outcome.ENDED: _hint_the_next, Outcome.RELEASED: _hint_again, Outcome.OTHER_VERSION: _defer}.get(outcome)
     if owed is None:
         return

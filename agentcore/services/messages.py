@@ -40,7 +40,7 @@ class MessagePage:
 
 
 def as_parts(content: Content, author: str = "user") -> tuple[Part, ...]:
-    """Return what a caller wrote as typed parts; raises `Invalid` when there is nothing, or too much, or not theirs."""
+    """Return content as typed parts; raises `Invalid` where it is empty, too large, or not for such an author."""
     found = (TextPart(content),) if isinstance(content, str) else parts.parse([_plain(item) for item in content])
     foreign = next((part for part in found if not isinstance(part, WRITES[author])), None)
     if foreign is not None:
@@ -56,8 +56,8 @@ def as_parts(content: Content, author: str = "user") -> tuple[Part, ...]:
 def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: str = "user", name: str = "") -> Message:
     """Save a message as the thread's next turn, without starting a run.
 
-    `author` says as whom: a person writes as `user`, under their own name. The other authors, under
-    any `name`, are for SYSTEM and for whom the access policy's `may_write` lets. Raises
+    A person writes as the author `user`, under their own name. The other authors, under any
+    `name`, are for SYSTEM and for users whom the access policy's `may_write` allows. Raises
     `NotFound`, `NotAllowed`, or `Invalid` for content that such an author does not write.
     """
     if author not in dict(AUTHORS):
@@ -79,9 +79,8 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
 def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, limit: int = 50) -> MessagePage:
     """Return the newest messages before a place (`"order.step_order"`), oldest first.
 
-    There are `limit` of them at most, and no more than `PAGE_LIMIT` bytes of them where
-    there are several. Raises `NotFound` for a thread `user` does not see, and `Invalid` for a `before` that no
-    page has named.
+    A page has at most `limit` messages, and at most `PAGE_LIMIT` bytes unless it has a single message.
+    Raises `NotFound` for a thread `user` does not see, and `Invalid` for a `before` that is no place.
     """
     found = threads.get(thread, user=user)
     page = pages.window(found, before, limit, with_runs=False)

@@ -31,22 +31,22 @@ class Window:
 
 @dataclass(frozen=True)
 class _Runs:
-    """What runs weigh, and the turns of those that have said nothing."""
+    """The sizes of runs in bytes, and the turns of those that have no message."""
 
     sizes: Mapping[UUID, int] = field(default_factory=dict)
     silent: Mapping[UUID, int] = field(default_factory=dict)
 
     def due(self, speaker: UUID | None, turn: int) -> set[UUID]:
-        """Return those that come along with a message: who wrote it, and whoever was silent from its turn on."""
+        """Return the runs to show with a message: its own, and those without a message from its turn on."""
         found = {run for run, at in self.silent.items() if at >= turn}
         return found | {speaker} if speaker is not None and speaker in self.sizes else found
 
 
 def window(thread: Thread, before: str | None, limit: int, *, with_runs: bool) -> Window:
-    """Return what the page before a place has: the newest messages that fit, and one where none does.
+    """Return the page before a place: the newest messages that fit, and at least one.
 
-    A run comes with each page that has a message of it; one that has said nothing, with
-    its turn. Raises `Invalid` where `before` is no place.
+    A run is on each page that has a message of it; a run without messages, on the page
+    of its turn. Raises `Invalid` where `before` is no place.
     """
     limit = max(1, min(limit, MOST_MESSAGES))
     rows = _before(Message.objects.filter(thread=thread), before)
@@ -90,7 +90,7 @@ def _before(rows: QuerySet[Message], before: str | None) -> QuerySet[Message]:
 
 
 def _runs(thread: Thread, before: str | None, first_turn: int, speakers: Iterable[UUID | None]) -> _Runs:
-    """Measure the runs that may come along; of those that have said nothing, the newest `MOST_RUNS`."""
+    """Measure the runs that the page may show: those of its messages, and the newest `MOST_RUNS` without a message."""
     silent = Run.objects.filter(~Exists(Message.objects.filter(run=OuterRef("pk"))), thread=thread)
     silent = silent.filter(order__gte=first_turn)
     if before is not None:

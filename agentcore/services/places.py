@@ -1,4 +1,4 @@
-"""What a thread allocates: its next turn and the number of its next run, under its row."""
+"""The turns and run numbers of a thread, allocated under the lock of its row."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Place:
 def allocate(thread: Thread, *, turns: int = 0, runs: int = 0) -> Place:
     """Allocate so many of the thread's turns and numbers, and return the first of each; raises `NotFound`.
 
-    One conditional UPDATE does where nobody has allocated any since the thread was read. Its
-    row stays locked until the transaction ends.
+    One conditional UPDATE is enough where nobody has allocated any since the thread was read.
+    The row stays locked until the transaction ends.
     """
     while not _try_to_allocate(thread, turns, runs):
         lock_and_reread(thread)
@@ -40,7 +40,7 @@ def lock_and_reread(thread: Thread) -> None:
 
 
 def lock(thread: Thread) -> None:
-    """Lock a thread's row: the order in which sends get it is the order of their runs."""
+    """Lock a thread's row: the order in which sends get the lock is the order of their runs."""
     Thread.objects.filter(pk=thread.pk).update(updated_at=DbNow())
 
 

@@ -1,4 +1,4 @@
-"""After a backup was restored: no claim of the lost time may write, and no call of it is taken to be undone."""
+"""After a backup was restored: no claim made since it may write, and calls made since it may have taken effect."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DOUBT = (
 
 @dataclass(frozen=True)
 class Recovered:
-    """What was put in order."""
+    """How many runs were recovered, how many of them given back, and how many calls left to a person."""
 
     runs: int
     released: int
@@ -39,7 +39,7 @@ class Recovered:
 
 
 def after_restore() -> Recovered:
-    """Void every claim of the time that was lost, give running runs back, and leave executing calls to a person.
+    """Void every claim made since the backup, give running runs back, and leave running calls to a person.
 
     Run it once, before workers and web processes are started on the restored database.
     """
@@ -60,7 +60,7 @@ def _recover(run_id: UUID) -> Recovered:
         if held is None:
             return Recovered(0, 0, 0)
         run = Run.objects.get(pk=run_id)
-        # A worker that survived holds an attempt which the next claim would otherwise give out again.
+        # A worker that survived may hold the very attempt that the next claim would hand out again.
         since_the_backup = {"dispatched_at": None, "dispatch_count": 0, "version_missing_since": None}
         Run.objects.filter(pk=run_id).update(attempt=run.attempt + JUMP, **since_the_backup)
         calls: list[ToolCall] = []
@@ -72,7 +72,7 @@ def _recover(run_id: UUID) -> Recovered:
 
 
 def _release(held: Held, run: Run, calls: list[ToolCall]) -> Commit:
-    """Return the commit that gives a running run back; what nobody saw the end of may have happened."""
+    """Return the commit that gives a running run back, and leaves calls that may have taken effect to a person."""
     commit = Commit()
     for step in Step.objects.filter(run=run, status=StepStatus.STARTED):
         commit = commit.and_then(transitions.abandon(step, run.attempt, RESTORED))

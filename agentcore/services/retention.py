@@ -30,7 +30,7 @@ class Pruned:
 
 
 def prunable(older_than: timedelta) -> QuerySet[Thread]:
-    """Return the threads untouched for so long in which nothing lives, and no call waits to be answered."""
+    """Return the threads untouched for so long that have no live run, and no call that waits for an answer."""
     owed = ToolCall.objects.filter(status=ToolCallStatus.EFFECT_UNVERIFIED).values("run__thread")
     busy = Run.objects.live().values("thread")
     old = Thread.objects.filter(updated_at__lt=DbNow() - older_than)
@@ -58,7 +58,7 @@ def _delete(thread_id: UUID, older_than: timedelta) -> int:
         if thread is None:
             return 0
         fence.hold_all(thread.runs.values_list("pk", flat=True), tuple(RunStatus))
-        places.lock(thread)  # whoever sends now waits, and finds no thread then
+        places.lock(thread)  # a send waits for this lock, and then finds no thread
         if Run.objects.filter(thread=thread).live().exists():
             return 0
         thread.delete()

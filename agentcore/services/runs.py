@@ -111,8 +111,8 @@ def list_(thread: Thread | UUID | str, *, user: Any) -> QuerySet[Run]:
 def link(run: Run | UUID | str, *, kind: str, external_id: str, user: Any) -> RunLink:
     """Note the id of the same work in another system; noting it twice is no error.
 
-    Raises `NotFound` for a run `user` does not see, and `Invalid` for a `kind` or an `external_id` of no or too many
-    characters (64, 255).
+    Raises `NotFound` for a run `user` does not see, and `Invalid` for a `kind` or an `external_id` that is
+    empty or too long (64 and 255 characters).
     """
     found = get(run, user=user)
     kind, external_id = jsontext.clean_text(kind), jsontext.clean_text(external_id)

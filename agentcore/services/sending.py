@@ -26,7 +26,7 @@ from .messages import Content
 from .twins import twin
 
 LONGEST_KEY = 200
-# Each time somebody else's run came first: so many senders at once would have to be faster.
+# A try fails only where another sender's run came first; so many in a row are not to be expected.
 MOST_TRIES = 30
 
 
@@ -95,7 +95,7 @@ def start_once(
         except _StartOver:
             continue
         except (IntegrityError, ThreadBusy):
-            # What is in the way may be the run that the same request has made: no key is used twice.
+            # The run that is in the way may be one that the same request has made before, with the same key.
             earlier = _same_key(submission)
             if earlier is None:
                 raise
@@ -123,9 +123,9 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
             return again
         _check_idle(definition, old.thread)
         number = places.allocate(old.thread, runs=1).number
-        new = creating.row(definition, old.thread, old.order, number, old.user or SYSTEM)  # for whom it was
+        new = creating.row(definition, old.thread, old.order, number, old.user or SYSTEM)  # for the same user
         new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
-        new.started_by = old.started_by  # also where that person is gone: then it has not become the system's
+        new.started_by = old.started_by  # where that account is deleted, the run does not become the system's
         new.next_step_order = _next_step_order(old)
         creating.open_(new, old.thread)
     return new
@@ -156,7 +156,7 @@ def _turn(run: Run) -> RunQuerySet:
 
 
 def _next_step_order(run: Run) -> int:
-    """Return the first place in the turn that is free; the thread is locked, and none of the turn's runs lives."""
+    """Return the first free place in the turn; the thread is locked, and all runs of the turn have ended."""
     allocated = _turn(run).aggregate(last=Max("next_step_order"))["last"]
     said = Message.objects.filter(thread=run.thread_id, order=run.order).aggregate(last=Max("step_order"))["last"]
     return max(allocated or 1, 1 if said is None else said + 1)
@@ -176,14 +176,14 @@ class Submission:
 
 
 class _StartOver(Exception):
-    """A run has come between the look at the live runs and the lock of their thread."""
+    """A run was added after the live runs were read and before their thread was locked."""
 
 
 def _start(submission: Submission) -> Run:
     """Start a run; where the same request has made one already, the database refuses it, and nothing is changed.
 
-    What is interrupted must be locked before the thread, so it is looked for
-    before, and again once no run can join.
+    Runs to interrupt are locked before their thread. So they are read before it is locked, and
+    again afterwards, when no run can be added.
     """
     interrupts = submission.definition.on_busy == "interrupt"
     held = fence.hold_all(_others(submission)) if interrupts else {}
@@ -223,7 +223,7 @@ def _same_key(submission: Submission) -> Run | None:
 
 
 def _others(submission: Submission) -> QuerySet[Run, UUID]:
-    """Return what is live in the thread, but for the run this very request made before."""
+    """Return the live runs of the thread, without one that the same request has made before."""
     others = Run.objects.filter(thread=submission.thread).live()
     if submission.key:
         others = others.exclude(agent=submission.definition.name, key=submission.key)

@@ -1,4 +1,4 @@
-"""How large may be what people and applications send: each by a setting, refused with a sentence that says how much."""
+"""How large the things may be that people and applications send; a refusal says the size and the limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_REASON = 500
 
 
 def message(content: Sequence[Part]) -> None:
-    """Raise `TooLarge` for the content of a message that takes more than it may."""
+    """Raise `TooLarge` for the content of a message beyond `MESSAGE_LIMIT` bytes."""
     size, limit = jsontext.size(parts.to_json(content)["parts"]), get_settings().message_limit
     if size > limit:
         raise TooLarge(f"The message takes {size} bytes; the limit is {limit}. Shorten it, or attach a file.")
@@ -32,7 +32,7 @@ def metadata(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def result(given: Any) -> None:
-    """Raise `TooLarge` for a call's result, given by a person, that is longer than one of a tool would be."""
+    """Raise `TooLarge` for a result that a person gives a call, beyond the `RESULT_LIMIT` bytes of a tool's."""
     size, limit = jsontext.size(given), get_settings().result_limit
     if size > limit:
         raise TooLarge(f"The result takes {size} bytes; the limit is {limit}. Say what matters of it.")

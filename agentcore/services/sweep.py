@@ -37,7 +37,8 @@ NOBODY_ANSWERED = (
     "then the run can be retried."
 )
 
-# How many missed passes end a sweeper's turn, and how soon after a lease has lapsed it is looked at.
+# How many passes a sweeper misses before it loses the sweep's lease; how many seconds after a run's lease has
+# lapsed the sweep looks at it.
 MISSED_PASSES = 3
 AFTER_A_LAPSE = 0.05
 SHORTEST = 1 / 8  # of an interval
@@ -65,7 +66,7 @@ class SweepReport:
 def sweep() -> SweepReport:
     """Run one pass: expire approvals, end or park what nobody may drive on, resume forgotten ones; then send due hints.
 
-    A row that cannot be dealt with, or that somebody holds, is logged and left; the others get their turn.
+    A row that cannot be dealt with, or that is locked, is logged and skipped.
     """
     now = _db_now()
     counts = dict.fromkeys((field.name for field in fields(SweepReport)), 0)
@@ -89,23 +90,23 @@ def interval() -> float:
 
 
 def sweep_with_lease(holder: str) -> SweepReport | None:
-    """Run one pass if it is `holder`'s turn; None where another sweeper, who lives, has the lease.
+    """Run one pass if `holder` has or gets the sweep's lease; None where another sweeper has it.
 
-    The lease saves work and is no lock: two passes at once do what one does.
+    The lease only saves work: two passes at the same time do what one does.
     """
     return sweep() if _acquire_lease(holder[:100]) else None
 
 
 def lease_seconds() -> float:
-    """Return for how many seconds a sweeper has its turn unless it renews it.
+    """Return for how many seconds a sweeper has the sweep's lease unless it renews it.
 
-    Less than a run's lease: a machine that dies may have held both, and the sweep must be there first.
+    Less than a run's lease: where a machine that had both dies, another sweeper must be there before the run's lapses.
     """
     return max(min(interval() * MISSED_PASSES, get_settings().lease_seconds / 2), interval() * 1.5)
 
 
 def release_lease(holder: str) -> None:
-    """Let another sweeper take its turn at once, as a sweeper that ends does."""
+    """Give up the sweep's lease, as a sweeper that ends does: another one may sweep at once."""
     with impatient():
         SweepLease.objects.release(holder[:100])
 
@@ -126,7 +127,7 @@ def seconds_until_next() -> float:
 
 
 def _acquire_lease(holder: str) -> bool:
-    """Take or renew the lease; where somebody holds its row, it is the turn of whoever has the lease by now."""
+    """Acquire or renew the sweep's lease; where its row is locked, go by what the row says now."""
     try:
         with impatient():
             return SweepLease.objects.acquire(holder, lease_seconds())
@@ -134,12 +135,12 @@ def _acquire_lease(holder: str) -> bool:
         if not is_conflict(error):
             raise
     logger.info("somebody holds the row of the sweep's lease", extra=log_extra("sweep_held"))
-    # What a process that hangs was about to take, nobody has; it must not end all sweeping.
+    # A process that hangs while it acquires the lease does not have it, and must not stop all sweeping.
     return SweepLease.objects.held_by() in ("", holder)
 
 
 def _until_a_batch(counts: Mapping[str, int], rows: QuerySet[M]) -> Iterator[M]:
-    """Yield rows, page by page, until a batch of them was dealt with: what defies a pass must not fill the next one."""
+    """Yield rows, page by page, until a batch was dealt with: rows that fail in each pass must not use up the batch."""
     before, after = sum(counts.values()), Q()
     while sum(counts.values()) - before < BATCH:
         page = list(rows.filter(after).order_by("pk")[:BATCH])
@@ -150,7 +151,7 @@ def _until_a_batch(counts: Mapping[str, int], rows: QuerySet[M]) -> Iterator[M]:
 
 
 def _deal(counts: dict[str, int], run_id: UUID, act: Callable[[], str]) -> None:
-    """Deal with one row, and count under the name of what was done to it; one that defies it is logged."""
+    """Deal with one row, and count what was done under its name in the report; an error is logged."""
     try:
         done = act()
     except Exception as error:
@@ -188,8 +189,8 @@ def _db_now() -> datetime:
 
 
 def _hint(orphans: Iterable[Run]) -> int:
-    """Send a hint for each orphan, but where another sweep has just done so; in one round trip, so all go or none."""
-    # What was sent before a lease ran out was about something else, and is no reason to be patient from now on.
+    """Send a hint for each orphan, unless another sweep has just done so; all go in one round trip, or none."""
+    # Hints sent before the lease ran out were not about that: the pauses between hints start short again.
     seen = [
         dispatch.Seen(run.pk, run.attempt, run.dispatch_count, afresh=run.hint_is_stale and run.dispatch_count > 1)
         for run in orphans
@@ -225,7 +226,7 @@ def _park(run_id: UUID) -> int:
 
 
 def _resume_or_end(run_id: UUID) -> str:
-    """Let a waiting run that waits for nothing go on; end one that nobody has told in time what its calls did."""
+    """Resume a waiting run that waits for nothing; end one whose unverified calls nobody has answered in time."""
     with impatient():
         held = fence.hold(run_id, (RunStatus.WAITING,))
         run = Run.objects.filter(pk__in=Run.objects.orphans(held.now), pk=run_id).first() if held else None

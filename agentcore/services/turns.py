@@ -24,11 +24,10 @@ class TurnPage:
 def list_(thread: Thread | UUID | str, *, user: Any, before: str | None = None, limit: int = 50) -> TurnPage:
     """Return the newest messages before a place, and their runs, with those of their turns that said nothing.
 
-    There are `limit` messages at most, and no more than `PAGE_LIMIT` bytes of them and of
-    the runs where there are several. A run that is shown as ended has all its messages
-    here, or in an older page: the runs are read before them. Of turns with very many
-    runs that said nothing only the newest `MOST_RUNS` are returned. Raises `NotFound` for a thread `user` does not
-    see, and `Invalid` for a `before` that no page has named.
+    A page has at most `limit` messages, and with its runs at most `PAGE_LIMIT` bytes unless it has a
+    single message. All messages of a run that is shown as ended are on this page or an older one, for
+    the runs are read first. Of the runs without a message only the newest `MOST_RUNS` are returned.
+    Raises `NotFound` for a thread `user` does not see, and `Invalid` for a `before` that is no place.
     """
     found = threads.get(thread, user=user)
     runs = _runs(pages.window(found, before, limit, with_runs=True).runs)

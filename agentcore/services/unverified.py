@@ -32,7 +32,7 @@ def resolve(
     """Say of a call in `effect_unverified` that it happened (with its result), may run again, or is given up.
 
     A run that has ended stays as it is, and so does its log: the call is answered,
-    the thread's log says so, and the run may be retried. There it cannot `run_again`.
+    the thread's log says so, and the run may be retried. Such a call cannot `run_again`.
 
     Needs the right to decide approvals. Raises `NotFound`, `NotAllowed`, `Invalid`,
     `RunEnded`, or `AlreadyDecided` where somebody has answered.
@@ -66,7 +66,7 @@ def resolve(
 
 
 def _record_after_the_end(held: Held, call: ToolCall, answered: Move, said: events.ThreadCall) -> None:
-    """Keep an answer that comes after `done`: nothing follows that in the run's log, so the thread's log has it."""
+    """Record an answer on an ended run: nothing follows `done` in the run's log, so only the thread's log says it."""
     rows = ToolCall.objects.filter(pk=call.pk, status=answered.source.value)
     if not rows.update(**{**answered.values, "finished_at": held.now}):
         raise AlreadyDecided("This call does not wait for an answer.")

@@ -32,9 +32,9 @@ NOBODY_HAS_IT = (
 def defer(run_id: UUID) -> str:
     """Put off a run that this process may not drive; ends it where no worker could for `VERSION_SECONDS`.
 
-    No attempt is burned, and nothing is logged. The delay grows with the time nobody
-    has had the version, which is counted from the first time the run was put off: it may
-    have waited long before for its turn. Returns what was done: deferred, ended, or nothing.
+    This uses up no attempt and writes no event. The delay grows with the time for which nobody has had the
+    version. That time counts from the first deferral, for the run may have waited long in its queue before.
+    Returns what was done: deferred, ended, or nothing.
     """
     with transaction.atomic():
         held = fence.hold(run_id, (RunStatus.PENDING, RunStatus.RUNNING))
@@ -70,7 +70,7 @@ WARN_SECONDS = 60.0
 
 
 def _warn(run: Run) -> None:
-    """Say that this process lacks an agent that runs wait for: now and then, and not at every look at each of them."""
+    """Log that runs wait for an agent that this process lacks, at most once a minute for each agent and version."""
     here = registry.get(run.agent) if run.agent in registry.names() else None
     wanted = (run.agent, run.agent_version if here else "")
     now = time.monotonic()

@@ -1,1 +1,1 @@
-"""HTTP surfaces: projections of the log, and commands."""
+"""The JSON API, and a middleware that answers while the database is away."""

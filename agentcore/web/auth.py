@@ -1,4 +1,4 @@
-"""Whom a request to the JSON API is from: the first of the project's ways that knows somebody."""
+"""Who sends a request to the JSON API: the first function of `API_AUTH` that knows the user decides."""
 
 from __future__ import annotations
 

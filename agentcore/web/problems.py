@@ -25,7 +25,7 @@ logger = logging.getLogger("agentcore.web")
 _STATUS: dict[type[RequestError], int] = {
     NotFound: 404,
     NotAllowed: 403,
-    TooLarge: 413,  # before what it is a kind of
+    TooLarge: 413,  # before `Invalid`, its base class
     Invalid: 400,
     Conflict: 409,
 }
@@ -43,17 +43,17 @@ _TITLES = {
     503: "Not available now",
 }
 
-RETRY_AFTER = 2  # seconds; what is away for longer is asked for again
+RETRY_AFTER = 2  # seconds; where the database is away for longer, the client asks again
 UNAVAILABLE = (
     "The database does not answer now. Send the same again in a moment: with the same key, nothing happens twice."
 )
 SIGN_IN = "Sign in and send the request again."
 
 MOST_ERRORS = 20
-"""Faults that one problem names."""
+"""The most faults that one problem names."""
 LONGEST_PLACE = 200
 
-# What the project's own functions refuse with an HttpError: the code, and the sentence where they say none.
+# An `HttpError` of the project's own functions: the problem's code, and its sentence where the error has none.
 _HTTP_ERRORS = {
     401: ("not_signed_in", SIGN_IN),
     403: (NotAllowed.code, NotAllowed().message),
@@ -145,7 +145,7 @@ def unavailable(error: Exception) -> HttpResponse:
 
 
 def urls_of(api: NinjaAPI) -> list[URLPattern]:
-    """Return an API's addresses, and one for all others below it; whatever is refused there is a problem."""
+    """Return an API's URL patterns, and one for all other addresses below it; each refusal is a problem."""
     patterns = [pattern for pattern in api.urls[0] if isinstance(pattern, URLPattern)]
     for pattern in patterns:
         address = str(pattern.pattern).replace("<", "{").replace(">", "}")
@@ -175,7 +175,7 @@ def _answered(api: NinjaAPI, view: Callable[..., Any], address: str) -> Callable
     @wraps(view)
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
         try:
-            # Not before: each command of manage.py that checks the project imports the addresses.
+            # Read here, not on import: each manage.py command that checks the project imports the URL patterns.
             query = _query_parameters(api).get(address, {"GET": frozenset()})
         except Exception as error:
             return api.on_exception(request, error)

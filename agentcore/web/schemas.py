@@ -146,7 +146,7 @@ class ApprovalOut(Schema):
 
 
 class NoteOut(Schema):
-    """What whoever asked for a run should know of it that is no error."""
+    """Something to know about a run that is no error."""
 
     code: str
     message: str
