@@ -16,10 +16,25 @@ from django.db import connection
 from django.db.models import BinaryField, Field, ForeignKey, Model, UUIDField
 from pydantic_core import to_json
 
-__all__ = ["Column", "Part", "Statement", "column", "execute", "extra", "inserting", "on_postgres", "together"]
+__all__ = [
+    "Column",
+    "Part",
+    "Statement",
+    "Table",
+    "an_id",
+    "column",
+    "execute",
+    "extra",
+    "inserting",
+    "on_postgres",
+    "on_sqlite",
+    "together",
+    "with_rows",
+]
 
 Rows = list[tuple[Any, ...]]
 
+_ID: UUIDField[Any, Any] = UUIDField()
 _VARIABLES = 900  # SQLite's oldest limit is 999
 
 
@@ -80,6 +95,15 @@ class Part:
     rows: Sequence[Sequence[Any]]
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows that a statement reads beside its own, as SQLite's driver takes them."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
 @cache
 def column(model: type[Model], name: str) -> Column:
     """Return the column of a model's field."""
@@ -87,6 +111,11 @@ def column(model: type[Model], name: str) -> Column:
     # Without its length: what is too long is refused by the column, and not cut on the way.
     kind = str(field.db_parameters(connection)["type"]).partition("(")[0]
     return Column(str(field.column), "text" if isinstance(field, BinaryField) else kind, field)
+
+
+def an_id(name: str) -> Column:
+    """Return a column for identifiers that is no field's."""
+    return Column(name, "uuid", _ID)
 
 
 def extra(name: str, kind: str) -> Column:
@@ -106,17 +135,28 @@ def inserting(model: type[Model], names: tuple[str, ...], **expressions: str) ->
 def execute(statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()) -> Rows:
     """Run a statement, and return what it returns; its own `params` come after the rows."""
     if connection.vendor == "postgresql":
-        return on_postgres(_with_rows(statement), [statement.json(rows), *params])
+        return on_postgres(with_rows(statement), [statement.json(rows), *params])
+    return on_sqlite(statement, rows, params=params)
+
+
+def on_sqlite(statement: Statement, rows: Sequence[Sequence[Any]], *beside: Table, params: Sequence[Any] = ()) -> Rows:
+    """Run a statement that reads other tables too, which PostgreSQL has from the same statement."""
     found: Rows = []
-    names = ", ".join(f'"{name}"' for name in statement.names)
-    places = f"({', '.join(['%s'] * len(statement.columns))})"
+    others = "".join(f", {_values(item.name, item.columns, item.rows)}" for item in beside)
+    values_of_others = [value for item in beside for row in item.rows for value in row]
     for chunk in _chunks(statement.columns, rows):
-        text = f"WITH wanted({names}) AS (VALUES {', '.join([places] * len(chunk))}) {statement.text}"
+        text = f"WITH {_values('wanted', statement.names, chunk)}{others} {statement.text}"
         values = [_prepared(item, value) for row in chunk for item, value in zip(statement.columns, row, strict=True)]
         with connection.cursor() as cursor:
-            cursor.execute(text, [*values, *params])
+            cursor.execute(text, [*values, *values_of_others, *params])
             found += cursor.fetchall() if cursor.description else []
     return found
+
+
+def _values(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    places = f"({', '.join(['%s'] * len(columns))})"
+    names = ", ".join(f'"{column}"' for column in columns)
+    return f"{name}({names}) AS (VALUES {', '.join([places] * len(rows))})"
 
 
 def together(first: Sequence[Part], then: Sequence[Part]) -> list[int]:
@@ -139,7 +179,8 @@ def together(first: Sequence[Part], then: Sequence[Part]) -> list[int]:
 
 
 @cache
-def _with_rows(statement: Statement) -> str:
+def with_rows(statement: Statement) -> str:
+    """Return the text of a statement for PostgreSQL, with the table of its rows, which is one parameter."""
     return f"WITH wanted AS ({statement.rows_of_json()}) {statement.text}"
 
 
@@ -150,7 +191,7 @@ def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
     counts = [f"(SELECT count(*) FROM {name})" for name in earlier]
     after = f" AND {' + '.join(counts)} >= 0" if counts else ""
     parts = [
-        *(f"{name} AS ({_with_rows(statement)})" for name, statement in zip(earlier, first, strict=True)),
+        *(f"{name} AS ({with_rows(statement)})" for name, statement in zip(earlier, first, strict=True)),
         *(
             f"then_{number} AS (WITH wanted AS ({statement.rows_of_json()}{after}) {statement.text})"
             for number, statement in enumerate(then)

@@ -13,7 +13,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from ..values.clock import offset
 
-__all__ = ["DbNow", "clock", "id_in", "id_out", "later", "row_lock", "seconds_since", "time_out"]
+__all__ = ["DbNow", "after", "clock", "id_in", "id_out", "later", "row_lock", "seconds_since", "stamp", "time_out"]
 
 _ID: UUIDField[UUID, UUID] = UUIDField()
 # As long as Python writes a time, so that the two compare as text.
@@ -33,6 +33,19 @@ def later(seconds: str = "%s") -> str:
     if connection.vendor == "sqlite":
         return f"{clock()[:-1]}, ({seconds}) || ' seconds')"
     return f"{clock()} + {seconds} * interval '1 second'"
+
+
+def after(moment: str, seconds: str) -> str:
+    """Return the expression for a time some seconds after another one, both expressions; NULL where either is."""
+    if connection.vendor == "sqlite":
+        moved = f"strftime({_FORMAT}, {moment}, ({seconds}) || ' seconds')"
+        return f"CASE WHEN {seconds} = 0 THEN {moment} ELSE {moved} END"
+    return f"{moment} + {seconds} * interval '1 second'"
+
+
+def stamp(moment: str) -> str:
+    """Return the expression for a time as events show it, see `values.clock.stamp`; PostgreSQL only."""
+    return f"""to_char(({moment}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
 
 
 def seconds_since(moment: str, until: str = "") -> str:

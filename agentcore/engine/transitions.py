@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
 from ..declaration.tool import LEAVES_NOTHING, EffectKind
-from ..journal.commit import Check, Commit, Move, RunRow, Saved, combined
+from ..journal.commit import Commit, Move, RunRow, Saved, combined
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..states import (
-    BLOCKED_CALL_STATUSES,
     WAITS_FOR,
     ApprovalStatus,
     RunStatus,
@@ -39,12 +38,11 @@ def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commi
     that has landed refuses it: nobody would look at it while the run waits.
     """
     reasons = sorted({WAITS_FOR[ToolCallStatus(call.status)].value for call in blocked})
-    still_open = ToolCall.objects.filter(run_id=row.run_id, status__in=BLOCKED_CALL_STATUSES)
-    runnable = ToolCall.objects.filter(run_id=row.run_id, status=ToolCallStatus.PENDING)
     return Commit(
         events=[events.RunWaiting(reasons)],
         run={"status": RunStatus.WAITING.value, "alone": suspect},
-        checks=[Check(still_open, len(blocked)), Check(runnable, 0)],
+        # Each stays what it is: the move refuses the commit where somebody has decided it.
+        moves=[Move(call, ToolCallStatus(call.status), {"status": call.status}) for call in blocked],
         starts=True,
         thread_events=[row.changed(RunStatus.WAITING)],
     )

@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import models
-from django.db.models import QuerySet
 
 from ..models import Message, Run
 from ..states import TERMINAL_RUN_STATUSES, RunStatus, check_move
@@ -83,14 +82,12 @@ class Held(RunRow):
 
 @dataclass(frozen=True)
 class Allocation:
-    """What the fenced UPDATE of the row gave: positions, the database's time, and whether a cancel waits.
+    """What the fenced UPDATE of the row gave: the first position in the run's log, and whether a cancel waits.
 
     `last` says that the commit has ended the run, and that no other waits for its turn in the thread.
     """
 
     first_seq: int
-    first_step_order: int
-    now: datetime
     cancel_requested: bool
     last: bool = False
 
@@ -138,14 +135,6 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Check:
-    """How many rows must still be there when the run's row is locked; another count rolls the commit back."""
-
-    rows: QuerySet[Any]
-    count: int
-
-
-@dataclass(frozen=True)
 class Commit:
     """What one transaction says about one run; the order of `events` is the order of the log.
 
@@ -159,7 +148,6 @@ class Commit:
     run: Mapping[str, Any] = field(default_factory=dict)
     inserts: Sequence[Insert] = ()
     moves: Sequence[Move] = ()
-    checks: Sequence[Check] = ()
     starts: bool = False
     thread_events: Sequence[Event] = ()
 
@@ -182,31 +170,30 @@ def combined(commits: Iterable[Commit]) -> Commit:
     run: dict[str, Any] = {}
     inserts: list[Insert] = []
     moves: list[Move] = []
-    checks: list[Check] = []
     thread_events: list[Event] = []
     for part in parts:
         events += part.events
         run.update(part.run)
         inserts += part.inserts
         moves += part.moves
-        checks += part.checks
         thread_events += part.thread_events
-    return Commit(events, run, inserts, moves, checks, any(part.starts for part in parts), thread_events)
+    return Commit(events, run, inserts, moves, any(part.starts for part in parts), thread_events)
 
 
 @dataclass(eq=False)
 class Request:
     """A commit to write for a run, and who writes it: the run's worker (a claim), or whoever holds its row.
 
-    With `claims`, the claim itself is made by the same statement. `given` is what it got in a
-    transaction whose COMMIT nobody saw the end of; with `seen_seq`, it may only be written onto
-    the row as it was read after that.
+    With `claims`, the claim itself is made by the same statement. `unknown` says that it was sent to
+    the database and nobody saw how that ended: if it was written, its records come at `after` or later.
+    With `seen_seq`, it may only be written onto the row as it was read after that.
     """
 
     row: Claim | Held
     commit: Commit
     claims: bool = False
-    given: Allocation | None = None
+    unknown: bool = False
+    after: int = 0
     seen_seq: int | None = None
 
     @property

@@ -10,7 +10,6 @@ through the same statement.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -21,7 +20,8 @@ from ..conf import get_settings
 from ..database import bulk, dialect
 from ..models import Run
 from ..states import LIVE_RUN_STATUSES, TERMINAL_RUN_STATUSES, RunStatus, check_move
-from .commit import Allocation, Claim, Held, Request
+from .batch import Batch
+from .commit import Claim, Held, Request
 
 SETS = (
     "status",
@@ -39,13 +39,22 @@ SETS = (
 )
 """The columns that a commit may give a value; what it does not name stays as it is."""
 
+# Locks what nobody holds: of the runs, and of the logs of their threads where a commit needs them.
+LOCKED = """
+runs AS (
+    SELECT run.id, run.status AS held_status, run.attempt AS held_attempt, run.cancel_requested_at AS held_cancel
+    FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
+), threads AS (
+    SELECT stream.id, stream.next_seq AS thread_end
+    FROM agentcore_streams_stream stream
+    JOIN wanted ON wanted.thread_stream = stream.id JOIN runs ON runs.id = wanted.id
+    WHERE wanted.in_thread AND stream.closed_at IS NULL ORDER BY stream.id{lock_threads}
+)"""
+
 FENCE = """
-, locked AS (
-    SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{skip_locked}
-)
 UPDATE agentcore_run SET
-    next_seq = next_seq + wanted.records,
-    next_step_order = next_step_order + wanted.said,
+    next_seq = agentcore_run.next_seq + wanted.records,
+    next_step_order = agentcore_run.next_step_order + wanted.said,
     status = {status},
     attempt = CASE WHEN wanted.claims THEN wanted.attempt ELSE agentcore_run.attempt END,
     worker = CASE WHEN wanted.claims THEN wanted.worker ELSE agentcore_run.worker END,
@@ -80,24 +89,23 @@ UPDATE agentcore_run SET
     output = COALESCE(wanted.output, agentcore_run.output),
     usage = COALESCE(wanted.usage, agentcore_run.usage),
     notes = COALESCE(wanted.notes, agentcore_run.notes)
-FROM wanted JOIN locked ON locked.id = wanted.id
+FROM wanted JOIN runs ON runs.id = wanted.id LEFT JOIN threads ON threads.id = wanted.thread_stream
 WHERE agentcore_run.id = wanted.id
-    AND (wanted.seen_seq IS NULL OR next_seq = wanted.seen_seq)
+    AND (NOT wanted.in_thread OR threads.id IS NOT NULL)
+    AND (wanted.seen_seq IS NULL OR agentcore_run.next_seq = wanted.seen_seq)
     AND NOT (wanted.starts AND cancel_requested_at IS NOT NULL)
     AND CASE WHEN wanted.claims THEN {claimable}
         ELSE agentcore_run.status = wanted.source
             AND (wanted.attempt IS NULL OR agentcore_run.attempt = wanted.attempt) END
-RETURNING agentcore_run.id, next_seq, next_step_order, cancel_requested_at, {clock}
+RETURNING agentcore_run.id, agentcore_run.next_seq, next_step_order, cancel_requested_at, {clock} AS now
 """
 
 # Runnable is: pending, due and first in its thread's queue; or running with a lease that ran out, unless that
 # was one time too often (see the sweep). In either case not changed since it was read, nor its thread where that
-# matters; what changes the thread after this statement has begun, `write` finds when it has locked the thread's log.
+# matters. A run ahead of it may have ended since this statement began; whoever ended it sends a hint then.
 CLAIMABLE = """(
     agentcore_run.attempt = wanted.attempt - 1
-    AND (wanted.thread_seq IS NULL OR wanted.thread_seq = (
-        SELECT stream.next_seq FROM agentcore_streams_stream stream
-        JOIN agentcore_thread thread ON thread.stream_id = stream.id WHERE thread.id = agentcore_run.thread_id))
+    AND (wanted.thread_seq IS NULL OR wanted.thread_seq = threads.thread_end)
     AND (
         (agentcore_run.status = 'pending' AND (available_at IS NULL OR available_at <= {clock})
             AND NOT (queued AND EXISTS (
@@ -112,12 +120,6 @@ LOST = """
     agentcore_run.lost_leases + CASE WHEN agentcore_run.status = 'running' AND agentcore_run.alone THEN 1 ELSE 0 END
 """.strip()
 
-# Locks what nobody holds, and says of each: may it be claimed, whose attempt is it, does a cancel wait.
-FREE = """
-SELECT agentcore_run.id, {claimable}, next_seq, status, agentcore_run.attempt, cancel_requested_at
-FROM agentcore_run JOIN wanted ON wanted.id = agentcore_run.id ORDER BY agentcore_run.id{skip_locked}
-"""
-
 HOLD = """
 , locked AS (
     SELECT run.id FROM agentcore_run run JOIN wanted ON wanted.id = run.id ORDER BY run.id{lock}
@@ -130,28 +132,12 @@ RETURNING agentcore_run.id, agentcore_run.thread_id, agentcore_run.stream_id,
 """
 
 
-def fence(requests: Sequence[Request]) -> dict[UUID, Allocation]:
-    """Claim runs, prove claims and renew their leases, set columns and allocate positions: one statement for all.
-
-    Left out is a run that may not be claimed, one that is no longer its worker's, one whose
-    `starts` a waiting cancel refuses, and one whose row somebody holds at this moment; `free` tells them apart.
-    """
-    asked = {request.row.run_id: request for request in requests}
-    allocated = {}
-    rows = [_wanted(request) for request in requests]
-    for pk, next_seq, next_step_order, cancel, now in bulk.execute(_fence(dialect.clock()), rows):
-        run_id = dialect.id_out(pk)
-        commit = asked[run_id].commit
-        allocated[run_id] = Allocation(
-            next_seq - len(commit.events),
-            next_step_order - len(commit.messages),
-            dialect.time_out(now),
-            cancel is not None,
-        )
-    return allocated
+def rows(batch: Batch) -> list[tuple[Any, ...]]:
+    """Return the rows of `wanted`, one for each request of a batch."""
+    return [_row(request, batch) for request in batch.requests]
 
 
-def _wanted(request: Request) -> tuple[Any, ...]:
+def _row(request: Request, batch: Batch) -> tuple[Any, ...]:
     row, commit, settings = request.row, request.commit, get_settings()
     values = dict(commit.run)
     if isinstance(row, Held):
@@ -167,8 +153,12 @@ def _wanted(request: Request) -> tuple[Any, ...]:
         seen_seq, thread_seq = request.seen_seq, None
     if unknown := values.keys() - {*SETS, "available_in", "cancels", "poisons"}:
         raise ValueError(f"a commit does not set {', '.join(sorted(unknown))} of its run")
+    told = len(batch.told[row.run_id])
     return (
-        *(row.run_id, len(commit.events), len(commit.messages), request.claims, source, attempt, worker),
+        *(row.run_id, row.thread_id, row.stream_id, row.thread_stream_id),
+        *(len(commit.events), len(commit.messages), told, batch.moves_of[row.run_id]),
+        *(told > 0 or thread_seq is not None, request.ends_its_run),
+        *(request.claims, source, attempt, worker),
         *(commit.starts, seen_seq, thread_seq, settings.lease_seconds, settings.poison_after),
         *(values.get("available_in"), bool(values.get("cancels")), bool(values.get("poisons"))),
         *map(values.get, SETS),
@@ -176,15 +166,27 @@ def _wanted(request: Request) -> tuple[Any, ...]:
 
 
 _WANTED = (
-    *(("records", "bigint"), ("said", "integer"), ("claims", "boolean"), ("source", "text"), ("attempt", "integer")),
-    *(("worker", "text"), ("starts", "boolean"), ("seen_seq", "bigint"), ("thread_seq", "bigint")),
+    *(("records", "bigint"), ("said", "integer"), ("tells", "integer"), ("moves", "integer")),
+    *(("in_thread", "boolean"), ("ends", "boolean")),
+    *(("claims", "boolean"), ("source", "text"), ("attempt", "integer"), ("worker", "text")),
+    *(("starts", "boolean"), ("seen_seq", "bigint"), ("thread_seq", "bigint")),
     *(("lease_seconds", "float"), ("poison_after", "integer"), ("available_in", "float")),
     *(("cancels", "boolean"), ("poisons", "boolean")),
 )
 
 
 @cache
-def _fence(clock: str) -> bulk.Statement:
+def locked(*, waits_for_threads: bool) -> str:
+    """Return the tables `runs` and `threads` of the rows that are locked; the caller names `wanted` before."""
+    return LOCKED.format(
+        skip_locked=dialect.row_lock("run", skip_locked=True),
+        lock_threads=dialect.row_lock("stream", skip_locked=not waits_for_threads),
+    )
+
+
+@cache
+def fenced(clock: str) -> bulk.Statement:
+    """Return the fenced UPDATE, which reads `wanted`, `runs` and `threads`."""
     text = FENCE.format(
         clock=clock,
         status="COALESCE(wanted.status, agentcore_run.status)",
@@ -193,49 +195,15 @@ def _fence(clock: str) -> bulk.Statement:
         lease_ends=dialect.later("wanted.lease_seconds"),
         due=dialect.later("wanted.available_in"),
         seconds_until_lapse=dialect.seconds_since("running_since", "lease_expires_at"),
-        claimable=_claimable(clock),
-        skip_locked=dialect.row_lock("run", skip_locked=True),
+        claimable=CLAIMABLE.format(clock=clock, live=_listed(LIVE_RUN_STATUSES), lost=LOST),
     )
+    ids = [*(bulk.column(Run, name) for name in ("id", "thread", "stream")), bulk.an_id("thread_stream")]
     extras = [bulk.extra(name, kind) for name, kind in _WANTED]
-    return bulk.Statement(text, [bulk.column(Run, "id"), *extras, *(bulk.column(Run, name) for name in SETS)])
-
-
-def _claimable(clock: str) -> str:
-    return CLAIMABLE.format(clock=clock, live=_listed(LIVE_RUN_STATUSES), lost=LOST)
+    return bulk.Statement(text, [*ids, *extras, *(bulk.column(Run, name) for name in SETS)])
 
 
 def _listed(statuses: Iterable[RunStatus]) -> str:
     return ", ".join(f"'{status.value}'" for status in statuses)
-
-
-@dataclass(frozen=True)
-class Free:
-    """A row that nobody else holds: whether the request's claim could be made, or is the run's, and a cancel waits."""
-
-    claimable: bool
-    ours: bool
-    cancel_requested: bool
-
-
-def free(claims: Sequence[Claim]) -> dict[UUID, Free]:
-    """Return how the rows stand that nobody else holds at this moment; they are locked by the caller now."""
-    attempts = {claim.run_id: claim.attempt for claim in claims}
-    most = get_settings().poison_after
-    rows = [(claim.run_id, claim.attempt, claim.thread_seq, most) for claim in claims]
-    seen = {claim.run_id: claim.seen_seq for claim in claims}
-    found = {}
-    for pk, claimable, next_seq, status, attempt, cancel in bulk.execute(_free(dialect.clock()), rows):
-        run_id = dialect.id_out(pk)
-        ours = status == RunStatus.RUNNING and attempt == attempts[run_id]
-        found[run_id] = Free(bool(claimable) and next_seq == seen[run_id], ours, cancel is not None)
-    return found
-
-
-@cache
-def _free(clock: str) -> bulk.Statement:
-    text = FREE.format(claimable=_claimable(clock), skip_locked=dialect.row_lock("agentcore_run", skip_locked=True))
-    extras = [("attempt", "integer"), ("thread_seq", "bigint"), ("poison_after", "integer")]
-    return bulk.Statement(text, [bulk.column(Run, "id"), *(bulk.extra(name, kind) for name, kind in extras)])
 
 
 def ours(claims: Sequence[Claim]) -> dict[UUID, bool]:

@@ -65,6 +65,7 @@ class Lease:
         self.stop_interrupting()
         self._left = True
         self._heartbeat.remove(self)
+        self._journal.forget(self.claim)
 
     @property
     def sending(self) -> bool:

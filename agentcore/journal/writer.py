@@ -24,12 +24,12 @@ from django.db import connection, transaction
 
 from ..conf import get_settings
 from ..database.outage import is_outage
-from ..exceptions import CancelRequested, InsideTransaction, LeaseLost
+from ..exceptions import InsideTransaction, LeaseLost
 from ..failpoints import failpoint
-from ..streams.exceptions import StreamBusy
 from ..values.logextra import log_extra
-from . import fence, write
+from . import unknown, write
 from .commit import Allocation, Claim, Commit, NotClaimed, Request
+from .write import Answer, RowHeld
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -37,10 +37,6 @@ MOST_AT_ONCE = 200
 HELD_SECONDS = 0.01
 """How long a run whose row somebody holds waits for the next batch."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-
-
-class RowHeld(Exception):
-    """Somebody holds a row that this commit needs; it is written in a later batch."""
 
 
 @dataclass(eq=False)
@@ -52,9 +48,6 @@ class Sent:
     since: float = field(default_factory=time.monotonic)
 
 
-Answer = Allocation | BaseException
-
-
 class Journal:
     """Writes the commits of one event loop's runs; those of one run in the order they were given."""
 
@@ -62,6 +55,12 @@ class Journal:
         self._run = run
         self._waiting: deque[Sent] = deque()
         self._writing: asyncio.Task[None] | None = None
+        self._ends: dict[UUID, int] = {}
+        """Where the log of each run ended after its last commit."""
+
+    def forget(self, claim: Claim) -> None:
+        """Know no more of a run that is driven here no more."""
+        self._ends.pop(claim.run_id, None)
 
     def send(self, claim: Claim, commit: Commit, *, claims: bool = False) -> asyncio.Future[Allocation]:
         """Send a commit to be written under a worker's claim, or with `claims`, together with the claim itself.
@@ -95,7 +94,7 @@ class Journal:
                 await asyncio.sleep(0)  # whoever was refused may take back what follows, before it is written
 
     def _next_batch(self) -> list[Sent]:
-        """Take the oldest requests, one a run: a second one of a run is written after the first.
+        """Take the oldest requests, one a thread: a second one of a run or its thread is written after the first.
 
         One that has its answer already was taken back.
         """
@@ -105,9 +104,11 @@ class Journal:
             sent = self._waiting.popleft()
             if sent.answer.done():
                 continue
-            if batch.setdefault(sent.request.row.run_id, sent) is not sent:
+            if batch.setdefault(sent.request.row.thread_id, sent) is not sent:
                 later.append(sent)
         self._waiting.extendleft(reversed(later))
+        for sent in batch.values():
+            sent.request.after = self._ends.get(sent.request.row.run_id, 0)
         return list(batch.values())
 
     async def _answer(self, batch: Sequence[Sent], outcomes: Sequence[Answer]) -> bool:
@@ -123,6 +124,7 @@ class Journal:
             elif isinstance(outcome, BaseException):
                 sent.answer.set_exception(outcome)
             else:
+                self._ends[sent.request.row.run_id] = outcome.first_seq + len(sent.request.commit.events)
                 sent.answer.set_result(outcome)
         self._waiting.extendleft(reversed(held))
         return len(held) == len(self._waiting) > 0
@@ -141,9 +143,6 @@ def commit_batch(requests: Sequence[Request]) -> list[Answer]:
         for batch in left:
             try:
                 answers.update(_transaction(batch))
-            except StreamBusy as busy:
-                answers.update((item.row.run_id, RowHeld()) for item in batch if _waits_for(item, busy))
-                again.append([item for item in batch if not _waits_for(item, busy)])
             except Exception as error:
                 if is_outage(error) and not connection.in_atomic_block:
                     connection.close()
@@ -167,28 +166,25 @@ def commit_batch(requests: Sequence[Request]) -> list[Answer]:
     return [answers[item.row.run_id] for item in requests]
 
 
-def _waits_for(request: Request, busy: StreamBusy) -> bool:
-    return request.row.thread_stream_id in busy.stream_ids
-
-
 def _transaction(requests: Sequence[Request]) -> dict[UUID, Answer]:
     """Look up what an unseen COMMIT has written after all, and commit the others in one transaction."""
-    answers: dict[UUID, Answer] = dict(write.found_written(requests))
+    answers: dict[UUID, Answer] = dict(unknown.found_written(requests))
     left = [item for item in requests if item.row.run_id not in answers]
     if not left:
         return answers
-    with _durable():
-        allocated = write.write(left)
-        for item in left:
-            item.given = allocated.get(item.row.run_id, item.given)
-        refused = [item for item in left if item.row.run_id not in allocated]
-        answers.update(_why_not(refused) if refused else {})
+    for item in left:
+        item.unknown = True  # until its end is seen
+    if connection.vendor == "postgresql" and connection.get_autocommit():
         failpoint("before_commit")
+        answers |= write.write(left)  # a statement is a transaction by itself
+    else:
+        with _durable():
+            answers |= write.write(left)
+            failpoint("before_commit")
     failpoint("after_commit")
     for item in left:
-        if not isinstance(answers.get(item.row.run_id), RowHeld):
-            item.given = None  # how this one ended is known
-    return {**answers, **allocated}
+        item.unknown = False
+    return answers
 
 
 @contextmanager
@@ -202,21 +198,3 @@ def _durable() -> Iterator[None]:
         if "durable" not in str(error):
             raise
         raise InsideTransaction from error
-
-
-def _why_not(requests: Sequence[Request]) -> dict[UUID, Answer]:
-    """Return why the rows of some requests did not take them; one that would now is held no more, and written next."""
-    free = fence.free([item.row for item in requests if isinstance(item.row, Claim)])
-    answers: dict[UUID, Answer] = {}
-    for item in requests:
-        row = free.get(item.row.run_id)
-        if row is None or (item.claims and row.claimable):
-            answers[item.row.run_id] = RowHeld()
-        elif item.claims:
-            answers[item.row.run_id] = NotClaimed()
-        elif not row.ours:
-            answers[item.row.run_id] = LeaseLost()
-        else:
-            canceled = row.cancel_requested and item.commit.starts
-            answers[item.row.run_id] = CancelRequested() if canceled else RowHeld()
-    return answers

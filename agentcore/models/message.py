@@ -191,11 +191,11 @@ class Message(models.Model):
 
     def _place(self) -> dict[str, Any]:
         return {
+            "step_order": self.step_order,  # first, see `events.Message`
             **({"key": self.key} if self.key else {}),
             "id": str(self.pk),
             "run": str(self.run_id) if self.run_id else None,
             "order": self.order,
-            "step_order": self.step_order,
             "author": {"kind": self.author_kind, "name": self.author_name},
             "status": str(self.status),
             **({"finish_reason": self.finish_reason} if self.finish_reason else {}),

@@ -33,6 +33,7 @@ __all__ = [
     "prepare_new",
     "read",
     "read_batch",
+    "refusal",
     "store",
     "write",
 ]
@@ -236,11 +237,12 @@ def _allocate(own: Sequence[Own], *, skip_locked: bool) -> dict[UUID, tuple[int,
     found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned}
     missing = [stream_id for stream_id in counts if stream_id not in found]
     if missing:
-        raise _refusal(missing)
+        raise refusal(missing)
     return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
 
 
-def _refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
+def refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
+    """Return why streams could not be locked."""
     known = Stream.objects.in_bulk(missing)
     for stream_id in missing:
         stream = known.get(stream_id)

@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from ..conf import get_settings
-from . import bounded, jsontext
-from .clock import Later, stamp
+from . import bounded, holes, jsontext
+from .clock import Later
+from .holes import Holed
 
 VERSION = 1
 WIDEST = 8  # bytes of JSON that one character of a bounded value may take, with what stands between values
@@ -30,18 +31,26 @@ class Event:
         """Return the event's own fields; those that are None are left out."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
+    def holed(self) -> Holed:
+        """Return what every transport sends, compact JSON, with holes for its position and its times."""
+        own, later = self.payload(), None
+        head = f'{{"v":{VERSION},"seq":{holes.SEQ},"type":"{self.type}","ts":"{holes.TIME}"'
+        for name, value in list(own.items()):
+            if isinstance(value, Later):
+                later = own.pop(name).seconds
+                head += f',"{name}":"{holes.LATER}"'
+        body, limit = jsontext.encode(own), get_settings().event_limit
+        if len(head) + len(body) + holes.WIDEST > limit:
+            # No transport carries it: what is cut says so, in the place where it is cut.
+            body = jsontext.encode({**bounded.cut(own, limit // WIDEST), "cut": True})
+        return Holed(head + self._with_its_holes(f",{body.decode()[1:]}" if own else "}"), later)
+
+    def _with_its_holes(self, body: str) -> str:
+        return body
+
     def encode(self, seq: int, ts: datetime) -> bytes:
-        """Return the bytes every transport sends: compact JSON in UTF-8."""
-        own = {
-            name: stamp(value.after(ts)) if isinstance(value, Later) else value
-            for name, value in self.payload().items()
-        }
-        head = {"v": VERSION, "seq": seq, "type": self.type, "ts": stamp(ts)}
-        data, limit = jsontext.encode({**head, **own}), get_settings().event_limit
-        if len(data) <= limit:
-            return data
-        # No transport carries it: what is cut says so, in the place where it is cut.
-        return jsontext.encode({**head, **bounded.cut(own, limit // WIDEST), "cut": True})
+        """Return the bytes of the event at its position."""
+        return self.holed().filled(seq, ts)
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -181,11 +190,26 @@ class Data(Event):
 
 
 @dataclass(frozen=True)
-class Message(Event):
+class _OfAMessage(Event):
+    """Tells of a message, whose place in its turn may be a hole too."""
+
+    message: Mapping[str, Any]
+
+    def _with_its_holes(self, body: str) -> str:
+        if self.message["step_order"] != holes.PLACE:
+            return body
+        # The first one, for it comes before all that anybody has said.
+        return body.replace(_PLACE_AS_TEXT, f'"step_order":{holes.PLACE}', 1)
+
+
+_PLACE_AS_TEXT = f'"step_order":{json.dumps(holes.PLACE)}'
+
+
+@dataclass(frozen=True)
+class Message(_OfAMessage):
     """A saved message; it replaces the step's draft."""
 
     type = "message"
-    message: Mapping[str, Any]
     step: int | None = None
 
 
@@ -263,9 +287,8 @@ class ApprovalResponse(Event):
 
 
 @dataclass(frozen=True)
-class ThreadMessage(Event):
+class ThreadMessage(_OfAMessage):
     type = "thread.message"
-    message: Mapping[str, Any]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from django.db import connection
 from agentcore.database import bulk
 from agentcore.engine.steps import calls, tools
 from agentcore.exceptions import LeaseLost
-from agentcore.journal import fence, write
+from agentcore.journal import executors, fence, parts
 from agentcore.journal.lease import Lease
 from agentcore.models import Step
 from agentcore.streams import hub
@@ -34,17 +34,11 @@ def _token_check(patches: ExitStack) -> None:
     _change(
         patches,
         fence,
-        "_fence",
+        "fenced",
         (r"\s+AND \(wanted\.attempt IS NULL OR agentcore_run\.attempt = wanted\.attempt\)", ""),
     )
     # Else a write that met the other worker's would find out that the run is not its own, and be heard by nobody.
-    look = fence.free
     patches.enter_context(mock.patch.object(fence, "ours", lambda given: {claim.run_id: False for claim in given}))
-    patches.enter_context(
-        mock.patch.object(
-            fence, "free", lambda given: {key: replace(row, ours=True) for key, row in look(given).items()}
-        )
-    )
     real = Lease.interrupt
 
     def deaf(lease: Lease, reason: BaseException) -> None:
@@ -56,11 +50,10 @@ def _token_check(patches: ExitStack) -> None:
 
 def _claim_check(patches: ExitStack) -> None:
     """A worker claims a run without a look at whether the run or its thread has changed since it read them."""
-    patches.enter_context(mock.patch.object(write, "_check_history"))
     _change(
         patches,
         fence,
-        "_fence",
+        "fenced",
         (r"\(wanted\.seen_seq IS NULL", "(wanted.claims OR wanted.seen_seq IS NULL"),
         (r"(?s)(?<=AND CASE WHEN wanted\.claims THEN ).*?(?=\n +ELSE agentcore_run\.status)", "TRUE"),
     )
@@ -68,7 +61,7 @@ def _claim_check(patches: ExitStack) -> None:
 
 def _call_row(patches: ExitStack) -> None:
     """A call's row, and its round's, are no guard: a call that runs is set running again, and so is a round."""
-    _change(patches, write, "_moving", (r" AND \S+\.status = wanted\.source", ""))
+    _change(patches, parts, "moving", (r" AND \S+\.status = wanted\.source", ""))
 
 
 def _poll_fallback(patches: ExitStack) -> None:
@@ -113,7 +106,15 @@ def _change(patches: ExitStack, module: ModuleType, name: str, *changes: tuple[s
             assert count == 1, f"{name} has changed: {statement.text}"
         return bulk.Statement(text, statement.columns)
 
+    patches.callback(_forget)
     patches.enter_context(mock.patch.object(module, name, cache(build)))
+    _forget()
+
+
+def _forget() -> None:
+    """Have whole statements made anew of their parts."""
+    executors._statement.cache_clear()
+    executors._fence.cache_clear()
 
 
 @contextmanager

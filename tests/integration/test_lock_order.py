@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.db import connection
 
 from agentcore import SYSTEM, Decision
 from agentcore.declaration import registry
@@ -76,6 +77,10 @@ def test_a_batch_locks_its_runs_by_id_and_writes_the_threads_logs_in_one_order(s
     (held,) = [text for text in seen if "SET next_seq = next_seq FROM" in text]
     assert "ORDER BY run.id" in held
     assert seen.index(held) < min(seen.index(text) for text in seen if "agentcore_approval SET" in text)
+    if connection.vendor == "postgresql":
+        (written,) = [text for text in seen if "threads AS (" in text]
+        assert written.index("ORDER BY run.id") < written.index("ORDER BY stream.id")
+        return
     order = [stream_id for stream_id, _ in stored]
     assert order == sorted(order) and set(order) == set(
         Thread.objects.filter(runs__isnull=False).values_list("stream_id", flat=True)

@@ -24,6 +24,7 @@ from agentcore.services.sweep import sweep
 from agentcore.states import RUN_TRANSITIONS, TOOL_CALL_TRANSITIONS, ApprovalStatus, RunStatus, ToolCallStatus
 from agentcore.streams import log
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
+from agentcore.values.clock import NOW
 from tests.integration import room
 
 pytestmark = pytest.mark.covers("dj:MOD-7")
@@ -198,7 +199,7 @@ def test_a_call_moves_from_where_it_stands_or_the_whole_commit_is_void(
     claim = put(run, RunStatus.RUNNING)
     ToolCall.objects.filter(pk=call.pk).update(status=found, finished_at=_times(not TOOL_CALL_TRANSITIONS[found]))
     before, logged = row(ToolCall, call.pk), size(run)
-    values = {"status": target.value, "finished_at": _times(not TOOL_CALL_TRANSITIONS[target])}
+    values = {"status": target.value, "finished_at": None if TOOL_CALL_TRANSITIONS[target] else NOW}
     commit = Commit(moves=[Move(call, source, values)], thread_events=[claim.changed(RunStatus.RUNNING)])
     if found == source:
         room.commit(claim, commit)

@@ -7,14 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import pytest
-from django.db import connection
-
 from agentcore.database import bulk
-from agentcore.journal import fence, write
-from agentcore.journal.commit import Allocation, Move
-from agentcore.models import Message, Run, Step
-from agentcore.states import StepStatus
+from agentcore.models import Message, Run
 
 
 def sent(columns: list[bulk.Column], *rows: tuple[Any, ...]) -> list[dict[str, Any]]:
@@ -40,22 +34,3 @@ def test_values_travel_as_json_says_them() -> None:
     (row,) = sent([*columns, bulk.extra("data", "text")], (moment, {"n": 2**60, "t": "ä"}, "", b"\x00\xff"))
     assert datetime.fromisoformat(row["created_at"]) == moment
     assert (row["content"], row["key"], row["data"]) == ({"n": 2**60, "t": "ä"}, "", "00ff")
-
-
-@pytest.mark.postgres
-@pytest.mark.django_db
-def test_postgresql_looks_the_rows_of_a_statement_up_and_reads_no_whole_table() -> None:
-    statement = fence._fence("clock_timestamp()")
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE agentcore_run")  # it knows how small the table is
-        cursor.execute(f"EXPLAIN {bulk._with_rows(statement)}", ["[]"])
-        plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "Update on agentcore_run" in plan and "rows=100 " not in plan
-
-
-def test_a_commit_that_moves_a_row_twice_is_refused() -> None:
-    step = Step(number=1)
-    given = Allocation(0, 0, datetime.now(UTC), False)
-    move = Move(step, StepStatus.STARTED, {"status": StepStatus.FINISHED.value})
-    with pytest.raises(ValueError, match="twice"):
-        write._moves([(move, given), (move, given)])

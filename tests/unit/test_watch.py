@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from django.conf import LazySettings
-from django.utils import timezone
 
 from agentcore.journal.commit import Allocation, Claim
 from agentcore.journal.lease import Heartbeat
@@ -27,13 +26,15 @@ class SlowJournal:
         self.asked.append(asyncio.get_running_loop().create_future())
         return self.asked[-1]
 
+    def forget(self, claim: Claim) -> None: ...
+
     def answer(self) -> None:
         for answer in self.asked:
             if not answer.done():
                 answer.set_result(GRANTED)
 
 
-GRANTED = Allocation(0, 0, timezone.now(), False)
+GRANTED = Allocation(0, False)
 
 
 async def still_ours(claims: list[Claim]) -> Any:

@@ -24,7 +24,11 @@ __all__ = ["FaultProxy"]
 CHUNK = 65_536
 START_SECONDS = 10.0
 DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "http": 80, "ws": 80}
-COMMIT = b"COMMIT\0"  # as PostgreSQL's protocol ends the text of a statement
+# As PostgreSQL's protocol ends the text of a statement.
+BEGIN, COMMIT, ROLLBACK = b"BEGIN\0", b"COMMIT\0", b"ROLLBACK\0"
+JOURNAL = b'"lease_seconds":'
+"""What the journal's statement is given, which outside of a transaction commits by itself."""
+LONGEST = len(JOURNAL)
 
 
 class _Kind(StrEnum):
@@ -57,6 +61,19 @@ class _Link:
         self.sent = 0
         self.cutting = False
         self.deaf = False
+        self.in_transaction = False
+
+    def commits(self, before: bytes, data: bytes) -> bool:
+        """Whether what the client sends, after the end of what it has sent before, commits a transaction."""
+
+        def ends(words: bytes) -> bool:
+            return words in before[1 - len(words) :] + data
+
+        self.in_transaction = self.in_transaction or ends(BEGIN)
+        found = ends(COMMIT) or (ends(JOURNAL) and not self.in_transaction)
+        if ends(COMMIT) or ends(ROLLBACK):
+            self.in_transaction = False
+        return found
 
     def abort(self) -> None:
         """End both sides with a reset, which discards what is under way."""
@@ -226,12 +243,12 @@ class FaultProxy:
         before = b""
         while data := await reader.read(CHUNK):
             await self._hold()
-            if COMMIT in before + data:
+            if link.commits(before, data):
                 if self._takes(_Kind.CUT_BEFORE_COMMIT):
                     self._cut(link.abort)
                     return
                 link.cutting = self._takes(_Kind.CUT_ON_COMMIT)
-            before = data[-len(COMMIT) + 1 :]
+            before = data[-LONGEST + 1 :]
             link.server.write(data)
             await link.server.drain()
         link.server.write_eof()

@@ -69,24 +69,6 @@ def test_one_held_row_delays_only_its_own_run(sent: list[Run]) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.covers("fault:D8")
-def test_a_row_that_is_let_go_before_anybody_asks_who_held_it_is_claimed_after_all(
-    sent: list[Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    really, asked = fence.free, list[Any]()
-
-    def ask(claims: Any) -> Any:
-        let_go()
-        asked.append([claim.run_id for claim in claims])
-        return really(claims)
-
-    with somebody_holds(lambda: fence.hold(sent[0].pk)) as let_go:
-        monkeypatch.setattr(fence, "free", ask)
-        assert drive(sent[:1]) == ["ended"]
-    assert asked == [[sent[0].pk]]
-
-
-@pytest.mark.postgres
 def test_a_threads_log_that_somebody_writes_delays_only_the_runs_of_that_thread(sent: list[Run]) -> None:
     log_of = sent[0].thread.stream_id
     locked = Stream.objects.select_for_update(no_key=True)

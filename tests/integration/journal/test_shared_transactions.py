@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import Any
 
 import pytest
-from django.db import OperationalError, transaction
+from django.db import OperationalError
 
 from agentcore import SYSTEM, Agent
-from agentcore.engine import snapshot
 from agentcore.engine.runtime import Runtime
 from agentcore.journal import write
-from agentcore.journal.commit import Claim, Commit, Request
-from agentcore.models import Message, Run
+from agentcore.journal.batch import Batch
+from agentcore.journal.commit import Commit, Request
+from agentcore.models import Message, Run, ToolCall
 from agentcore.services import dispatch
-from agentcore.states import RunStatus
 from agentcore.testing.faults.plans import armed
-from agentcore.values.events import RunStarted, TextDelta
+from agentcore.values.events import TextDelta
 from tests.integration.journal.together import RUNS, EachItsOwn, add, drive
 from tests.integration.room import assert_ended_once, claim, commit, fresh, log, race
 
@@ -75,17 +73,14 @@ def test_the_end_of_a_run_sends_a_hint_only_to_the_one_that_waits_behind_it(
 def test_what_a_database_refuses_of_one_run_ends_that_run_only(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [agent.runs.send(agent.threads.create(user=SYSTEM), "Add.", user=SYSTEM) for _ in range(4)]
     sick = runs[1].pk
-    real = write._inserts
+    real = Batch._insert
 
-    def refusing(rows: Any) -> Any:
-        if any(getattr(row, "run_id", None) == sick and type(row).__name__ == "ToolCall" for row in rows):
-            for row in rows:
-                if getattr(row, "run_id", None) == sick and hasattr(row, "call_id"):
-                    row.effect = "no such effect, and too long for its column"
-                    row.status = "impossible"
-        return real(rows)
+    def refused(batch: Batch, run_id: Any, row: Any, otherwise: Any) -> None:
+        if run_id == sick and isinstance(row, ToolCall):
+            otherwise = {**otherwise, "status": "impossible"}
+        real(batch, run_id, row, otherwise)
 
-    monkeypatch.setattr(write, "_inserts", refusing)
+    monkeypatch.setattr(Batch, "_insert", refused)
     assert drive(runs) == ["ended"] * 4
     assert [fresh(run).status for run in runs] == ["succeeded", "failed", "succeeded", "succeeded"]
     assert fresh(runs[1]).error_code == "internal_error"
@@ -147,20 +142,3 @@ def test_a_commit_under_a_claim_says_what_the_row_gave(sent: list[Run]) -> None:
     given = commit(taken, Commit(events=[TextDelta(1, "a"), TextDelta(1, "b")]))
     assert given.first_seq == before.next_seq and not given.cancel_requested
     assert fresh(sent[0]).next_seq == before.next_seq + 2
-
-
-def test_a_claim_whose_commit_was_lost_is_not_taken_for_that_of_a_worker_of_the_same_name(sent: list[Run]) -> None:
-    def request() -> Request:
-        taken = Claim.of(snapshot.load(sent[0].pk).run, "host:1", alone=False)
-        started = Commit(events=[RunStarted(taken.attempt)], thread_events=[taken.changed(RunStatus.RUNNING)])
-        return Request(taken, started, claims=True)
-
-    lost, kept = request(), request()
-    with transaction.atomic():
-        lost.given = write.write([lost])[sent[0].pk]
-        transaction.set_rollback(True)
-    time.sleep(0.01)  # an event tells its time in milliseconds
-    with transaction.atomic():
-        kept.given = write.write([kept])[sent[0].pk]
-    assert write.found_written([lost]) == {}
-    assert write.found_written([kept]) == {sent[0].pk: kept.given}
