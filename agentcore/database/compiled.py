@@ -15,6 +15,7 @@ from ..values.ids import uuid7
 from . import bulk, dialect
 
 M = TypeVar("M", bound=Model)
+T = TypeVar("T")
 
 
 class Compiled(Generic[M]):
@@ -35,6 +36,18 @@ class Compiled(Generic[M]):
         return known[key].read([*keys, *[keys[-1]] * (count - len(keys))])
 
 
+def _made_once(make: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Return a function that returns what `make` made of its first argument, whatever it is given later."""
+    made: list[T] = []
+
+    def once(argument: Any) -> T:
+        if not made:
+            made.append(make(argument))
+        return made[0]
+
+    return once
+
+
 class _Kept(Generic[M]):
     """The query for so many keys, whose compiler says the same text every time, and the keys of the moment."""
 
@@ -47,6 +60,8 @@ class _Kept(Generic[M]):
         self._params: tuple[Any, ...] = ()
         self._rows = rows
         compiler.as_sql = self._again
+        # Of the same columns every time; Django would ask every field of every table for each query.
+        compiler.get_converters = _made_once(compiler.get_converters)
         if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
             compiler.execute_sql = self._rows_of_postgres
         query.get_compiler = lambda *args, **kwargs: compiler
