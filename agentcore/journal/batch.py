@@ -112,6 +112,8 @@ class Batch:
     def _insert(self, run_id: UUID, row: Model, otherwise: dict[str, Any]) -> None:
         model = type(row)
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+        if unknown := otherwise.keys() - set(columns(model)):
+            raise ValueError(f"a new row's commit names its columns, and not {', '.join(sorted(unknown))}")
         values = (seconds(otherwise.get(name, getattr(row, name))) for name in columns(model))
         self.inserts.setdefault(model, []).append((run_id, *values))
 

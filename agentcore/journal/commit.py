@@ -181,25 +181,41 @@ def combined(commits: Iterable[Commit]) -> Commit:
 
 
 @dataclass(eq=False)
+class LogEnd:
+    """Where a run's log ended after the last commit of its worker, as far as that one knows."""
+
+    seq: int = 0
+
+
+@dataclass(eq=False)
 class Request:
     """A commit to write for a run, and who writes it: the run's worker (a claim), or whoever holds its row.
 
     With `claims`, the claim itself is made by the same statement. `unknown` says that it was sent to
-    the database and nobody saw how that ended: if it was written, its records come at `after` or later.
+    the database and nobody saw how that ended: if it was written, its records come at `end` or later.
     With `seen_seq`, it may only be written onto the row as it was read after that.
     """
 
     row: Claim | Held
     commit: Commit
     claims: bool = False
+    end: LogEnd = field(default_factory=LogEnd)
     unknown: bool = False
-    after: int = 0
     seen_seq: int | None = None
+
+    @property
+    def rests_on_history(self) -> bool:
+        """Whether it is refused once somebody has added to the run's thread."""
+        return self.claims and isinstance(self.row, Claim) and self.row.thread_seq is not None
 
     @property
     def ends_its_run(self) -> bool:
         """Whether the run is over once this is written."""
         return self.commit.run.get("status") in TERMINAL_RUN_STATUSES
+
+
+class RowHeld(Exception):
+    """Somebody holds a row that this commit needs; it is written in a later batch."""
 
 
 class Moved(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +22,8 @@ from .batch import Batch, MoveKind
 from .commit import Moved, RunRow
 
 DIVISION_BY_ZERO = "22012"
+SHAPES = 256
+"""How many statements are kept: batches differ in the tables that they write."""
 STALE = "a row is not what its commit starts from"
 
 
@@ -61,7 +63,7 @@ fenced AS ({fence}),
 shares AS ({shares}),
 told AS ({telling}){parts}
 SELECT wanted.id, runs.id IS NOT NULL, NOT wanted.in_thread OR threads.id IS NOT NULL,
-    runs.held_status, runs.held_attempt, runs.held_cancel IS NOT NULL,
+    runs.held_status, runs.held_attempt, COALESCE(fenced.cancel_requested_at, runs.held_cancel) IS NOT NULL,
     fenced.next_seq, fenced.next_step_order, fenced.now, told.next_seq - shares.later_tell, {last}{check}
 FROM wanted LEFT JOIN runs ON runs.id = wanted.id LEFT JOIN threads ON threads.id = wanted.thread_stream
 LEFT JOIN fenced ON fenced.id = wanted.id
@@ -94,8 +96,9 @@ def _on_postgres(batch: Batch, *, waits_for_threads: bool) -> dict[UUID, Found]:
             raise Moved(STALE) from error
         raise
     found = {row[0]: _found(*row[1:11]) for row in rows}
-    # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-    transaction.on_commit(lambda: hints.publish(written(batch, found)), robust=True)
+    if any(it.next_seq is not None for it in found.values()):
+        # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
+        transaction.on_commit(lambda: hints.publish(written(batch, found)), robust=True)
     return found
 
 
@@ -115,7 +118,7 @@ def _found(
     return Found(free, thread_free, status, attempt, cancel, next_seq, next_step_order or 0, at, told, bool(last))
 
 
-@cache
+@lru_cache(SHAPES)
 def _statement(
     kinds: tuple[MoveKind, ...],
     models: tuple[type[Model], ...],
@@ -151,7 +154,16 @@ def _after(statement: bulk.Statement, condition: str) -> str:
 
 def _records(batch: Batch, row: RunRow) -> list[tuple[Any, ...]]:
     return [
-        (row.run_id, stream_id, len(said) - number, len(said), item.back, item.text.later, item.text.text)
+        (
+            row.run_id,
+            stream_id,
+            stream_id == row.thread_stream_id,
+            len(said) - number,
+            len(said),
+            item.back,
+            item.text.later,
+            item.text.text,
+        )
         for stream_id, said in batch.logs(row)
         for number, item in enumerate(said)
     ]
@@ -176,12 +188,14 @@ def _on_sqlite(batch: Batch) -> dict[UUID, Found]:
         raise Moved(STALE)
     for model in batch.models:
         bulk.on_sqlite(parts.inserting(model), batch.inserts[model], fenced)
-    last = {dialect.id_out(row[0]) for row in bulk.on_sqlite(_beside(LAST), wanted)}
+    ends = any(request.ends_its_run for request in batch.requests)
+    last = {dialect.id_out(row[0]) for row in bulk.on_sqlite(_beside(LAST), wanted)} if ends else set()
     for run_id, (next_seq, places, cancel, now) in passed.items():
         at = dialect.time_out(now)
         found[run_id] = Found(True, True, None, None, cancel is not None, next_seq, places, at, None, run_id in last)
     _store(batch, found)
-    bulk.on_sqlite(_beside(parts.CLOSING), wanted, fenced)
+    if ends:
+        bulk.on_sqlite(_beside(parts.CLOSING), wanted, fenced)
     return found
 
 

@@ -47,8 +47,9 @@ runs AS (
 ), threads AS (
     SELECT stream.id, stream.next_seq AS thread_end
     FROM agentcore_streams_stream stream
-    JOIN wanted ON wanted.thread_stream = stream.id JOIN runs ON runs.id = wanted.id
-    WHERE wanted.in_thread AND stream.closed_at IS NULL ORDER BY stream.id{lock_threads}
+    WHERE stream.closed_at IS NULL AND stream.id IN (
+        SELECT wanted.thread_stream FROM wanted JOIN runs ON runs.id = wanted.id WHERE wanted.in_thread)
+    ORDER BY stream.id{lock_threads}
 )"""
 
 FENCE = """

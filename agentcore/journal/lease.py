@@ -25,7 +25,7 @@ from ..exceptions import CancelRequested, LeaseLost
 from ..failpoints import afailpoint
 from ..values.logextra import log_extra
 from . import fence
-from .commit import Allocation, Claim, Commit, combined
+from .commit import Allocation, Claim, Commit, LogEnd, combined
 from .writer import Journal
 
 logger = logging.getLogger("agentcore.engine")
@@ -46,6 +46,7 @@ class Lease:
         self.reason: BaseException | None = None
         self.renewed = self.looked = time.monotonic()
         self.last = False
+        self.end = LogEnd(claim.seen_seq)
         self._journal = journal
         self._heartbeat = heartbeat
         self._staged: list[Commit] = []
@@ -65,7 +66,6 @@ class Lease:
         self.stop_interrupting()
         self._left = True
         self._heartbeat.remove(self)
-        self._journal.forget(self.claim)
 
     @property
     def sending(self) -> bool:
@@ -102,7 +102,8 @@ class Lease:
             refused.set_exception(self._lost)
             return refused
         began, staged = time.monotonic(), len(self._staged)
-        answer = self._journal.send(self.claim, combined([*self._staged, *commits]), claims=not self.claimed)
+        said, claims = combined([*self._staged, *commits]), not self.claimed
+        answer = self._journal.send(self.claim, said, claims=claims, end=self.end)
         self._under_way.add(answer)
 
         def arrived(answer: asyncio.Future[Allocation]) -> None:
@@ -213,7 +214,7 @@ class Heartbeat:
     async def _renew_one(self, lease: Lease) -> None:
         began = time.monotonic()
         try:
-            lease.renew(began, await self._journal.send(lease.claim, Commit()))
+            lease.renew(began, await self._journal.send(lease.claim, Commit(), end=lease.end))
         except asyncio.CancelledError:
             raise
         except DatabaseError:

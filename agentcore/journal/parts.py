@@ -52,7 +52,7 @@ RECORDS = f"""
 INSERT INTO {_RECORDS} (stream_id, seq, append_seq, data, created_at)
 SELECT wanted.stream_id, {{ends}} - wanted.back, {{ends}} - wanted.appended, {{data}}, fenced.now
 FROM wanted JOIN fenced ON fenced.id = wanted.run
-LEFT JOIN told ON told.id = wanted.stream_id LEFT JOIN shares ON told.id IS NOT NULL AND shares.id = wanted.run
+LEFT JOIN told ON told.id = wanted.stream_id LEFT JOIN shares ON shares.id = wanted.run
 """
 """Stores records; each counts back from where its log ends, or what its run tells its thread's."""
 
@@ -60,7 +60,7 @@ LEFT JOIN told ON told.id = wanted.stream_id LEFT JOIN shares ON told.id IS NOT 
 @cache
 def recording() -> bulk.Statement:
     """Return the statement for PostgreSQL that stores records, and fills their holes."""
-    ends = "COALESCE(told.next_seq - shares.later_tell, fenced.next_seq)"
+    ends = "CASE WHEN wanted.in_thread THEN told.next_seq - shares.later_tell ELSE fenced.next_seq END"
     later = dialect.stamp(dialect.after("fenced.now", "wanted.later"))
     fillings = {
         holes.SEQ: f"({ends} - wanted.back)::text",
@@ -75,7 +75,14 @@ def recording() -> bulk.Statement:
     return bulk.Statement(RECORDS.format(ends=ends, data=f"convert_to({data}, 'UTF8')"), columns)
 
 
-_RECORD = (("back", "bigint"), ("appended", "bigint"), ("place", "integer"), ("later", "float"), ("text", "text"))
+_RECORD = (
+    ("in_thread", "boolean"),
+    ("back", "bigint"),
+    ("appended", "bigint"),
+    ("place", "integer"),
+    ("later", "float"),
+    ("text", "text"),
+)
 
 
 @cache

@@ -50,10 +50,10 @@ def _rows(request: Request) -> list[Any]:
 def _given(request: Request, run: Run) -> Allocation | None:
     """Return what a commit was given, if its rows and records are stored; one without events says nothing twice."""
     said = Batch.of([request]).said[request.row.run_id]
-    if any(not type(row).objects.filter(pk=row.pk).exists() for row in _rows(request)[:1]):
+    rows = _rows(request)
+    if rows and not type(rows[0]).objects.filter(pk=rows[0].pk).exists():
         return None
-    after = request.row.seen_seq if request.claims and isinstance(request.row, Claim) else request.after
-    stored = log.read(request.row.stream_id, after - 1, MOST_RECORDS)
+    stored = log.read(request.row.stream_id, request.end.seq - 1, MOST_RECORDS + len(said))
     for start in range(len(stored) - len(said) + 1) if said else ():
         if all(item.text.is_in(entry.data) for entry, item in zip(stored[start:], said, strict=False)):
             _place(request.commit.messages)

@@ -16,15 +16,11 @@ from ..streams import log
 from ..streams.exceptions import StreamBusy
 from . import executors
 from .batch import Batch
-from .commit import Allocation, Claim, Commit, Held, NotClaimed, Request
+from .commit import Allocation, Claim, Commit, Held, NotClaimed, Request, RowHeld
 from .executors import Found
 
 Answer = Allocation | BaseException
 """What a request was given, or why it was not written."""
-
-
-class RowHeld(Exception):
-    """Somebody holds a row that this commit needs; it is written in a later batch."""
 
 
 def write(requests: Sequence[Request]) -> dict[UUID, Answer]:
@@ -71,7 +67,7 @@ def _answer(request: Request, found: Found) -> Answer:
         return LeaseLost()
     if commit.starts and found.cancel_requested:
         return CancelRequested()
-    return RowHeld()  # the run is not as it was read after an unknown COMMIT, which is looked for again
+    return RowHeld()  # what nobody saw the end of has been written meanwhile, or somebody else has: look again
 
 
 def _given(commit: Commit, found: Found, next_seq: int, now: datetime) -> Allocation:

@@ -28,8 +28,8 @@ from ..exceptions import InsideTransaction, LeaseLost
 from ..failpoints import failpoint
 from ..values.logextra import log_extra
 from . import unknown, write
-from .commit import Allocation, Claim, Commit, NotClaimed, Request
-from .write import Answer, RowHeld
+from .commit import Allocation, Claim, Commit, LogEnd, NotClaimed, Request, RowHeld
+from .write import Answer
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -46,6 +46,8 @@ class Sent:
     request: Request
     answer: asyncio.Future[Allocation]
     since: float = field(default_factory=time.monotonic)
+    held: bool = False
+    """Whether it has met a row that somebody holds."""
 
 
 class Journal:
@@ -55,21 +57,18 @@ class Journal:
         self._run = run
         self._waiting: deque[Sent] = deque()
         self._writing: asyncio.Task[None] | None = None
-        self._ends: dict[UUID, int] = {}
-        """Where the log of each run ended after its last commit."""
 
-    def forget(self, claim: Claim) -> None:
-        """Know no more of a run that is driven here no more."""
-        self._ends.pop(claim.run_id, None)
-
-    def send(self, claim: Claim, commit: Commit, *, claims: bool = False) -> asyncio.Future[Allocation]:
+    def send(
+        self, claim: Claim, commit: Commit, *, claims: bool = False, end: LogEnd | None = None
+    ) -> asyncio.Future[Allocation]:
         """Send a commit to be written under a worker's claim, or with `claims`, together with the claim itself.
 
         The answer raises `LeaseLost` or `CancelRequested` (see `fence`), `NotClaimed`,
         and `Moved` where a row was not as the commit expects; nothing was written then.
         """
         answer: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Sent(Request(claim, commit, claims), answer))
+        request = Request(claim, commit, claims, LogEnd(claim.seen_seq) if end is None else end)
+        self._waiting.append(Sent(request, answer))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all(), name="agentcore-journal")
         return answer
@@ -94,28 +93,32 @@ class Journal:
                 await asyncio.sleep(0)  # whoever was refused may take back what follows, before it is written
 
     def _next_batch(self) -> list[Sent]:
-        """Take the oldest requests, one a thread: a second one of a run or its thread is written after the first.
+        """Choose the oldest request of each run, those that have met no held row first; the others come after them.
 
-        One that has its answer already was taken back.
+        A claim that rests on its thread's history is in no batch with another request of that thread, which
+        may add to it. A request that has its answer already was taken back.
         """
-        batch: dict[UUID, Sent] = {}
-        later: list[Sent] = []
-        while self._waiting and len(batch) < MOST_AT_ONCE:
-            sent = self._waiting.popleft()
-            if sent.answer.done():
-                continue
-            if batch.setdefault(sent.request.row.thread_id, sent) is not sent:
-                later.append(sent)
-        self._waiting.extendleft(reversed(later))
-        for sent in batch.values():
-            sent.request.after = self._ends.get(sent.request.row.run_id, 0)
-        return list(batch.values())
+        oldest: dict[UUID, Sent] = {}
+        for sent in self._waiting:
+            if not sent.answer.done():
+                oldest.setdefault(sent.request.row.run_id, sent)
+        batch: list[Sent] = []
+        rests: dict[UUID, bool] = {}
+        for sent in sorted(oldest.values(), key=lambda sent: sent.held):
+            thread, alone = sent.request.row.thread_id, sent.request.rests_on_history
+            if len(batch) < MOST_AT_ONCE and (thread not in rests or not (alone or rests[thread])):
+                rests[thread] = alone
+                batch.append(sent)
+        chosen = set(batch)
+        self._waiting = deque(sent for sent in self._waiting if not sent.answer.done() and sent not in chosen)
+        return batch
 
     async def _answer(self, batch: Sequence[Sent], outcomes: Sequence[Answer]) -> bool:
-        """Tell everybody how it went; returns whether every remaining request waits for a locked row."""
+        """Tell everybody how it went; returns whether all of it has met rows that somebody holds."""
         held = []
         for sent, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, RowHeld) and time.monotonic() - sent.since < get_settings().lease_seconds:
+                sent.held = True
                 held.append(sent)
             elif sent.answer.done():
                 continue
@@ -124,10 +127,10 @@ class Journal:
             elif isinstance(outcome, BaseException):
                 sent.answer.set_exception(outcome)
             else:
-                self._ends[sent.request.row.run_id] = outcome.first_seq + len(sent.request.commit.events)
+                sent.request.end.seq = outcome.first_seq + len(sent.request.commit.events)
                 sent.answer.set_result(outcome)
         self._waiting.extendleft(reversed(held))
-        return len(held) == len(self._waiting) > 0
+        return len(held) == len(batch)
 
 
 def commit_batch(requests: Sequence[Request]) -> list[Answer]:
@@ -148,6 +151,8 @@ def commit_batch(requests: Sequence[Request]) -> list[Answer]:
                     connection.close()
                     again.append(batch)
                     outage = error
+                    for item in batch:
+                        item.unknown = True
                 elif len(batch) > 1:
                     again += [[item] for item in batch]
                 else:
@@ -172,8 +177,6 @@ def _transaction(requests: Sequence[Request]) -> dict[UUID, Answer]:
     left = [item for item in requests if item.row.run_id not in answers]
     if not left:
         return answers
-    for item in left:
-        item.unknown = True  # until its end is seen
     if connection.vendor == "postgresql" and connection.get_autocommit():
         failpoint("before_commit")
         answers |= write.write(left)  # a statement is a transaction by itself
@@ -183,7 +186,8 @@ def _transaction(requests: Sequence[Request]) -> dict[UUID, Answer]:
             failpoint("before_commit")
     failpoint("after_commit")
     for item in left:
-        item.unknown = False
+        if not isinstance(answers[item.row.run_id], RowHeld):
+            item.unknown, item.seen_seq = False, None
     return answers
 
 

@@ -37,6 +37,8 @@ class Event:
         head = f'{{"v":{VERSION},"seq":{holes.SEQ},"type":"{self.type}","ts":"{holes.TIME}"'
         for name, value in list(own.items()):
             if isinstance(value, Later):
+                if later is not None:
+                    raise TypeError(f"{self.type} tells of two times to come; a record has one hole for them")
                 later = own.pop(name).seconds
                 head += f',"{name}":"{holes.LATER}"'
         body, limit = jsontext.encode(own), get_settings().event_limit

@@ -14,8 +14,8 @@ from django.contrib.auth.models import AbstractUser
 from django.db import connection, connections
 
 from agentcore import SYSTEM, Decision
-from agentcore.journal.commit import Commit, Request
-from agentcore.journal.writer import RowHeld, commit_batch
+from agentcore.journal.commit import Commit, Request, RowHeld
+from agentcore.journal.writer import commit_batch
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, runs, sending
 from agentcore.states import RunStatus

@@ -23,8 +23,8 @@ from agentcore.engine import snapshot, transitions
 from agentcore.engine.drive import Outcome
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
-from agentcore.journal.commit import Allocation, Claim, Commit, Request
-from agentcore.journal.writer import RowHeld, commit_batch
+from agentcore.journal.commit import Allocation, Claim, Commit, Request, RowHeld
+from agentcore.journal.writer import commit_batch
 from agentcore.models import Approval, Run, Thread, ToolCall
 from agentcore.services import approvals, events, execution
 from agentcore.states import RunStatus

@@ -22,11 +22,9 @@ class SlowJournal:
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[Allocation]] = []
 
-    def send(self, claim: Claim, entry: Any) -> asyncio.Future[Allocation]:
+    def send(self, claim: Claim, entry: Any, **options: Any) -> asyncio.Future[Allocation]:
         self.asked.append(asyncio.get_running_loop().create_future())
         return self.asked[-1]
-
-    def forget(self, claim: Claim) -> None: ...
 
     def answer(self) -> None:
         for answer in self.asked:

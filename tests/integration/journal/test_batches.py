@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,8 @@ from uuid import uuid4
 import pytest
 from django.db import connection, transaction
 
-from agentcore.journal import executors, write
+from agentcore import SYSTEM, Agent
+from agentcore.journal import executors, fence, write
 from agentcore.journal.batch import Batch
 from agentcore.journal.commit import Claim, Commit, Insert, Move, Request
 from agentcore.models import Run, Step
@@ -78,6 +80,28 @@ def test_a_commit_is_one_statement(sent: list[Run]) -> None:
 
         commit_batch([request])
     assert len(seen) == 1
+
+
+@pytest.mark.postgres
+def test_runs_of_one_thread_are_as_many_rows_as_runs(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = agent.threads.create(user=SYSTEM)
+    runs = [agent.runs.send(thread, "Add.", user=SYSTEM) for _ in range(5)]
+    counts: list[int] = []
+    real = executors.bulk.on_postgres
+
+    def counted(text: str, params: Any) -> Any:
+        rows = real(text, params)
+        counts.append(len(rows))
+        return rows
+
+    with transaction.atomic():
+        held = fence.hold_all([run.pk for run in runs])
+        monkeypatch.setattr(executors.bulk, "on_postgres", counted)
+        write.record_all([(row, Commit(thread_events=[row.changed(row.status)])) for row in held.values()])
+    assert counts == [5]
+    told = [json.loads(bytes(record.data)) for record in thread.stream.records.order_by("seq")][-5:]
+    assert {event["run"] for event in told} == {str(run.pk) for run in runs}
+    assert [event["seq"] for event in told] == list(range(told[0]["seq"], told[0]["seq"] + 5))
 
 
 @pytest.mark.postgres
