@@ -159,23 +159,14 @@ def _values(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     return f"{name}({names}) AS (VALUES {', '.join([places] * len(rows))})"
 
 
-def together(first: Sequence[Part], then: Sequence[Part]) -> list[int]:
-    """Run several statements, on PostgreSQL as one: those of `then` after those of `first`, and else in any order.
-
-    Returns how many rows each of `first` has returned. None of them may write a row
-    that another one has written.
-    """
+def together(parts: Sequence[Part]) -> None:
+    """Run several statements in any order, on PostgreSQL as one; none may write a row that another one has written."""
     if connection.vendor != "postgresql":
-        counts = [len(execute(part.statement, part.rows)) for part in first]
-        for part in then:
+        for part in parts:
             execute(part.statement, part.rows)
-        return counts
-    parts = [*first, *then]
-    if not parts:
-        return []
-    text = _chained(tuple(part.statement for part in first), tuple(part.statement for part in then))
-    (row,) = on_postgres(text, [part.statement.json(part.rows) for part in parts])
-    return list(row[: len(first)])
+    elif parts:
+        text = _chained(tuple(part.statement for part in parts))
+        on_postgres(text, [part.statement.json(part.rows) for part in parts])
 
 
 @cache
@@ -185,19 +176,8 @@ def with_rows(statement: Statement) -> str:
 
 
 @cache
-def _chained(first: tuple[Statement, ...], then: tuple[Statement, ...]) -> str:
-    """Return one statement of many; those of `then` read a count of those of `first`, and so come after them."""
-    earlier = [f"first_{number}" for number in range(len(first))]
-    counts = [f"(SELECT count(*) FROM {name})" for name in earlier]
-    after = f" AND {' + '.join(counts)} >= 0" if counts else ""
-    parts = [
-        *(f"{name} AS ({with_rows(statement)})" for name, statement in zip(earlier, first, strict=True)),
-        *(
-            f"then_{number} AS (WITH wanted AS ({statement.rows_of_json()}{after}) {statement.text})"
-            for number, statement in enumerate(then)
-        ),
-    ]
-    return f"WITH {', '.join(parts)} SELECT {', '.join(counts) or '0'}"
+def _chained(statements: tuple[Statement, ...]) -> str:
+    return f"WITH {', '.join(f'part_{n} AS ({with_rows(item)})' for n, item in enumerate(statements))} SELECT 1"
 
 
 def on_postgres(text: str, params: Sequence[Any]) -> Rows:

@@ -47,8 +47,8 @@ class MoveKind:
     unset: str
 
     @property
-    def place(self) -> tuple[Any, ...]:
-        """Where its statement stands among others."""
+    def rank(self) -> tuple[Any, ...]:
+        """Moves are written in the order of their ranks, so that batches of one kind are one statement."""
         return ORDER.index(self.model), self.names, self.until, self.unset
 
 
@@ -57,7 +57,7 @@ class Batch:
     """The requests of different runs, and their rows."""
 
     requests: Sequence[Request]
-    said: dict[UUID, list[Said]] = field(default_factory=dict)
+    records: dict[UUID, list[Said]] = field(default_factory=dict)
     """What each run's log is to say."""
     told: dict[UUID, list[Said]] = field(default_factory=dict)
     """What the log of each run's thread is to say: messages first, then what became of the run."""
@@ -76,7 +76,7 @@ class Batch:
     @property
     def in_order(self) -> list[MoveKind]:
         """The kinds of moves in the order in which they are written."""
-        return sorted(self.moves, key=lambda kind: kind.place)
+        return sorted(self.moves, key=lambda kind: kind.rank)
 
     @property
     def models(self) -> list[type[Model]]:
@@ -85,12 +85,12 @@ class Batch:
 
     def logs(self, row: RunRow) -> list[tuple[UUID, list[Said]]]:
         """Return what a run's log and that of its thread are to say."""
-        return [(row.stream_id, self.said[row.run_id]), (row.thread_stream_id, self.told[row.run_id])]
+        return [(row.stream_id, self.records[row.run_id]), (row.thread_stream_id, self.told[row.run_id])]
 
     def _add(self, run_id: UUID, commit: Commit) -> None:
         messages = commit.messages
         backs = {message.pk: len(messages) - number for number, message in enumerate(messages)}
-        self.said[run_id] = [_said(event, backs) for event in commit.events]
+        self.records[run_id] = [_said(event, backs) for event in commit.events]
         self.told[run_id] = [
             *(Said(_tells(message).holed(), backs[message.pk]) for message in messages),
             *(Said(event.holed()) for event in commit.thread_events),

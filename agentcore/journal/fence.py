@@ -55,7 +55,7 @@ runs AS (
 FENCE = """
 UPDATE agentcore_run SET
     next_seq = agentcore_run.next_seq + wanted.records,
-    next_step_order = agentcore_run.next_step_order + wanted.said,
+    next_step_order = agentcore_run.next_step_order + wanted.messages,
     status = {status},
     attempt = CASE WHEN wanted.claims THEN wanted.attempt ELSE agentcore_run.attempt END,
     worker = CASE WHEN wanted.claims THEN wanted.worker ELSE agentcore_run.worker END,
@@ -167,7 +167,7 @@ def _row(request: Request, batch: Batch) -> tuple[Any, ...]:
 
 
 _WANTED = (
-    *(("records", "bigint"), ("said", "integer"), ("tells", "integer"), ("moves", "integer")),
+    *(("records", "bigint"), ("messages", "integer"), ("tells", "integer"), ("moves", "integer")),
     *(("in_thread", "boolean"), ("ends", "boolean")),
     *(("claims", "boolean"), ("source", "text"), ("attempt", "integer"), ("worker", "text")),
     *(("starts", "boolean"), ("seen_seq", "bigint"), ("thread_seq", "bigint")),

@@ -1,4 +1,4 @@
-"""What stands in the statement beside the fence: each part joins `fenced`, the rows that the fence has let through."""
+"""The parts of a batch beside the fence. Each joins `fenced`, the rows of the runs that the fence has let through."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ NONE_WAITS = """
 NOT EXISTS (SELECT 1 FROM agentcore_run waiting
     WHERE waiting.thread_id = wanted.thread_id AND waiting.queued AND waiting.status = 'pending')
 """
-"""Whether no run waits for its turn in a thread, as far as this statement sees."""
+"""Whether no run waits for its turn in a thread; one that was sent since the statement began is not seen."""
 
 THREAD_UNCHANGED = f"""
 threads.thread_end = (SELECT stream.next_seq FROM {_STREAMS} stream WHERE stream.id = wanted.thread_stream)

@@ -49,7 +49,7 @@ def _rows(request: Request) -> list[Any]:
 
 def _given(request: Request, run: Run) -> Allocation | None:
     """Return what a commit was given, if its rows and records are stored; one without events says nothing twice."""
-    said = Batch.of([request]).said[request.row.run_id]
+    said = Batch.of([request]).records[request.row.run_id]
     rows = _rows(request)
     if rows and not type(rows[0]).objects.filter(pk=rows[0].pk).exists():
         return None

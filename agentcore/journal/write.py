@@ -13,7 +13,6 @@ from uuid import UUID
 from ..exceptions import CancelRequested, LeaseLost
 from ..states import RunStatus
 from ..streams import log
-from ..streams.exceptions import StreamBusy
 from . import executors
 from .batch import Batch
 from .commit import Allocation, Claim, Commit, Held, NotClaimed, Request, RowHeld
@@ -59,8 +58,7 @@ def _answer(request: Request, found: Found) -> Answer:
     if not found.free:
         return RowHeld()
     if not found.thread_free:
-        refusal = log.refusal([claim.thread_stream_id])
-        return RowHeld() if isinstance(refusal, StreamBusy) else refusal
+        return log.refusal([claim.thread_stream_id]) or RowHeld()
     if request.claims:
         return NotClaimed()
     if not isinstance(claim, Claim) or (found.status, found.attempt) != (RunStatus.RUNNING, claim.attempt):

@@ -49,7 +49,8 @@ def open_(run: Run, thread: Thread, prompt: Message | None = None) -> None:
     if prompt is not None:
         prompt.created_at = now
         inserts.append(rows.inserting([prompt]))
-    logs.done(bulk.together(logs.first, [*inserts, *logs.then]))
+    bulk.together([*inserts, *logs.parts])
+    logs.announce()
     dispatch.send_hint(run.pk)
 
 

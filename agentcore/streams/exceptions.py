@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from uuid import UUID
-
 from ..exceptions import Conflict, NotFound
 
-__all__ = ["StreamBusy", "StreamClosed", "StreamMissing"]
-
-
-class StreamBusy(Conflict):
-    """Somebody else is writing to the stream at this moment."""
-
-    code = "stream_busy"
-
-    def __init__(self, stream_ids: Sequence[UUID]) -> None:
-        super().__init__()
-        self.stream_ids = frozenset(stream_ids)
+__all__ = ["StreamClosed", "StreamMissing"]
 
 
 class StreamMissing(NotFound):

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 
 from ..database import bulk, dialect, rows
 from . import hints
-from .exceptions import StreamBusy, StreamClosed, StreamMissing
+from .exceptions import StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Own",
     "Writing",
     "append",
-    "close",
     "create",
     "prepare",
     "prepare_new",
@@ -101,31 +100,23 @@ class Writing:
     `allocated` holds the first position given to each stream that allocates its own.
     """
 
-    first: Sequence[bulk.Part]
-    then: Sequence[bulk.Part]
+    parts: Sequence[bulk.Part]
     written: Sequence[Append]
     allocated: Mapping[UUID, int]
 
-    def done(self, counts: Sequence[int]) -> None:
-        """Announce the records once they are committed; `counts` says how many rows each of `first` has returned."""
-        if any(count != len(part.rows) for count, part in zip(counts, self.first, strict=True)):
-            raise StreamMissing("There is no such stream to close.")
+    def announce(self) -> None:
+        """Announce the records once they are committed."""
         if self.written:
             # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
             transaction.on_commit(lambda: _announce(self.written), robust=True)
 
 
-def prepare(
-    appends: Sequence[Append], own: Sequence[Own] = (), *, closing: Sequence[UUID] = (), skip_locked: bool = False
-) -> Writing:
-    """Give the records of many streams their positions, in the caller's transaction, and close streams for good.
-
-    With `skip_locked`, a stream somebody else is writing to raises `StreamBusy` instead of a wait.
-    """
+def prepare(appends: Sequence[Append], own: Sequence[Own] = ()) -> Writing:
+    """Give the records of many streams their positions, in the caller's transaction."""
     _check_transaction()
-    allocated = _allocate(own, skip_locked=skip_locked) if own else {}
+    allocated = _allocate(own) if own else {}
     encoded = [_encoded(item.stream_id, *allocated[item.stream_id], item.encoders) for item in own]
-    return _writing([*appends, *encoded], allocated, closing)
+    return _writing([*appends, *encoded], allocated)
 
 
 def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Stream, datetime, Writing]:
@@ -134,12 +125,12 @@ def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Strea
     Returns the new stream too, and the database's time, which all the records have.
     """
     _check_transaction()
-    allocated = _allocate([own], skip_locked=False)
+    allocated = _allocate([own])
     first, now = allocated[own.stream_id]
     stream = Stream(name=name, sequencer=Sequencer.EXTERNAL, created_at=now)
     appends = [_encoded(stream.pk, 0, now, encoders), _encoded(own.stream_id, first, now, own.encoders)]
     writing = _writing(appends, allocated)
-    return stream, now, replace(writing, then=[rows.inserting([stream]), *writing.then])
+    return stream, now, replace(writing, parts=[rows.inserting([stream]), *writing.parts])
 
 
 def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, int]:
@@ -148,18 +139,9 @@ def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, i
     Returns the first position given to each stream that allocates its own.
     """
     writing = prepare(appends, own)
-    _carry_out(writing)
+    bulk.together(writing.parts)
+    writing.announce()
     return writing.allocated
-
-
-def close(*stream_ids: UUID) -> None:
-    """Close streams for good; closing one twice is no error."""
-    with transaction.atomic():
-        _carry_out(prepare([], closing=stream_ids))
-
-
-def _carry_out(writing: Writing) -> None:
-    writing.done(bulk.together(writing.first, writing.then))
 
 
 def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
@@ -174,15 +156,6 @@ def read_batch(cursors: Mapping[UUID, int], limit: int = 500) -> dict[UUID, list
     for start in range(0, len(wanted), _STREAMS_PER_SELECT):
         _select(wanted[start : start + _STREAMS_PER_SELECT], limit, found)
     return found
-
-
-@cache
-def _closing(clock: str) -> bulk.Statement:
-    return bulk.Statement(
-        f"UPDATE {_STREAMS} SET closed_at = COALESCE(closed_at, {clock}) FROM wanted "
-        f"WHERE {_STREAMS}.id = wanted.id RETURNING {_STREAMS}.id",
-        [bulk.column(Stream, "id")],
-    )
 
 
 @cache
@@ -208,7 +181,6 @@ def _encoded(stream_id: UUID, first: int, now: datetime, encoders: Sequence[Enco
 def _writing(
     appends: Sequence[Append],
     allocated: Mapping[UUID, tuple[int, datetime]],
-    closing: Sequence[UUID] = (),
 ) -> Writing:
     written = [item for item in appends if item.payloads]
     records = [
@@ -216,33 +188,30 @@ def _writing(
         for item in written
         for offset, payload in enumerate(item.payloads)
     ]
-    clock = dialect.clock()
     columns = ("stream", "seq", "append_seq", "data")
     return Writing(
-        [bulk.Part(_closing(clock), [(stream_id,) for stream_id in closing])] if closing else [],
-        [bulk.Part(bulk.inserting(Record, columns, created_at=clock), records)] if records else [],
+        [bulk.Part(bulk.inserting(Record, columns, created_at=dialect.clock()), records)] if records else [],
         written,
         {stream_id: first for stream_id, (first, _) in allocated.items()},
     )
 
 
-def _allocate(own: Sequence[Own], *, skip_locked: bool) -> dict[UUID, tuple[int, datetime]]:
+def _allocate(own: Sequence[Own]) -> dict[UUID, tuple[int, datetime]]:
     """Lock the streams in the order of their ids, and give each as many positions as it has records."""
     counts = {item.stream_id: len(item.encoders) for item in own}
     if len(counts) != len(own):
         raise ValueError("a stream is named twice")
-    lock = dialect.row_lock("stream", skip_locked=skip_locked)
-    statement = _allocating(dialect.clock(), lock)
+    statement = _allocating(dialect.clock(), dialect.row_lock("stream"))
     returned = bulk.execute(statement, sorted(counts.items()))
     found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned}
     missing = [stream_id for stream_id in counts if stream_id not in found]
     if missing:
-        raise refusal(missing)
+        raise refusal(missing) or StreamMissing(f"The streams {missing} could not be locked.")
     return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
 
 
-def refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBusy:
-    """Return why streams could not be locked."""
+def refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | None:
+    """Return why streams allocate no position; None where somebody else is writing to them."""
     known = Stream.objects.in_bulk(missing)
     for stream_id in missing:
         stream = known.get(stream_id)
@@ -252,7 +221,7 @@ def refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | StreamBus
             return StreamMissing(f"The positions of stream {stream_id} are allocated by its writer.")
         if stream.closed_at is not None:
             return StreamClosed(f"Stream {stream_id} is closed.")
-    return StreamBusy(missing)
+    return None
 
 
 def _select(

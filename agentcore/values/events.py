@@ -191,28 +191,27 @@ class Data(Event):
     value: Any
 
 
-@dataclass(frozen=True)
-class _OfAMessage(Event):
-    """Tells of a message, whose place in its turn may be a hole too."""
-
-    message: Mapping[str, Any]
-
-    def _with_its_holes(self, body: str) -> str:
-        if self.message["step_order"] != holes.PLACE:
-            return body
-        # The first one, for it comes before all that anybody has said.
-        return body.replace(_PLACE_AS_TEXT, f'"step_order":{holes.PLACE}', 1)
-
-
 _PLACE_AS_TEXT = f'"step_order":{json.dumps(holes.PLACE)}'
 
 
+def _with_a_place(message: Mapping[str, Any], body: str) -> str:
+    """Return the JSON of a message, whose place in its turn may be a hole too."""
+    if message["step_order"] != holes.PLACE:
+        return body
+    # The first one, for it comes before all that anybody has said.
+    return body.replace(_PLACE_AS_TEXT, f'"step_order":{holes.PLACE}', 1)
+
+
 @dataclass(frozen=True)
-class Message(_OfAMessage):
+class Message(Event):
     """A saved message; it replaces the step's draft."""
 
     type = "message"
+    message: Mapping[str, Any]
     step: int | None = None
+
+    def _with_its_holes(self, body: str) -> str:
+        return _with_a_place(self.message, body)
 
 
 @dataclass(frozen=True)
@@ -289,8 +288,12 @@ class ApprovalResponse(Event):
 
 
 @dataclass(frozen=True)
-class ThreadMessage(_OfAMessage):
+class ThreadMessage(Event):
     type = "thread.message"
+    message: Mapping[str, Any]
+
+    def _with_its_holes(self, body: str) -> str:
+        return _with_a_place(self.message, body)
 
 
 @dataclass(frozen=True)

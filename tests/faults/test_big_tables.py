@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from agentcore.database import bulk
 from agentcore.jobs.single import execute_run
 from agentcore.models import Run, Thread
 from agentcore.services import events as reading
@@ -30,18 +33,40 @@ WAITING, RUNNABLE, ENDED = 10_000, 1_000, 2_000
 RUNS, RECORDS = Run._meta.db_table, Record._meta.db_table
 
 
-def plans(queries: CaptureQueriesContext, *tables: str) -> list[str]:
+Asked = list[tuple[str, Any]]
+"""Statements, those of `bulk.on_postgres` with their parameters."""
+
+
+@contextmanager
+def asked() -> Iterator[Asked]:
+    """Every statement of this test's connection meanwhile."""
+    found: Asked = []
+    real = bulk.on_postgres
+
+    def noted(text: str, params: Any) -> Any:
+        found.append((text, params))
+        return real(text, params)
+
+    with CaptureQueriesContext(connection) as queries, mock.patch.object(bulk, "on_postgres", noted):
+        yield found
+    found += [(query["sql"], None) for query in queries.captured_queries]
+
+
+def plans(statements: Asked, *tables: str) -> list[str]:
     """How the database answers the statements that name one of the tables, as it says itself."""
     said = []
-    with connection.cursor() as cursor:
-        for query in queries.captured_queries:
-            statement = query["sql"]
-            if not any(f'"{table}"' in statement or f" {table} " in statement for table in tables):
-                continue
-            if statement.startswith(("INSERT", "EXPLAIN", "SAVEPOINT")):
-                continue
-            cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{statement}")
-            said.append("\n".join(str(row[-1]) for row in cursor.fetchall()))
+    for statement, params in statements:
+        if not any(f'"{table}"' in statement or f" {table} " in statement for table in tables):
+            continue
+        if statement.startswith(("INSERT", "EXPLAIN", "SAVEPOINT")):
+            continue
+        if params is not None:
+            rows = bulk.on_postgres(f"EXPLAIN {statement}", params)
+        else:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{statement}")
+                rows = cursor.fetchall()
+        said.append("\n".join(str(row[-1]) for row in rows))
     assert said, "nothing was asked"
     return said
 
@@ -99,7 +124,7 @@ def test_a_cursor_into_a_huge_log_is_read_through_its_index(make_thread: Callabl
     analyze()
     middle = LONG_LOG // 2
     cursors = {huge.pk: middle, **{stream.pk: 50 for stream in others[:20]}}
-    with CaptureQueriesContext(connection) as queries:
+    with asked() as queries:
         page = timed(f"a page out of {LONG_LOG} records", lambda: log.read(huge.pk, middle, 500))
         several = timed("pages of 21 logs", lambda: log.read_batch(cursors, 100))
     assert [entry.seq for entry in page] == list(range(middle + 1, middle + 501))
@@ -116,9 +141,9 @@ def test_an_append_to_a_huge_log_looks_at_none_of_its_records(make_thread: Calla
     fill([run.stream], LONG_LOG)
     Run.objects.filter(pk=run.pk).update(next_seq=LONG_LOG)
     analyze()
-    with CaptureQueriesContext(connection) as queries:
+    with asked() as queries:
         assert timed("a run behind a huge log", lambda: execute_run(str(run.pk))) == "ended"
-    looks = [query["sql"] for query in queries if RECORDS in query["sql"] and "INSERT" not in query["sql"].upper()]
+    looks = [text for text, _ in queries if RECORDS in text and "INSERT" not in text.upper()]
     assert looks == []
     page = reading.read(run, user=run.user, after=LONG_LOG - 1)
     assert page.done and page.events[0]["seq"] == LONG_LOG
@@ -156,12 +181,12 @@ def test_among_thousands_of_runs_a_claim_and_a_sweep_go_through_their_indexes(
     many_runs(thread.owner)
     monkeypatch.setattr("agentcore.services.dispatch.enqueue", lambda *run_ids: True)
     run = send(agents.side_by_side, thread)
-    with CaptureQueriesContext(connection) as claiming:
+    with asked() as claiming:
         assert timed("a run among thousands", lambda: execute_run(str(run.pk))) == "ended"
     for plan in plans(claiming, RUNS):
         assert not reads_whole(plan, RUNS), plan
     assert status(run) == "succeeded"
-    with CaptureQueriesContext(connection) as sweeping:
+    with asked() as sweeping:
         report = timed("a sweep among thousands", sweep)
     assert report.hinted > 0
     for plan in plans(sweeping, RUNS):

@@ -59,7 +59,7 @@ def test_every_event_is_documented_with_its_fields() -> None:
         name: {word.rstrip("?") for word in re.findall(r"`([^`]+)`", cells[0])} for name, cells in page.items()
     }
     kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)]
-    assert documented == {kind.type: {item.name for item in fields(kind)} for kind in kinds if "type" in vars(kind)}
+    assert documented == {kind.type: {item.name for item in fields(kind)} for kind in kinds if kind is not events.Event}
 
 
 @pytest.mark.covers("dj:SET-4")
