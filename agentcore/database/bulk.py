@@ -170,9 +170,12 @@ def together(parts: Sequence[Part]) -> None:
 
 
 @cache
-def with_rows(statement: Statement) -> str:
-    """Return the text of a statement for PostgreSQL, with the table of its rows, which is one parameter."""
-    return f"WITH wanted AS ({statement.rows_of_json()}) {statement.text}"
+def with_rows(statement: Statement, condition: str = "") -> str:
+    """Return the text of a statement for PostgreSQL, with the table of its rows, which is one parameter.
+
+    The rows are there if a condition is met, given as ` AND …`.
+    """
+    return f"WITH wanted AS ({statement.rows_of_json()}{condition}) {statement.text}"
 
 
 @cache

@@ -37,7 +37,7 @@ class Compiled(Generic[M]):
 
 
 def _made_once(make: Callable[[Any], T]) -> Callable[[Any], T]:
-    """Return a function that returns what `make` made of its first argument, whatever it is given later."""
+    """Call `make` once, and return its first value for every later call."""
     made: list[T] = []
 
     def once(argument: Any) -> T:

@@ -25,7 +25,7 @@ from ..values.parts import ToolResultPart
 
 DOUBT = "It is not known whether it took effect; a person will say. Do not repeat it."
 INTERRUPTED = f"The call was interrupted. {DOUBT}"
-"""Everybody reads this of a call whose end nobody saw; whoever may answer also reads the call's `question`."""
+"""The API shows everybody this sentence of an interrupted call, and the call's `question` to those who may answer."""
 LONGEST_DETAIL = 10_000
 NOT_RUN = "The run ended before this call was run."
 

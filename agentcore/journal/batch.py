@@ -31,7 +31,7 @@ ORDER: tuple[type[Model], ...] = (Message, Step, ToolCall, Approval)
 
 @dataclass(frozen=True)
 class Said:
-    """One record to come; `back` counts from where the places of its run's messages end after the commit."""
+    """A record to be stored; a message's place in its turn is `back` places before the end of the run's places."""
 
     text: Holed
     back: int = 0
@@ -52,7 +52,7 @@ class MoveKind:
         return ORDER.index(self.model), self.names, self.until, self.unset
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Batch:
     """The requests of different runs, and their rows."""
 
@@ -112,7 +112,7 @@ class Batch:
     def _insert(self, run_id: UUID, row: Model, otherwise: dict[str, Any]) -> None:
         model = type(row)
         row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
-        if unknown := otherwise.keys() - set(columns(model)):
+        if unknown := otherwise.keys() - columns(model):
             raise ValueError(f"a new row's commit names its columns, and not {', '.join(sorted(unknown))}")
         values = (seconds(otherwise.get(name, getattr(row, name))) for name in columns(model))
         self.inserts.setdefault(model, []).append((run_id, *values))

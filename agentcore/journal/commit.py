@@ -189,11 +189,11 @@ class LogEnd:
 
 @dataclass(eq=False)
 class Request:
-    """A commit to write for a run, and who writes it: the run's worker (a claim), or whoever holds its row.
+    """A commit to write for a run; the run's worker writes it under a claim, anybody else under the held row.
 
-    With `claims`, the claim itself is made by the same statement. `unknown` says that it was sent to
-    the database and nobody saw how that ended: if it was written, its records come at `end` or later.
-    With `seen_seq`, it may only be written onto the row as it was read after that.
+    With `claims`, the same statement also makes the claim. `unknown` says that the connection was lost
+    while the commit was written: if it was written, its records stand at `end` or later. With
+    `seen_seq`, the commit is written only if the run's log still ends there.
     """
 
     row: Claim | Held

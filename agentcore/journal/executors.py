@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache, lru_cache, partial
 from typing import Any
@@ -31,7 +31,8 @@ STALE = "a row is not what its commit starts from"
 class Found:
     """How a request's rows stood when they were locked and, where the fence has let it through, what it was given.
 
-    `last` says that the run has ended, and that no other waits for its turn in the thread.
+    The fields are the columns of `STATEMENT` after the run's id, in their order. `last` says that the
+    run has ended, and that no other waits for its turn in the thread.
     """
 
     free: bool
@@ -64,7 +65,8 @@ shares AS ({shares}),
 told AS ({telling}){parts}
 SELECT wanted.id, runs.id IS NOT NULL, NOT wanted.in_thread OR threads.id IS NOT NULL,
     runs.held_status, runs.held_attempt, COALESCE(fenced.cancel_requested_at, runs.held_cancel) IS NOT NULL,
-    fenced.next_seq, fenced.next_step_order, fenced.now, told.next_seq - shares.later_tell, {last}{check}
+    fenced.next_seq, COALESCE(fenced.next_step_order, 0), fenced.now, told.next_seq - shares.later_tell,
+    ({last}) IS TRUE{check}
 FROM wanted LEFT JOIN runs ON runs.id = wanted.id LEFT JOIN threads ON threads.id = wanted.thread_stream
 LEFT JOIN fenced ON fenced.id = wanted.id
 LEFT JOIN shares ON shares.id = wanted.id LEFT JOIN told ON told.id = shares.thread_stream
@@ -95,27 +97,11 @@ def _on_postgres(batch: Batch, *, waits_for_threads: bool) -> dict[UUID, Found]:
         if getattr(error.__cause__, "sqlstate", "") == DIVISION_BY_ZERO:
             raise Moved(STALE) from error
         raise
-    found = {row[0]: _found(*row[1:11]) for row in rows}
+    found = {run_id: Found(*columns[: len(fields(Found))]) for run_id, *columns in rows}
     if any(it.next_seq is not None for it in found.values()):
         # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
         transaction.on_commit(lambda: hints.publish(written(batch, found)), robust=True)
     return found
-
-
-def _found(
-    free: bool,
-    thread_free: bool,
-    status: str | None,
-    attempt: int | None,
-    cancel: bool,
-    next_seq: int | None,
-    next_step_order: int | None,
-    now: Any,
-    told: int | None,
-    last: bool,
-) -> Found:
-    at = None if now is None else dialect.time_out(now)
-    return Found(free, thread_free, status, attempt, cancel, next_seq, next_step_order or 0, at, told, bool(last))
 
 
 @lru_cache(SHAPES)
@@ -133,7 +119,8 @@ def _statement(
     texts = [f"{name} AS ({bulk.with_rows(statement)})" for name, statement in named]
     # Moves first: a step ends in the statement in which the next one begins, and one is open at a time.
     after = f" AND {moved} >= 0" if moved else ""
-    texts += [f"new_{number} AS ({_after(parts.inserting(model), after)})" for number, model in enumerate(models)]
+    new = [bulk.with_rows(parts.inserting(model), after) for model in models]
+    texts += [f"new_{number} AS ({text})" for number, text in enumerate(new)]
     texts += [f"records AS ({bulk.with_rows(parts.recording())})"] if records else []
     texts += [f"closed AS ({parts.CLOSING})"] if ends else []
     return STATEMENT.format(
@@ -146,10 +133,6 @@ def _statement(
         last=f"wanted.ends AND {parts.NONE_WAITS} AND {parts.THREAD_UNCHANGED}" if ends else "FALSE",
         check=CHECK.format(moved=moved) if moved else "",
     )
-
-
-def _after(statement: bulk.Statement, condition: str) -> str:
-    return f"WITH wanted AS ({statement.rows_of_json()}{condition}) {statement.text}"
 
 
 def _records(batch: Batch, row: RunRow) -> list[tuple[Any, ...]]:

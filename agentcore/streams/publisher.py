@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -51,7 +52,7 @@ Transport = Callable[[Sequence[Hint]], Awaitable[None]]
 """Sends hints of different streams."""
 
 
-class Publisher:
+class Publisher(ABC):
     """The hints that this process still has to send; a subclass says where they are sent from."""
 
     def __init__(self, transport: Transport) -> None:
@@ -77,13 +78,13 @@ class Publisher:
         with self._changed:
             return self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
 
+    @abstractmethod
     def close(self, timeout: float) -> None:
         """Send what is queued, and no more after that; what takes longer than so many seconds is not waited for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _wake(self) -> None:
         """Have what is queued sent; the caller holds the lock."""
-        raise NotImplementedError
 
     def _take(self) -> Sequence[Hint]:
         """Take what is queued, which is being sent from now on; the caller holds the lock."""

@@ -37,6 +37,6 @@ class Holed:
         return text.encode()
 
     def is_in(self, data: bytes) -> bool:
-        """Whether a record is this text, whatever its holes were filled with."""
+        """Whether a record has this text, with any values in the holes."""
         pieces = _HOLES.split(self.text)
         return re.fullmatch(_FILLING.join(map(re.escape, pieces)), data.decode(errors="replace")) is not None

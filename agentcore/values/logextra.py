@@ -1,4 +1,4 @@
-"""What a log record carries beside its sentence: what happened, and to which attempt of which run."""
+"""Makes the extra attributes of a log record: an action, and the run and attempt that it concerns."""
 
 from __future__ import annotations
 

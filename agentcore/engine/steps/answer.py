@@ -52,7 +52,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Turn:
-    """What one model step needs; `draft` is what it has said, also for whoever breaks it off."""
+    """What one model step needs; `draft` collects what the model says, and is kept where the step is broken off."""
 
     definition: AgentDefinition
     state: Snapshot
@@ -122,7 +122,7 @@ async def _output(turn: Turn) -> tuple[Any, str]:
 
 
 async def _refuse(turn: Turn, step: Step) -> None:
-    """End the run with an answer that is none: it was filtered or refused; what was said of it is kept."""
+    """End the run after an answer that was filtered or refused, and keep what was said of it."""
     draft = turn.draft
     over = transitions.over(
         turn.lease.claim,
