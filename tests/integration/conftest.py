@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import AbstractUser, Permission
+from django.db import connection
 from django.test import Client
 
 from supportdemo.cases.models import Case
@@ -100,3 +101,11 @@ def supervisor(operator: AbstractUser) -> AbstractUser:
     """An operator who sees every case."""
     operator.user_permissions.add(Permission.objects.get(codename="view_any_thread"))
     return type(operator).objects.get(pk=operator.pk)
+
+
+@pytest.fixture
+def unhurried(db: None) -> None:
+    """The test's own transaction may be idle for long: examples are made up in it, on a machine that may be busy."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")

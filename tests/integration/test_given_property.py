@@ -17,7 +17,11 @@ from tests.integration.room import drive_to_the_end, log, make, only_approval
 from tests.unit import declarations
 from tests.unit.declarations import Declared
 
-pytestmark = [pytest.mark.django_db, pytest.mark.covers("fc:A2", "fc:A3", "fc:B8")]
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.usefixtures("unhurried"),
+    pytest.mark.covers("fc:A2", "fc:A3", "fc:B8"),
+]
 few = settings(
     derandomize=True,
     database=None,
