@@ -17,7 +17,8 @@ SQLITE_OPTIONS = {
 }
 POSTGRES_OPTIONS = {
     "connect_timeout": 5,
-    # A worker sends the same few statements over and over: the server keeps their plans.
+    # A worker sends the same few statements over and over: the server keeps their plans. Behind a pooler in transaction
+    # mode this is None and `options` is left out, see docs/howto/deploy.md.
     "prepare_threshold": 2,
     # In milliseconds. Whoever waits for longer gives up and tries again, and does not queue up behind a migration.
     "options": "-c lock_timeout=5000 -c statement_timeout=30000 -c idle_in_transaction_session_timeout=10000",
