@@ -23,9 +23,12 @@ B1_COLUMNS = {
     "p50 ms": "p50_ms",
     "p99 ms": "p99_ms",
     "CPU ms/run": "cpu_ms_per_run",
+    "PostgreSQL CPU ms/run": "postgres_cpu_ms_per_run",
+    "WAL kB/run": "wal_kb_per_run",
     "flushes/run": "wal_flushes_per_run",
     "tx/run": "transactions_per_run",
-    "rows/run": "rows_inserted_per_run",
+    "inserted/run": "rows_inserted_per_run",
+    "updated/run": "rows_updated_per_run",
     "of 1/(1/engine + 1/RQ)": SHARE,
 }
 

@@ -109,21 +109,24 @@ async def measure(subject: Subject, phase: Phase, first: int) -> dict[str, float
     """Do one phase, and return its figures; on PostgreSQL also what a run wrote."""
     warm, timed = range(first, first + phase.warm), range(first + phase.warm, first + phase.warm + phase.runs)
     await subject.prepare(range(first, timed.stop))
-    before = await asyncio.to_thread(counters.read)
-    await subject.open(phase.in_flight)
-    try:
-        await drive(subject.run, warm, phase.in_flight)
-        calls = w1.tool_calls
-        with profiling.profiled(f"{type(subject).__name__}-{phase.in_flight}"):
-            figures = await drive(subject.run, timed, phase.in_flight, phase.seconds)
-        done = int(figures.pop("runs"))
-        if w1.tool_calls - calls != done:
-            raise AssertionError(f"{done} runs called the tool {w1.tool_calls - calls} times")
-    finally:
-        await subject.close()
-    after = await asyncio.to_thread(counters.read)
+    with counters.meter(database_url()) as meter:
+        before = await asyncio.to_thread(meter.settled)
+        await subject.open(phase.in_flight)
+        try:
+            await drive(subject.run, warm, phase.in_flight)
+            calls = w1.tool_calls
+            spent = await asyncio.to_thread(meter.at_once)
+            with profiling.profiled(f"{type(subject).__name__}-{phase.in_flight}"):
+                figures = await drive(subject.run, timed, phase.in_flight, phase.seconds)
+            done = int(figures.pop("runs"))
+            figures |= counters.per_run(spent, await asyncio.to_thread(meter.at_once), done)
+            if w1.tool_calls - calls != done:
+                raise AssertionError(f"{done} runs called the tool {w1.tool_calls - calls} times")
+        finally:
+            await subject.close()
+        figures |= counters.per_run(before, await asyncio.to_thread(meter.settled), phase.warm + done)
     await subject.check(range(first, timed.start + done))
-    return {**figures, **(counters.per_run(before, after, phase.warm + done) if before and after else {})}
+    return figures
 
 
 def main(name: str, subject: Subject) -> None:
@@ -143,7 +146,7 @@ def main(name: str, subject: Subject) -> None:
         phase = Phase(in_flight, runs, max(10, 2 * in_flight), options.seconds)
         figures = asyncio.run(measure(subject, phase, first=1_000_000 * position))
         samples.append(Sample("B1", name, options.store, "in process", in_flight, figures))
-    say([*samples, *getattr(subject, "samples", [])])
+    say(samples)
 
 
 async def _first_contact(subject: Subject) -> None:
