@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .servers import ROOT, Content
+from .workload import W1, W2, Workload
 
 PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
@@ -37,7 +39,8 @@ class Case:
 
     def shortened(self) -> Case:
         """The same for a quick look: fewer runs, and not for long."""
-        return replace(self, arguments=("--in-flight", "1", "32", "--runs", "60", "256", "--seconds", "4"))
+        fewer = ("--in-flight", "1", "32", "--runs", "60", "256", "--seconds", "4")
+        return replace(self, arguments=(*self.arguments, *fewer))
 
 
 # Others are compared with these: the label of a ratio, and the names of the subject.
@@ -53,8 +56,19 @@ PROBES = "benchmarks.probes"
 PEERS = "benchmarks.peers"
 
 
-def _engine(store: str = "postgres") -> Case:
-    return Case("B1", "agentcore: engine", f"{PROBES}.engine", store, content=Content.RUNS, quick=store == "postgres")
+def _in_process(name: str, module: str, workload: Workload, store: str = "postgres", **more: Any) -> Case:
+    return Case(workload.part, name, module, store, ("--workload", workload.name), **more)
+
+
+def _compared(workload: Workload) -> tuple[Case, ...]:
+    """Return the engine, what is possible by hand, and the peers, on PostgreSQL."""
+    return (
+        _in_process("floor: psycopg", f"{FLOORS}.psycopg_floor", workload, quick=True),
+        _in_process("floor: Django ORM", f"{FLOORS}.orm_floor", workload, quick=True),
+        _in_process("agentcore: engine", f"{PROBES}.engine", workload, content=Content(workload.name), quick=True),
+        _in_process("DBOS: sync steps", f"{PEERS}.dbos_steps", workload, quick=True, peer=True),
+        _in_process("LangGraph: agent, sync", f"{PEERS}.langgraph_agent", workload, quick=True, peer=True),
+    )
 
 
 def _send(store: str = "postgres") -> Case:
@@ -66,7 +80,7 @@ def _through_rq(worker: str, store: str = "postgres") -> Case:
     # What RQ itself takes has nothing to do with the database.
     counts = ("--queued", str(queued), "--jobs", str(jobs if store == "postgres" else 0))
     arguments = ("--worker", worker, *counts)
-    return Case("B1", f"agentcore: {worker}", f"{PROBES}.through_rq", store, arguments, Content.RUNS)
+    return Case("B1", f"agentcore: {worker}", f"{PROBES}.through_rq", store, arguments, Content.W1)
 
 
 def _latency(*arguments: str, name: str = "latency") -> Case:
@@ -80,21 +94,18 @@ def _take_over(way: str, store: str = "postgres", times: int = 2, most_rounds: i
 
 
 CASES = (
-    Case("B1", "floor: psycopg", f"{FLOORS}.psycopg_floor", quick=True),
-    Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", quick=True),
-    _engine(),
-    Case("B1", "DBOS: sync steps", f"{PEERS}.dbos_steps", quick=True, peer=True),
-    Case("B1", "LangGraph: agent, sync", f"{PEERS}.langgraph_agent", quick=True, peer=True),
+    *_compared(W1),
     _send(),
-    Case("B1", "agentcore: send + engine", f"{PROBES}.send_and_engine", content=Content.TABLES),
+    _in_process("agentcore: send + engine", f"{PROBES}.send_and_engine", W1, content=Content.TABLES),
     _through_rq("agentcore_worker"),
     _through_rq("rqworker"),
-    Case("B1", "floor: sqlite3", f"{FLOORS}.sqlite_floor", "sqlite"),
-    Case("B1", "floor: Django ORM", f"{FLOORS}.orm_floor", "sqlite"),
-    _engine("sqlite"),
+    _in_process("floor: sqlite3", f"{FLOORS}.sqlite_floor", W1, "sqlite"),
+    _in_process("floor: Django ORM", f"{FLOORS}.orm_floor", W1, "sqlite"),
+    _in_process("agentcore: engine", f"{PROBES}.engine", W1, "sqlite", content=Content.W1),
     _send("sqlite"),
     _through_rq("agentcore_worker", "sqlite"),
     _through_rq("rqworker", "sqlite"),
+    *_compared(W2),
     _latency(),
     _latency("--streaming", "200", name="latency under load"),
     Case("B5", "a long thread", f"{PROBES}.long_thread", content=Content.TABLES),
@@ -104,7 +115,7 @@ CASES = (
         "waiting approvals",
         f"{PROBES}.at_rest",
         arguments=("--approvals", "10000"),
-        content=Content.RUNS,
+        content=Content.W1,
         most_rounds=3,
     ),
     Case(
@@ -112,7 +123,7 @@ CASES = (
         "many events",
         f"{PROBES}.at_rest",
         arguments=("--events", os.environ.get("EVENTS") or "10000000"),
-        content=Content.RUNS,
+        content=Content.W1,
         most_rounds=1,
         timeout=900,
     ),

@@ -23,7 +23,8 @@ def _with_share(sample: Sample, samples: Sequence[Sample]) -> Sample:
         return sample
     # RQ's own share has nothing to do with the database and is measured once a round.
     rq = [other for other in samples if other.name == f"RQ alone: {worker}"]
-    engine = [other for other in samples if (other.name, other.store) == (ENGINE, sample.store)]
+    place = (sample.part, ENGINE, sample.store)
+    engine = [other for other in samples if (other.part, other.name, other.store) == place]
     alike = [other for other in engine if other.in_flight == sample.in_flight]
     if not rq or not alike:
         return sample

@@ -1,4 +1,4 @@
-"""The results as a picture: W1's runs per second, the latencies a person sees, and how soon another worker goes on."""
+"""The results as a picture: runs per second, the latencies a person sees, and how soon another worker goes on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .figures import Row
+from .workload import W1, W2, Workload
 
 COLORS = {"floor": "#9aa0a6", "agentcore": "#1a73e8", "RQ alone": "#c5cae9", "DBOS": "#e8710a", "LangGraph": "#d93025"}
 
@@ -19,8 +20,11 @@ def draw(rows: Sequence[Row], path: Path, note: str) -> None:
     from matplotlib import pyplot  # noqa: PLC0415
 
     panels = [
-        ("W1, one at a time: runs/s", [row for row in rows if row.part == "B1" and row.in_flight == 1], "runs_per_s"),
-        ("W1, 32 in flight: runs/s", [row for row in rows if row.part == "B1" and row.in_flight == 32], "runs_per_s"),
+        *(
+            (f"{one.name.upper()}, {said}: runs/s", _at(rows, one, in_flight), "runs_per_s")
+            for one in (W1, W2)
+            for in_flight, said in ((1, "one at a time"), (32, "32 in flight"))
+        ),
         ("What a person waits for: p50, ms", [row for row in rows if row.part == "B4"], "p50_ms"),
         ("A worker leaves, another goes on: worst, s", [row for row in rows if row.part == "B7"], "worst_s"),
     ]
@@ -38,6 +42,10 @@ def draw(rows: Sequence[Row], path: Path, note: str) -> None:
     figure.tight_layout(rect=(0, 0.02, 1, 1))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _at(rows: Sequence[Row], workload: Workload, in_flight: int) -> list[Row]:
+    return [row for row in rows if (row.part, row.in_flight) == (workload.part, in_flight)]
 
 
 def _bars(axis: Any, title: str, rows: Sequence[Row], name: str) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 
 from .expected import SHARE
 from .figures import Row, Spread
+from .workload import W1, W2
 
 RESULTS = Path(__file__).resolve().parent / "results"
 EXPLAINED = "Median (lowest–highest) of the rounds; × is the ratio of runs/s within a round."
-B1_COLUMNS = {
+RUNS = (W1.part, W2.part)
+RUN_COLUMNS = {
     "runs/s": "runs_per_s",
     "sends/s": "sends_per_s",
     "jobs/s": "jobs_per_s",
@@ -67,17 +69,17 @@ def note(about: dict[str, Any]) -> str:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return all rows as Markdown: B1 as one table, every other part as tables of rows that say the same things."""
+    """Return all rows as Markdown: a workload as one table, another part as tables of rows that say the same."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        kind = "" if row.part == "B1" else next(iter(row.figures), "")
+        kind = "" if row.part in RUNS else next(iter(row.figures), "")
         groups.setdefault((row.part, kind), []).append(row)
     return "\n\n".join(_part(part, found) for (part, _), found in groups.items())
 
 
 def _part(part: str, rows: Sequence[Row]) -> str:
-    if part == "B1":
-        columns = {title: name for title, name in B1_COLUMNS.items() if any(name in row.figures for row in rows)}
+    if part in RUNS:
+        columns = {title: name for title, name in RUN_COLUMNS.items() if any(name in row.figures for row in rows)}
     else:
         columns = {name.replace("_", " "): name for row in rows for name in row.figures}
     labels = list(dict.fromkeys(label for row in rows for label in row.ratios))

@@ -17,7 +17,7 @@ from supportdemo.servers import die_with_parent
 
 from .cases import Case
 from .figures import Sample
-from .servers import ROOT, Content, Servers, environment
+from .servers import ROOT, Servers, environment
 
 # A command before each case's, such as a profiler's.
 WRAP = "BENCH_WRAP"
@@ -62,7 +62,7 @@ def once(servers: Servers, case: Case) -> list[Sample]:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     try:
-        changed = {**(PATIENT if case.content is Content.RUNS else {}), **case.settings}
+        changed = {**(PATIENT if case.content.sent else {}), **case.settings}
         more = {"BENCH_AGENTCORE": json.dumps(changed)} if changed else {}
         said = _run(case, environment(database, servers.redis_url, **more))
     finally:

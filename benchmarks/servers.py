@@ -20,6 +20,8 @@ import psycopg
 
 from supportdemo.servers import start_redis
 
+from .workload import W1, W2
+
 ROOT = Path(__file__).resolve().parent.parent
 # Written down although they are the defaults: they are what is promised with every figure.
 POSTGRES_OPTIONS = "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nmax_connections = 200\n"
@@ -33,8 +35,15 @@ class Content(Enum):
     NOTHING = "nothing"
     TABLES = "tables"
     """Those of agentcore, and a user."""
-    RUNS = "runs"
+    W1 = W1.name
     """The same, and W1 sent many times: a send is measured apart, and not made for every case."""
+    W2 = W2.name
+    """The same, and W2 sent as often."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether there are runs that wait."""
+        return self in (Content.W1, Content.W2)
 
 
 class Servers:
@@ -105,10 +114,10 @@ class Servers:
             if content is Content.TABLES:
                 url = self._copy(store, Content.NOTHING, name)
                 python("django", "migrate", "--verbosity", "0", database=url, redis=self.redis_url)
-                python("benchmarks.probes.prepare", "0", database=url, redis=self.redis_url)
+                python("benchmarks.probes.prepare", "0", W1.name, database=url, redis=self.redis_url)
             else:
                 url = self._copy(store, Content.TABLES, name)
-                python("benchmarks.probes.prepare", str(RUNS), database=url, redis=self.redis_url)
+                python("benchmarks.probes.prepare", str(RUNS), content.value, database=url, redis=self.redis_url)
         return name
 
     def drop(self, url: str) -> None:

@@ -16,14 +16,17 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from . import counters, profiling, w1
+from . import counters, profiling, workload
 from .figures import Sample, percentile
+from .workload import WORKLOADS, Workload
 
 Run = Callable[[int], Awaitable[str]]
 
 
 class Subject(Protocol):
-    """Something that can do W1; its numbers never repeat within a process."""
+    """Something that can do a workload; its numbers never repeat within a process."""
+
+    workload: Workload
 
     async def prepare(self, numbers: range) -> None:
         """Do what comes before the clock starts, and leave no connection behind."""
@@ -44,6 +47,9 @@ class Subject(Protocol):
 class Bare:
     """What most subjects have nothing to say about."""
 
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+
     async def prepare(self, numbers: range) -> None:
         """Nothing comes before the clock."""
 
@@ -61,10 +67,12 @@ class Phase:
     seconds: float
 
 
-async def drive(run: Run, numbers: Iterable[int], in_flight: int, seconds: float = 60) -> dict[str, float]:
+async def drive(
+    run: Run, numbers: Iterable[int], in_flight: int, *, text: str, seconds: float = 60
+) -> dict[str, float]:
     """Do the runs with `in_flight` of them under way, and return rate, latencies and this process's CPU per run.
 
-    No run is begun after so many seconds: a slow subject does fewer.
+    Each must end with `text`. No run is begun after so many seconds: a slow subject does fewer.
     """
     latencies: list[float] = []
     left = iter(numbers)
@@ -75,10 +83,10 @@ async def drive(run: Run, numbers: Iterable[int], in_flight: int, seconds: float
             if time.perf_counter() > until:
                 return
             began = time.perf_counter()
-            text = await run(number)
+            said = await run(number)
             latencies.append((time.perf_counter() - began) * 1000)
-            if text != w1.TEXT:
-                raise AssertionError(f"run {number} ended with {text!r}")
+            if said != text:
+                raise AssertionError(f"run {number} ended with {said!r}")
 
     cpu, began = cpu_seconds(), time.perf_counter()
     await asyncio.gather(*(one_after_the_other() for _ in range(in_flight)))
@@ -92,9 +100,9 @@ async def drive(run: Run, numbers: Iterable[int], in_flight: int, seconds: float
     }
 
 
-def check_texts(texts: Sequence[str], runs: int) -> None:
-    """Raise unless there are as many texts as runs, each of the 40 words."""
-    wrong = [text for text in texts if text != w1.TEXT]
+def check_texts(texts: Sequence[str], runs: int, wanted: str) -> None:
+    """Raise unless there are as many texts as runs, each of them the one that is wanted."""
+    wrong = [text for text in texts if text != wanted]
     if wrong or len(texts) != runs:
         raise AssertionError(f"{runs} runs stored {len(texts)} texts, {len(wrong)} of them wrong: {wrong[:1]}")
 
@@ -107,21 +115,23 @@ def cpu_seconds() -> float:
 
 async def measure(subject: Subject, phase: Phase, first: int) -> dict[str, float]:
     """Do one phase, and return its figures; on PostgreSQL also what a run wrote."""
+    text, calls = subject.workload.text, subject.workload.calls_a_run
     warm, timed = range(first, first + phase.warm), range(first + phase.warm, first + phase.warm + phase.runs)
     await subject.prepare(range(first, timed.stop))
     with counters.meter(database_url()) as meter:
         before = await asyncio.to_thread(meter.settled)
         await subject.open(phase.in_flight)
         try:
-            await drive(subject.run, warm, phase.in_flight)
-            calls = w1.tool_calls
+            await drive(subject.run, warm, phase.in_flight, text=text)
+            called = workload.tool_calls
             spent = await asyncio.to_thread(meter.at_once)
-            with profiling.profiled(f"{type(subject).__name__}-{phase.in_flight}"):
-                figures = await drive(subject.run, timed, phase.in_flight, phase.seconds)
+            with profiling.profiled(f"{type(subject).__name__}-{subject.workload.name}-{phase.in_flight}"):
+                figures = await drive(subject.run, timed, phase.in_flight, text=text, seconds=phase.seconds)
             done = int(figures.pop("runs"))
             figures |= counters.per_run(spent, await asyncio.to_thread(meter.at_once), done)
-            if w1.tool_calls - calls != done:
-                raise AssertionError(f"{done} runs called the tool {w1.tool_calls - calls} times")
+            called = workload.tool_calls - called
+            if called != done * calls:
+                raise AssertionError(f"{done} runs called the tool {called} times, not {calls} times each")
         finally:
             await subject.close()
         figures |= counters.per_run(before, await asyncio.to_thread(meter.settled), phase.warm + done)
@@ -129,14 +139,16 @@ async def measure(subject: Subject, phase: Phase, first: int) -> dict[str, float
     return figures
 
 
-def main(name: str, subject: Subject) -> None:
+def main(name: str, make: Callable[[Workload], Subject]) -> None:
     """Measure as the command line says, and print the samples as one line of JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--store", default="postgres")
+    parser.add_argument("--workload", choices=WORKLOADS, default="w1")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--runs", type=int, nargs="+", default=[100, 320])
     parser.add_argument("--seconds", type=float, default=8)
     options = parser.parse_args()
+    subject = make(WORKLOADS[options.workload])
     asyncio.run(_first_contact(subject))
     # As agentcore's worker does, and for all alike: the collector need not walk over what was loaded.
     gc.collect()
@@ -145,7 +157,7 @@ def main(name: str, subject: Subject) -> None:
     for position, (in_flight, runs) in enumerate(zip(options.in_flight, options.runs, strict=True)):
         phase = Phase(in_flight, runs, max(10, 2 * in_flight), options.seconds)
         figures = asyncio.run(measure(subject, phase, first=1_000_000 * position))
-        samples.append(Sample("B1", name, options.store, "in process", in_flight, figures))
+        samples.append(Sample(subject.workload.part, name, options.store, "in process", in_flight, figures))
     say(samples)
 
 

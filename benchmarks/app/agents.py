@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from agentcore import Agent, Limits, tool
-from benchmarks import w1
+from benchmarks import workload
 from benchmarks.app.fakes import Stepper, Talker, Weather
+from benchmarks.workload import WORKLOADS
 
 
 @tool
-async def weather(city: str) -> str:
+async def weather(city: str) -> dict[str, str | int]:
     """Weather of a city."""
-    return w1.weather(city)
+    return workload.weather(city)
 
 
 @tool(effect="pure")
@@ -19,7 +20,10 @@ async def go_on(step: int) -> str:
     return f"step {step} is done"
 
 
-weather_agent = Agent(name="w1", model=Weather(), instructions="Answer.", tools=[weather])
+weather_agents = {
+    name: Agent(name=name, model=Weather(one), instructions="Answer.", tools=[weather])
+    for name, one in WORKLOADS.items()
+}
 talker_agent = Agent(name="talker", model=Talker(), instructions="Talk.")
 stepper_agent = Agent(
     name="stepper", model=Stepper(), instructions="Go on.", tools=[go_on], limits=Limits(max_steps=10_000)

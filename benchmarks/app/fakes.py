@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from agentcore import TextPart, ToolResultPart, Usage
+from agentcore import TextPart, Usage
 from agentcore.providers import CallRequested, ModelEvent, ModelRequest, StepFinished, TextDelta, UsageReported
-from benchmarks import w1
+from benchmarks.workload import TOOL, Workload
 
 WORDS_A_STEP = 10
 STEP_SECONDS = 0.5
@@ -18,20 +19,24 @@ USAGE = UsageReported(Usage(input_tokens=10, output_tokens=40, total_tokens=50))
 
 @dataclass(frozen=True)
 class Weather:
-    """W1: asks for one tool, then says 40 words."""
+    """Asks for the tool as often as its workload does, then says the words of it."""
 
-    name: str = "w1"
+    workload: Workload
+    name: str = "weather"
     provider: str = "benchmarks"
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        """Say the words if the last message is a tool's result, else ask for it."""
-        if any(isinstance(part, ToolResultPart) for part in request.messages[-1].parts):
-            for word in w1.WORDS:
+        """Ask for all the calls of a round; say the words when there is no further one."""
+        since_prompt = takewhile(lambda message: message.author != "user", reversed(request.messages))
+        turn = 1 + sum(message.author == "agent" for message in since_prompt)
+        if turn > self.workload.rounds:
+            for word in self.workload.words:
                 yield TextDelta(word)
             yield USAGE
             yield StepFinished("stop")
         else:
-            yield CallRequested(f"{w1.CALL_ID}_{request.step}", w1.TOOL, w1.ARGUMENTS)
+            for call in self.workload.asked(turn):
+                yield CallRequested(call.id, TOOL, call.arguments)
             yield USAGE
             yield StepFinished("tool_calls")
 

@@ -1,4 +1,4 @@
-"""W1 with Django's ORM alone: five transactions, the deltas by bulk_create, a thread a run."""
+"""The workloads with Django's ORM alone: a few transactions, their rows by bulk_create, a thread a run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TypeVar
 import django
 from django.conf import settings
 
-from benchmarks import w1
 from benchmarks.subject import Bare, check_texts, database_url, main
+from benchmarks.workload import PROMPT, TOOL, Workload, weather
 from supportdemo.environment import database
 
 T = TypeVar("T")
@@ -45,8 +45,8 @@ class OrmFloor(Bare):
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *args)
 
     async def run(self, number: int) -> str:
-        """Write one run in five transactions."""
-        return await self._in_thread(_run)
+        """Write one run in its transactions."""
+        return await self._in_thread(_run, self.workload)
 
     async def close(self) -> None:
         """Close each thread's connection: all of them meet, so that each closes its own."""
@@ -55,10 +55,10 @@ class OrmFloor(Bare):
         self.threads.shutdown()
 
     async def check(self, numbers: range) -> None:
-        """See that the last runs have their 40 deltas."""
+        """See that the last runs have their deltas."""
         with ThreadPoolExecutor(1) as thread:
             texts = await asyncio.get_running_loop().run_in_executor(thread, _texts, len(numbers))
-        check_texts(texts, len(numbers))
+        check_texts(texts, len(numbers), self.workload.text)
 
 
 def _texts(count: int) -> list[str]:
@@ -84,19 +84,29 @@ def _leave(meeting: Barrier) -> None:
     connection.close()
 
 
-def _run() -> str:
+def _run(workload: Workload) -> str:
     with transaction.atomic():
         run = Run.objects.create(status="running")
-        Message.objects.create(run=run, author="user", body=w1.PROMPT)
+        Message.objects.create(run=run, author="user", body=PROMPT)
+    step = 1
+    for turn in range(1, workload.rounds + 1):
+        asked = workload.asked(turn)
+        calls = [{"id": call.id, "name": TOOL, "arguments": call.arguments} for call in asked]
+        with transaction.atomic():
+            Step.objects.create(run=run, number=step, kind="model", result=calls)
+        results = [weather(**call.arguments) for call in asked]
+        with transaction.atomic():
+            Step.objects.bulk_create(
+                Step(run=run, number=step + place, kind="tool", result=result)
+                for place, result in enumerate(results, 1)
+            )
+        step += 1 + len(results)
+    text = "".join(workload.words)
     with transaction.atomic():
-        Step.objects.create(run=run, number=1, kind="model", result={"name": w1.TOOL, "arguments": w1.ARGUMENTS})
-    answer = w1.weather(**w1.ARGUMENTS)
-    with transaction.atomic():
-        Step.objects.create(run=run, number=2, kind="tool", result=answer)
-    text = "".join(w1.WORDS)
-    with transaction.atomic():
-        Event.objects.bulk_create(Event(run=run, seq=seq, body={"delta": word}) for seq, word in enumerate(w1.WORDS))
-        Step.objects.create(run=run, number=3, kind="model", result=text)
+        Event.objects.bulk_create(
+            Event(run=run, seq=seq, body={"delta": delta}) for seq, delta in enumerate(workload.deltas)
+        )
+        Step.objects.create(run=run, number=step, kind="model", result=text)
         Message.objects.create(run=run, author="agent", body=text)
     with transaction.atomic():
         Run.objects.filter(pk=run.pk).update(status="done", output=text)
@@ -104,4 +114,4 @@ def _run() -> str:
 
 
 if __name__ == "__main__":
-    main("floor: Django ORM", OrmFloor())
+    main("floor: Django ORM", OrmFloor)

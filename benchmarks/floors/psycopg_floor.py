@@ -1,4 +1,4 @@
-"""W1 with psycopg alone: one statement a commit, no read back, the deltas as 40 rows in one of them."""
+"""The workloads with psycopg alone: one statement a commit, no read back, the deltas as rows in one of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from benchmarks import w1
 from benchmarks.subject import Bare, check_texts, database_url, main
+from benchmarks.workload import PROMPT, TOOL, weather
 
 CONNECTIONS = 16
 TABLES = """
@@ -23,11 +23,15 @@ ACCEPT = (
     "WITH new AS (INSERT INTO run (id, status) VALUES (%(run)s, 'running')) "
     "INSERT INTO message (run, author, body) VALUES (%(run)s, 'user', %(prompt)s)"
 )
-STEP = "INSERT INTO step VALUES (%s, %s, %s, %s)"
+STEP = "INSERT INTO step VALUES (%s, %s, 'model', %s)"
+RESULTS = (
+    "INSERT INTO step SELECT %(run)s, %(before)s + place, 'tool', result "
+    "FROM unnest(%(results)s::text[]) WITH ORDINALITY u(result, place)"
+)
 LAST_STEP = (
-    "WITH said AS (INSERT INTO event SELECT %(run)s, place, word "
-    "FROM unnest(%(words)s::text[]) WITH ORDINALITY u(word, place)), "
-    "step AS (INSERT INTO step VALUES (%(run)s, 3, 'model', %(text)s)) "
+    "WITH said AS (INSERT INTO event SELECT %(run)s, place, delta "
+    "FROM unnest(%(deltas)s::text[]) WITH ORDINALITY u(delta, place)), "
+    "step AS (INSERT INTO step VALUES (%(run)s, %(number)s, 'model', %(text)s)) "
     "INSERT INTO message (run, author, body) VALUES (%(run)s, 'agent', %(text)s)"
 )
 SAID = "SELECT string_agg(body, '' ORDER BY seq) FROM event WHERE run >= %s AND run < %s GROUP BY run"
@@ -50,15 +54,20 @@ class PsycopgFloor(Bare):
             await connection.execute(TABLES)
 
     async def run(self, number: int) -> str:
-        """Write one run in five commits."""
+        """Write one run, a commit for each statement."""
         async with self.pool.connection() as connection:
             cursor = connection.cursor()
-            await cursor.execute(ACCEPT, {"run": number, "prompt": w1.PROMPT})
-            call = {"id": w1.CALL_ID, "name": w1.TOOL, "arguments": w1.ARGUMENTS}
-            await cursor.execute(STEP, (number, 1, "model", json.dumps(call)))
-            await cursor.execute(STEP, (number, 2, "tool", w1.weather(**w1.ARGUMENTS)))
-            text = "".join(w1.WORDS)
-            await cursor.execute(LAST_STEP, {"run": number, "words": list(w1.WORDS), "text": text})
+            await cursor.execute(ACCEPT, {"run": number, "prompt": PROMPT})
+            step = 1
+            for turn in range(1, self.workload.rounds + 1):
+                asked = self.workload.asked(turn)
+                calls = [{"id": call.id, "name": TOOL, "arguments": call.arguments} for call in asked]
+                await cursor.execute(STEP, (number, step, json.dumps(calls)))
+                results = [json.dumps(weather(**call.arguments)) for call in asked]
+                await cursor.execute(RESULTS, {"run": number, "before": step, "results": results})
+                step += 1 + len(results)
+            text, deltas = "".join(self.workload.words), list(self.workload.deltas)
+            await cursor.execute(LAST_STEP, {"run": number, "number": step, "deltas": deltas, "text": text})
             await cursor.execute(END, (text, number))
         return text
 
@@ -67,11 +76,11 @@ class PsycopgFloor(Bare):
         await self.pool.close()
 
     async def check(self, numbers: range) -> None:
-        """See that every run has its 40 deltas."""
+        """See that every run has its deltas."""
         async with await AsyncConnection.connect(database_url()) as connection:
             found = await connection.execute(SAID, (numbers.start, numbers.stop))
-            check_texts([text for (text,) in await found.fetchall()], len(numbers))
+            check_texts([text for (text,) in await found.fetchall()], len(numbers), self.workload.text)
 
 
 if __name__ == "__main__":
-    main("floor: psycopg", PsycopgFloor())
+    main("floor: psycopg", PsycopgFloor)

@@ -1,4 +1,4 @@
-"""W1 with the standard library's sqlite3 alone: WAL, synchronous=FULL, one writer thread."""
+"""The workloads with the standard library's sqlite3 alone: WAL, synchronous=FULL, one writer thread."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from benchmarks import w1
 from benchmarks.subject import Bare, check_texts, database_url, main
+from benchmarks.workload import PROMPT, TOOL, weather
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS run (id integer PRIMARY KEY, status text NOT NULL, output text);
@@ -41,23 +41,32 @@ class SqliteFloor(Bare):
         self.connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {TABLES}")
 
     async def run(self, number: int) -> str:
-        """Write one run in five commits."""
+        """Write one run in its commits."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, self._run, number)
 
     def _run(self, number: int) -> str:
         execute = self.connection.execute
         execute("BEGIN IMMEDIATE")
         execute("INSERT INTO run (id, status) VALUES (?, 'running')", (number,))
-        execute(MESSAGE, (number, "user", w1.PROMPT))
+        execute(MESSAGE, (number, "user", PROMPT))
         execute("COMMIT")
-        call = {"id": w1.CALL_ID, "name": w1.TOOL, "arguments": w1.ARGUMENTS}
-        execute(STEP, (number, 1, "model", json.dumps(call)))
-        execute(STEP, (number, 2, "tool", w1.weather(**w1.ARGUMENTS)))
-        text = "".join(w1.WORDS)
+        step = 1
+        for turn in range(1, self.workload.rounds + 1):
+            asked = self.workload.asked(turn)
+            calls = [{"id": call.id, "name": TOOL, "arguments": call.arguments} for call in asked]
+            execute(STEP, (number, step, "model", json.dumps(calls)))
+            results = [json.dumps(weather(**call.arguments)) for call in asked]
+            execute("BEGIN IMMEDIATE")
+            self.connection.executemany(
+                STEP, [(number, step + place, "tool", result) for place, result in enumerate(results, 1)]
+            )
+            execute("COMMIT")
+            step += 1 + len(results)
+        text = "".join(self.workload.words)
         execute("BEGIN IMMEDIATE")
-        said = [(number, seq, word) for seq, word in enumerate(w1.WORDS)]
+        said = [(number, seq, delta) for seq, delta in enumerate(self.workload.deltas)]
         self.connection.executemany("INSERT INTO event VALUES (?, ?, ?)", said)
-        execute(STEP, (number, 3, "model", text))
+        execute(STEP, (number, step, "model", text))
         execute(MESSAGE, (number, "agent", text))
         execute("COMMIT")
         execute("UPDATE run SET status = 'done', output = ? WHERE id = ?", (text, number))
@@ -69,14 +78,14 @@ class SqliteFloor(Bare):
         self.thread.shutdown()
 
     async def check(self, numbers: range) -> None:
-        """See that every run has its 40 deltas."""
+        """See that every run has its deltas."""
         with closing(sqlite3.connect(database_url().removeprefix("sqlite:///"))) as connection:
             found = connection.execute(SAID, (numbers.start, numbers.stop)).fetchall()
         said: dict[int, str] = {}
-        for run, word in found:
-            said[run] = said.get(run, "") + word
-        check_texts(list(said.values()), len(numbers))
+        for run, delta in found:
+            said[run] = said.get(run, "") + delta
+        check_texts(list(said.values()), len(numbers), self.workload.text)
 
 
 if __name__ == "__main__":
-    main("floor: sqlite3", SqliteFloor())
+    main("floor: sqlite3", SqliteFloor)

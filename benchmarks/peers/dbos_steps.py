@@ -1,7 +1,7 @@
-"""W1 on DBOS Transact: a workflow with a step for each model call and each tool call, in the sync style.
+"""The workloads on DBOS Transact: a workflow with a step for each model call and each tool call, in the sync style.
 
-Every step's outcome is a row of its own and durable when the next begins; the
-deltas reach a consumer in the process and are not stored. The async style is
+The calls of a round run one after the other. Every step's outcome is a row of its
+own and durable when the next begins; the deltas reach a consumer in the process and are not stored. The async style is
 slower here: each of its database calls goes through a thread.
 """
 
@@ -14,19 +14,22 @@ from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
-from benchmarks import w1
 from benchmarks.subject import Bare, database_url, main
+from benchmarks.workload import PROMPT, TOOL, WORKLOADS, Workload, weather
 
 Message = dict[str, Any]
 
 
 @DBOS.step()
-def ask_model(history: list[Message]) -> Message:
-    """Ask for the tool, or answer when the tool has."""
-    if history[-1]["author"] != "tool":
-        return {"author": "agent", "call": {"id": w1.CALL_ID, "name": w1.TOOL, "arguments": w1.ARGUMENTS}}
+def ask_model(workload: Workload, history: list[Message]) -> Message:
+    """Ask for the calls of the next round, or answer when there is none."""
+    turn = 1 + sum("calls" in message for message in history)
+    if turn <= workload.rounds:
+        asked = workload.asked(turn)
+        calls = [{"id": call.id, "name": TOOL, "arguments": call.arguments} for call in asked]
+        return {"author": "agent", "calls": calls}
     heard = []
-    for word in w1.WORDS:
+    for word in workload.words:
         heard.append(word)  # the consumer of the stream
     return {"author": "agent", "text": "".join(heard)}
 
@@ -34,20 +37,20 @@ def ask_model(history: list[Message]) -> Message:
 @DBOS.step()
 def call_tool(call: dict[str, Any]) -> Message:
     """Run the tool."""
-    return {"author": "tool", "id": call["id"], "text": w1.weather(**call["arguments"])}
+    return {"author": "tool", "id": call["id"], "result": weather(**call["arguments"])}
 
 
 @DBOS.workflow()
-def agent(prompt: str) -> str:
+def agent(workload: str, prompt: str) -> str:
     """Go on until the model says something."""
     history: list[Message] = [{"author": "user", "text": prompt}]
     while True:
-        said = ask_model(history)
+        said = ask_model(WORKLOADS[workload], history)
         history.append(said)
-        if "call" not in said:
+        if "calls" not in said:
             text: str = said["text"]
             return text
-        history.append(call_tool(said["call"]))
+        history += [call_tool(call) for call in said["calls"]]
 
 
 class DbosSteps(Bare):
@@ -79,7 +82,7 @@ class DbosSteps(Bare):
 
     def _run(self, number: int) -> str:
         with SetWorkflowID(f"run-{number}"):
-            text: str = agent(w1.PROMPT)
+            text: str = agent(self.workload.name, PROMPT)
             return text
 
     async def close(self) -> None:
@@ -89,4 +92,4 @@ class DbosSteps(Bare):
 
 
 if __name__ == "__main__":
-    main("DBOS: sync steps", DbosSteps())
+    main("DBOS: sync steps", DbosSteps)

@@ -1,4 +1,4 @@
-"""W1 on LangGraph: a chat model and a ToolNode with the PostgreSQL checkpointer, `durability="sync"`.
+"""The workloads on LangGraph: a chat model and a ToolNode with the PostgreSQL checkpointer, `durability="sync"`.
 
 Only "sync" keeps a completed step for certain when the process is killed; the
 default writes behind. The deltas reach the caller's stream and are not stored.
@@ -6,11 +6,12 @@ default writes behind. The deltas reach the caller's stream and are not stored.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.tools import tool
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -19,15 +20,18 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from benchmarks import w1
+from benchmarks import workload
 from benchmarks.subject import Bare, database_url, main
+from benchmarks.workload import PROMPT, TOOL, Workload
 
 # As the checkpointer's documentation wants its connections.
 CONNECTION = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
 
 
 class FakeChat(BaseChatModel):
-    """A chat model that asks for the tool once, then says the words."""
+    """A chat model that asks for the calls of each round, then says the words."""
+
+    workload: Workload
 
     @property
     def _llm_type(self) -> str:
@@ -43,18 +47,22 @@ class FakeChat(BaseChatModel):
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        if isinstance(messages[-1], ToolMessage):
-            for word in w1.WORDS:
+        turn = 1 + sum(isinstance(message, AIMessage) for message in messages)
+        if turn > self.workload.rounds:
+            for word in self.workload.words:
                 yield ChatGenerationChunk(message=AIMessageChunk(word))
         else:
-            call = {"name": w1.TOOL, "args": '{"city": "Paris"}', "id": w1.CALL_ID, "index": 0}
-            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[call]))
+            calls = [
+                {"name": TOOL, "args": json.dumps(call.arguments), "id": call.id, "index": place}
+                for place, call in enumerate(self.workload.asked(turn))
+            ]
+            yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=calls))
 
 
 @tool
-async def weather(city: str) -> str:
+async def weather(city: str) -> dict[str, str | int]:
     """Weather of a city."""
-    return w1.weather(city)
+    return workload.weather(city)
 
 
 class LangGraphAgent(Bare):
@@ -69,14 +77,14 @@ class LangGraphAgent(Bare):
         await self.pool.open(wait=True)
         saver = AsyncPostgresSaver(self.pool)
         await saver.setup()
-        self.graph = _graph().compile(checkpointer=saver)
+        self.graph = _graph(self.workload).compile(checkpointer=saver)
 
     async def run(self, number: int) -> str:
         """Stream one run to its end, as an app that shows tokens does."""
         said: dict[str, Any] = {}
         heard = []
         stream = self.graph.astream(
-            {"messages": [HumanMessage(w1.PROMPT)]},
+            {"messages": [HumanMessage(PROMPT)]},
             {"configurable": {"thread_id": f"thread-{number}"}},
             stream_mode=["messages", "updates"],
             durability="sync",
@@ -95,8 +103,8 @@ class LangGraphAgent(Bare):
         await self.pool.close()
 
 
-def _graph() -> StateGraph:
-    model = FakeChat()
+def _graph(workload: Workload) -> StateGraph:
+    model = FakeChat(workload=workload)
 
     async def ask_model(state: MessagesState) -> dict[str, list[BaseMessage]]:
         return {"messages": [await model.ainvoke(state["messages"])]}
@@ -111,4 +119,4 @@ def _graph() -> StateGraph:
 
 
 if __name__ == "__main__":
-    main("LangGraph: agent, sync", LangGraphAgent())
+    main("LangGraph: agent, sync", LangGraphAgent)

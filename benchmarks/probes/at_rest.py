@@ -18,6 +18,7 @@ from benchmarks.figures import Sample, percentile
 from benchmarks.probes import fill
 from benchmarks.probes.engine import Engine
 from benchmarks.subject import drive, say
+from benchmarks.workload import W1
 
 SWEEPS = 20
 READS = 100
@@ -61,13 +62,13 @@ def _work() -> dict[str, float]:
 
 
 async def _drive() -> tuple[dict[str, float], dict[str, float]]:
-    engine = Engine()
+    engine = Engine(W1)
     everything = range(WARM + ONE_BY_ONE + TOGETHER)
     await engine.prepare(everything)
     await engine.open(IN_FLIGHT)
-    await drive(engine.run, everything[:WARM], IN_FLIGHT)
-    one = await drive(engine.run, everything[WARM : WARM + ONE_BY_ONE], 1)
-    many = await drive(engine.run, everything[-TOGETHER:], IN_FLIGHT)
+    await drive(engine.run, everything[:WARM], IN_FLIGHT, text=W1.text)
+    one = await drive(engine.run, everything[WARM : WARM + ONE_BY_ONE], 1, text=W1.text)
+    many = await drive(engine.run, everything[-TOGETHER:], IN_FLIGHT, text=W1.text)
     await engine.close()
     await engine.check(everything)
     return one, many

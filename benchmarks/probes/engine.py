@@ -14,9 +14,9 @@ from django.db import connections
 from agentcore.engine.runtime import Runtime, this_worker
 from agentcore.services import execution
 from agentcore.streams import hints
-from benchmarks import w1
 from benchmarks.probes import stored
 from benchmarks.subject import main
+from benchmarks.workload import Workload
 
 
 class Engine:
@@ -25,7 +25,8 @@ class Engine:
     runtime: Runtime
     hints: AbstractAsyncContextManager[None]
 
-    def __init__(self) -> None:
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
         self.sent: list[UUID] = []
         self.runs: dict[int, UUID] = {}
 
@@ -47,7 +48,7 @@ class Engine:
         """Drive one run to its end."""
         outcome = await execution.adrive(self.runs[number], self.runtime)
         # What it said is checked afterwards, where it is stored.
-        return w1.TEXT if outcome == "ended" else outcome
+        return self.workload.text if outcome == "ended" else outcome
 
     async def close(self) -> None:
         """Write what is left, and close this process's connections."""
@@ -57,9 +58,9 @@ class Engine:
 
     async def check(self, numbers: range) -> None:
         """See that all succeeded, and that the deltas are there."""
-        await sync_to_async(stored.check)([self.runs[number] for number in numbers])
+        await sync_to_async(stored.check)([self.runs[number] for number in numbers], self.workload)
         await sync_to_async(connections.close_all)()
 
 
 if __name__ == "__main__":
-    main("agentcore: engine", Engine())
+    main("agentcore: engine", Engine)

@@ -15,6 +15,7 @@ from benchmarks.figures import Sample
 from benchmarks.probes import stored
 from benchmarks.probes.engine import Engine
 from benchmarks.subject import cpu_seconds, say
+from benchmarks.workload import W1
 
 TOGETHER = 10
 
@@ -42,11 +43,11 @@ def main() -> None:
 
 async def _drive(count: int) -> tuple[list[float], list[float], list[float]]:
     times, used, written, runs = [], [], [], []
-    engine = Engine()
+    engine = Engine(W1)
     await engine.open(1)
     thread = await sync_to_async(stored.new_thread)()
     for _ in range(count):
-        run = await sync_to_async(stored.send_w1)(thread)
+        run = await sync_to_async(stored.send)(thread)
         wal, cpu, began = await sync_to_async(_wal_kb)(), cpu_seconds(), time.perf_counter()
         await execution.adrive(run.pk, engine.runtime)
         times.append((time.perf_counter() - began) * 1000)

@@ -8,18 +8,19 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 
 from benchmarks.probes import stored
+from benchmarks.workload import WORKLOADS, Workload
 
 USERNAME = "watcher"
 
 
-def main(count: int) -> None:
-    """Make the user once, and send `count` runs, each in a thread of its own."""
+def main(count: int, workload: Workload) -> None:
+    """Make the user once, and send `count` runs of the workload, each in a thread of its own."""
     get_user_model().objects.get_or_create(username=USERNAME)
     for _ in range(count):
-        stored.send_w1(stored.new_thread())
+        stored.send(stored.new_thread(), workload)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), WORKLOADS[sys.argv[2]])

@@ -17,12 +17,12 @@ def main() -> None:
     parser.add_argument("--sends", type=int, default=150)
     options = parser.parse_args()
     for _ in range(10):
-        stored.send_w1(stored.new_thread())
+        stored.send(stored.new_thread())
     times, cpu = [], 0.0
     for _ in range(options.sends):
         thread = stored.new_thread()
         used, began = cpu_seconds(), time.perf_counter()
-        stored.send_w1(thread)
+        stored.send(thread)
         times.append((time.perf_counter() - began) * 1000)
         cpu += cpu_seconds() - used
     figures = {

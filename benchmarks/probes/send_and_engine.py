@@ -11,13 +11,14 @@ from agentcore.models import Thread
 from benchmarks.probes import stored
 from benchmarks.probes.engine import Engine
 from benchmarks.subject import main
+from benchmarks.workload import Workload
 
 
 class SendAndEngine(Engine):
     """Sends a run, and drives it to its end."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, workload: Workload) -> None:
+        super().__init__(workload)
         self.threads: dict[int, Thread] = {}
 
     async def prepare(self, numbers: range) -> None:
@@ -35,8 +36,8 @@ class SendAndEngine(Engine):
         return await super().run(number)
 
     def _send(self, number: int) -> UUID:
-        return stored.send_w1(self.threads[number]).pk
+        return stored.send(self.threads[number], self.workload).pk
 
 
 if __name__ == "__main__":
-    main("agentcore: send + engine", SendAndEngine())
+    main("agentcore: send + engine", SendAndEngine)

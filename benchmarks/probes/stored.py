@@ -1,4 +1,4 @@
-"""What the database must hold after W1, and the making of its runs; a measurement that stored less is none."""
+"""What the database must hold after a workload, and the making of its runs; a measurement that stored less is none."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from uuid import UUID
 from agentcore import SYSTEM
 from agentcore.models import Run, Thread
 from agentcore.streams.models import Record
-from benchmarks import w1
-from benchmarks.app.agents import weather_agent
+from benchmarks.app.agents import weather_agents
+from benchmarks.workload import PROMPT, W1, Workload
 
 
 def new_thread(user: Any = SYSTEM) -> Thread:
-    """Make a thread."""
-    return weather_agent.threads.create(user=user)
+    """Make a thread, which takes the runs of any agent."""
+    return weather_agents[W1.name].threads.create(user=user)
 
 
-def send_w1(thread: Thread) -> Run:
-    """Send W1's prompt."""
-    return weather_agent.runs.send(thread, w1.PROMPT, user=SYSTEM)
+def send(thread: Thread, workload: Workload = W1) -> Run:
+    """Send the prompt."""
+    return weather_agents[workload.name].runs.send(thread, PROMPT, user=SYSTEM)
 
 
 def pending() -> list[UUID]:
@@ -40,17 +40,17 @@ def deltas(run: Run) -> str:
     return "".join(event["text"] for event in log(run) if event["type"] == "text.delta")
 
 
-def check(run_ids: Iterable[UUID], sampled: int = 20) -> None:
+def check(run_ids: Iterable[UUID], workload: Workload = W1, sampled: int = 20) -> None:
     """Raise where a run did not succeed, or one of a sample did not store every delta."""
     wanted = list(run_ids)
     found = list(Run.objects.filter(pk__in=wanted, status="succeeded"))
     if len(found) != len(wanted):
         raise AssertionError(f"{len(wanted) - len(found)} of {len(wanted)} runs did not succeed")
-    check_deltas(found[:: max(1, len(found) // sampled)])
+    check_deltas(found[:: max(1, len(found) // sampled)], workload)
 
 
-def check_deltas(runs: Sequence[Run]) -> None:
-    """Raise where the log of a run does not say the 40 words."""
+def check_deltas(runs: Sequence[Run], workload: Workload) -> None:
+    """Raise where the log of a run does not say the words."""
     for run in runs:
-        if deltas(run) != w1.TEXT:
+        if deltas(run) != workload.text:
             raise AssertionError(f"run {run.pk} stored {deltas(run)!r}")

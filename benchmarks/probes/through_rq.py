@@ -62,7 +62,7 @@ def one_at_a_time(command: tuple[str, ...], count: int) -> dict[str, float]:
         for number in range(-3, count):
             thread = stored.new_thread()
             began = time.perf_counter()
-            run = stored.send_w1(thread)
+            run = stored.send(thread)
             _wait_for_end(run.pk)
             if number >= 0:
                 times.append((time.perf_counter() - began) * 1000)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cases, expected, figures, report, subject, w1
+from benchmarks import cases, expected, figures, report, subject
 from benchmarks.figures import Sample
+from benchmarks.workload import W1
 
 pytestmark = pytest.mark.once
 
@@ -78,18 +79,18 @@ def test_no_more_runs_are_under_way_than_were_asked_for() -> None:
         under_way, most = under_way + 1, max(most, under_way + 1)
         await asyncio.sleep(0)
         under_way -= 1
-        return w1.TEXT
+        return W1.text
 
-    found = asyncio.run(subject.drive(run, range(50), 4))
+    found = asyncio.run(subject.drive(run, range(50), 4, text=W1.text))
     assert (most, found["runs"]) == (4, 50)
 
 
 def test_a_run_that_says_something_else_is_no_result() -> None:
     async def run(number: int) -> str:
-        return w1.TEXT if number < 3 else "w00 "
+        return W1.text if number < 3 else "w00 "
 
     with pytest.raises(AssertionError, match="run 3"):
-        asyncio.run(subject.drive(run, range(5), 1))
+        asyncio.run(subject.drive(run, range(5), 1, text=W1.text))
 
 
 def test_peers_are_measured_only_where_they_are_asked_for_and_a_part_alone_by_its_name() -> None:
