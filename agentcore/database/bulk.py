@@ -193,7 +193,8 @@ def on_postgres(text: str, params: Sequence[Any]) -> Rows:
     connection.validate_no_broken_transaction()
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        return psycopg.Cursor(connection.connection).execute(text, params).fetchall()
+        cursor = psycopg.Cursor(connection.connection).execute(text, params)
+        return cursor.fetchall() if cursor.description else []
 
 
 def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:

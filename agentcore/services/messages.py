@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
 from ..access import SYSTEM, get_policy, require
 from ..database.again import unit
 from ..exceptions import Invalid, NotAllowed
 from ..models import Message, Thread
 from ..models.message import AUTHORS, compose
-from ..streams import log
-from ..values import events, parts
+from ..values import parts
 from ..values.parts import FilePart, Part, ReasoningPart, SourcePart, TextPart, ToolCallPart, ToolResultPart
-from . import pages, places, sizes, threads
+from . import creating, pages, sizes, threads
+from .creating import Entry
 from .twins import twin
 
 WRITES: Mapping[str, tuple[type[Part], ...]] = {
@@ -68,11 +66,9 @@ def save(thread: Thread | UUID | str, content: Content, *, user: Any, author: st
     if author == "user" and user is not SYSTEM and name not in ("", user.get_username()):
         raise NotAllowed("A person writes under their own name.")
     typed = as_parts(content, author)
-    with transaction.atomic():
-        place = places.allocate(found, turns=1)
-        message = in_turn(found, place.turn, typed, user=user, author=author, name=name)
-        message.save(force_insert=True)
-        log.append(found.stream_id, [events.ThreadMessage(message.to_thread_event()).encode])
+    message = in_turn(found, typed, user=user, author=author, name=name)
+    with creating.whole():
+        creating.add(Entry(found, message))
     return message
 
 
@@ -97,7 +93,6 @@ def writable(thread: Thread | UUID | str, *, user: Any) -> Thread:
 
 def in_turn(
     thread: Thread,
-    order: int,
     content: tuple[Part, ...],
     *,
     user: Any,
@@ -105,13 +100,13 @@ def in_turn(
     name: str = "",
     key: str = "",
 ) -> Message:
-    """Return the unsaved message that opens a turn; `key` is the one it was sent with."""
+    """Return the unsaved message that opens the next turn; `key` is the one it was sent with."""
     require(user)
     person = None if user is SYSTEM else user
     message = compose(
         thread_id=thread.pk,
         run_id=None,
-        order=order,
+        order=thread.next_order,
         step_order=0,
         author_kind=author,
         author_name=sizes.line(name, "name", sizes.LONGEST_NAME) or (person.get_username() if person else ""),

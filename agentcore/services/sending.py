@@ -22,10 +22,13 @@ from ..states import RunStatus, ToolCallStatus
 from ..values import jsontext, parts
 from ..values.parts import Part
 from . import creating, messages, places, runs, sizes
+from .creating import Entry
 from .messages import Content
 from .twins import twin
 
 LONGEST_KEY = 200
+# A thread is held while its other runs are looked at.
+LOOKS_FIRST = ("reject", "interrupt")
 # A try fails only where another sender's run came first; so many in a row are not to be expected.
 MOST_TRIES = 30
 
@@ -90,7 +93,7 @@ def start_once(
     submission = Submission(definition, found, typed, user, key, request, about)
     for _ in range(MOST_TRIES):
         try:
-            with transaction.atomic():
+            with transaction.atomic() if definition.on_busy in LOOKS_FIRST else creating.whole():
                 return Started(_start(submission), created=True)
         except _StartOver:
             continue
@@ -113,7 +116,7 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
     """
     old = runs.get(run, user=user)
     with transaction.atomic():
-        places.lock_and_reread(old.thread)
+        places.hold(old.thread)
         refusal = why_not_retry(old, user=user)
         if refusal is not None:
             raise refusal
@@ -121,13 +124,13 @@ def retry(run: Run | UUID | str, *, user: Any) -> Run:
         again = living_retry(old)
         if again is not None:
             return again
-        _check_idle(definition, old.thread)
-        number = places.allocate(old.thread, runs=1).number
-        new = creating.row(definition, old.thread, old.order, number, old.user or SYSTEM)  # for the same user
-        new.prompt, new.retry_of, new.metadata = old.prompt, old, old.metadata
+        if definition.on_busy == "reject" and Run.objects.filter(thread=old.thread).live().exists():
+            raise ThreadBusy
+        new = creating.row(definition, old.thread, old.user or SYSTEM)  # for the same user
+        new.order, new.prompt, new.retry_of, new.metadata = old.order, old.prompt, old, old.metadata
         new.started_by = old.started_by  # where that account is deleted, the run does not become the system's
         new.next_step_order = _next_step_order(old)
-        creating.open_(new, old.thread)
+        creating.add(Entry(old.thread, run=new, opens_turn=False))
     return new
 
 
@@ -180,36 +183,33 @@ class _StartOver(Exception):
 
 
 def _start(submission: Submission) -> Run:
-    """Start a run; where the same request has made one already, the database refuses it, and nothing is changed.
+    """Start a run; where the same request has made one already, the database refuses it, and nothing is changed."""
+    definition, thread = submission.definition, submission.thread
+    if definition.on_busy in LOOKS_FIRST:
+        _make_way(submission)
+    prompt = None
+    if submission.content is not None:
+        prompt = messages.in_turn(thread, submission.content, user=submission.user, key=submission.key)
+    run = creating.row(definition, thread, submission.user)
+    run.prompt, run.key, run.request_digest = prompt, submission.key, submission.request
+    run.metadata = submission.metadata
+    creating.add(Entry(thread, prompt, run))
+    return run
+
+
+def _make_way(submission: Submission) -> None:
+    """Hold the thread, and end the other runs that live there, or raise `ThreadBusy`.
 
     Runs to interrupt are locked before their thread. So they are read before it is locked, and
     again afterwards, when no run can be added.
     """
     interrupts = submission.definition.on_busy == "interrupt"
     held = fence.hold_all(_others(submission)) if interrupts else {}
-    place = places.allocate(submission.thread, turns=1, runs=1)
-    if interrupts and not held.keys() >= set(_others(submission)):
-        raise _StartOver
+    places.hold(submission.thread)
+    if set(_others(submission)) - held.keys():
+        raise _StartOver if interrupts else ThreadBusy
     for one in held.values():
         runs.end_held(one, "A new message has come.")
-    _check_idle(submission.definition, submission.thread)
-    prompt = (
-        None
-        if submission.content is None
-        else messages.in_turn(
-            submission.thread, place.turn, submission.content, user=submission.user, key=submission.key
-        )
-    )
-    run = creating.row(submission.definition, submission.thread, place.turn, place.number, submission.user)
-    run.key, run.request_digest, run.metadata = submission.key, submission.request, submission.metadata
-    creating.open_(run, submission.thread, prompt)
-    return run
-
-
-def _check_idle(definition: AgentDefinition, thread: Thread) -> None:
-    """Raise `ThreadBusy` where a run lives in the locked thread and the agent rejects a second one."""
-    if definition.on_busy == "reject" and Run.objects.filter(thread=thread).live().exists():
-        raise ThreadBusy
 
 
 def _same_key(submission: Submission) -> Run | None:

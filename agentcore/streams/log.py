@@ -7,7 +7,7 @@ order and without gaps, and a reader that asks for "everything after n" can neve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from ..database import bulk, dialect, rows
+from ..database import bulk, dialect
 from . import hints
 from .exceptions import StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
@@ -25,16 +25,13 @@ __all__ = [
     "Encoder",
     "Entry",
     "Own",
-    "Writing",
+    "announce",
     "append",
     "create",
-    "prepare",
-    "prepare_new",
     "read",
     "read_batch",
     "refusal",
     "store",
-    "write",
 ]
 
 Encoder = Callable[[int, datetime], bytes]
@@ -76,14 +73,6 @@ def create(name: str, sequencer: str = Sequencer.OWN, content_type: str = "appli
     return Stream.objects.create(name=name, sequencer=sequencer, content_type=content_type)
 
 
-def write(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
-    """Store payloads at positions the caller allocated, in the caller's transaction.
-
-    The caller holds the row that allocates; the log only guards uniqueness.
-    """
-    store([Append(stream_id, first_seq, payloads)])
-
-
 def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
     """Allocate positions in the stream's own row, store what the encoders make, return the first position.
 
@@ -93,55 +82,32 @@ def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
         return store([], [Own(stream_id, encoders)])[stream_id]
 
 
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """Records with their positions, as statements that the caller runs, maybe together with others of its own.
-
-    `allocated` holds the first position given to each stream that allocates its own.
-    """
-
-    parts: Sequence[bulk.Part]
-    written: Sequence[Append]
-    allocated: Mapping[UUID, int]
-
-    def announce(self) -> None:
-        """Announce the records once they are committed."""
-        if self.written:
-            # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
-            transaction.on_commit(lambda: _announce(self.written), robust=True)
-
-
-def prepare(appends: Sequence[Append], own: Sequence[Own] = ()) -> Writing:
-    """Give the records of many streams their positions, in the caller's transaction."""
-    _check_transaction()
-    allocated = _allocate(own) if own else {}
-    encoded = [_encoded(item.stream_id, *allocated[item.stream_id], item.encoders) for item in own]
-    return _writing([*appends, *encoded], allocated)
-
-
-def prepare_new(name: str, encoders: Sequence[Encoder], own: Own) -> tuple[Stream, datetime, Writing]:
-    """Do what `prepare` does, for `own` and the first records of a new stream, whose caller allocates all later ones.
-
-    Returns the new stream too, and the database's time, which all the records have.
-    """
-    _check_transaction()
-    allocated = _allocate([own])
-    first, now = allocated[own.stream_id]
-    stream = Stream(name=name, sequencer=Sequencer.EXTERNAL, created_at=now)
-    appends = [_encoded(stream.pk, 0, now, encoders), _encoded(own.stream_id, first, now, own.encoders)]
-    writing = _writing(appends, allocated)
-    return stream, now, replace(writing, parts=[rows.inserting([stream]), *writing.parts])
-
-
-def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> Mapping[UUID, int]:
-    """Store the records of many streams with one statement, in the caller's transaction.
+def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> dict[UUID, int]:
+    """Store the records of many streams with one statement, in the caller's transaction, and announce them.
 
     Returns the first position given to each stream that allocates its own.
     """
-    writing = prepare(appends, own)
-    bulk.together(writing.parts)
-    writing.announce()
-    return writing.allocated
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
+    allocated = _allocate(own) if own else {}
+    encoded = [_encoded(item, *allocated[item.stream_id]) for item in own]
+    written = [item for item in (*appends, *encoded) if item.payloads]
+    records = [
+        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
+        for item in written
+        for offset, payload in enumerate(item.payloads)
+    ]
+    if records:
+        columns = ("stream", "seq", "append_seq", "data")
+        bulk.execute(bulk.inserting(Record, columns, created_at=dialect.clock()), records)
+        announce(written)
+    return {stream_id: first for stream_id, (first, _) in allocated.items()}
+
+
+def announce(written: Sequence[Append]) -> None:
+    """Announce records once they are committed."""
+    # Not a partial: where a robust hook raises, Django looks for its name, and a partial has none.
+    transaction.on_commit(lambda: hints.publish(written), robust=True)
 
 
 def read(stream_id: UUID, after: int = -1, limit: int = 500) -> list[Entry]:
@@ -169,31 +135,8 @@ def _allocating(clock: str, lock: str) -> bulk.Statement:
     )
 
 
-def _check_transaction() -> None:
-    if not connection.in_atomic_block:
-        raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
-
-
-def _encoded(stream_id: UUID, first: int, now: datetime, encoders: Sequence[Encoder]) -> Append:
-    return Append(stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(encoders)])
-
-
-def _writing(
-    appends: Sequence[Append],
-    allocated: Mapping[UUID, tuple[int, datetime]],
-) -> Writing:
-    written = [item for item in appends if item.payloads]
-    records = [
-        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
-        for item in written
-        for offset, payload in enumerate(item.payloads)
-    ]
-    columns = ("stream", "seq", "append_seq", "data")
-    return Writing(
-        [bulk.Part(bulk.inserting(Record, columns, created_at=dialect.clock()), records)] if records else [],
-        written,
-        {stream_id: first for stream_id, (first, _) in allocated.items()},
-    )
+def _encoded(own: Own, first: int, now: datetime) -> Append:
+    return Append(own.stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(own.encoders)])
 
 
 def _allocate(own: Sequence[Own]) -> dict[UUID, tuple[int, datetime]]:
@@ -242,7 +185,3 @@ def _select(
         for position, seq, data in cursor.fetchall():
             stream_id = wanted[position][0]
             found[stream_id].append(Entry(stream_id, seq, bytes(data)))
-
-
-def _announce(written: Sequence[Append]) -> None:
-    hints.publish(written)

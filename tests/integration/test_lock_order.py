@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from agentcore.declaration import registry
 from agentcore.models import Approval, Run, Thread
 from agentcore.services import approvals, deletion, sending
 from agentcore.streams import log
+from agentcore.streams.models import Stream
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.decision_room import pay
 from tests.integration.room import make, race, statements
@@ -43,28 +43,17 @@ def test_batches_of_decisions_over_two_threads_never_wait_for_each_other():
         assert not Approval.objects.pending().exists()
 
 
-class Stored(list[tuple[UUID, int]]):
-    """Logs as they are written to, each with the number of statements before it; `seen` are those of the test."""
-
-    seen: Sequence[str] = ()
-
-
 @pytest.fixture
-def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """The logs that allocate their own positions."""
-    found = Stored()
-    real, real_new = log.prepare, log.prepare_new
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
+    """The logs that allocate their own positions, as they are written to."""
+    found: list[UUID] = []
+    real = log.store
 
-    def prepare(appends: Any, own: Any = (), **options: Any) -> Any:
-        found.extend((item.stream_id, len(found.seen)) for item in own)
-        return real(appends, own, **options)
+    def store(appends: Any, own: Any = ()) -> Any:
+        found.extend(item.stream_id for item in own)
+        return real(appends, own)
 
-    def prepare_new(name: str, encoders: Any, own: Any) -> Any:
-        found.append((own.stream_id, len(found.seen)))
-        return real_new(name, encoders, own)
-
-    monkeypatch.setattr(log, "prepare", prepare)
-    monkeypatch.setattr(log, "prepare_new", prepare_new)
+    monkeypatch.setattr(log, "store", store)
     return found
 
 
@@ -81,29 +70,23 @@ def test_a_batch_locks_its_runs_by_id_and_writes_the_threads_logs_in_one_order(s
         (written,) = [text for text in seen if "threads AS (" in text]
         assert written.index("ORDER BY run.id") < written.index("ORDER BY stream.id")
         return
-    order = [stream_id for stream_id, _ in stored]
-    assert order == sorted(order) and set(order) == set(
+    assert stored == sorted(stored) and set(stored) == set(
         Thread.objects.filter(runs__isnull=False).values_list("stream_id", flat=True)
     )
 
 
 @pytest.mark.django_db
-def test_a_send_that_interrupts_locks_the_runs_before_the_thread_and_the_thread_before_its_log(stored):
+def test_a_send_that_interrupts_locks_the_runs_before_the_thread_and_the_thread_before_its_log():
     room = make([Turn(text="one"), Turn(text="two")], on_busy="interrupt")
     sending.send(room.agent.definition, room.thread, "One", user=SYSTEM)
-    stored.clear()
     with statements() as seen:
-        stored.seen = seen
         sending.send(room.agent.definition, room.thread, "Two", user=SYSTEM)
-    locks = [
-        (position, table)
-        for position, text in enumerate(seen)
-        for table in (Run._meta.db_table, Thread._meta.db_table)
-        if f"UPDATE {table} " in text.replace('"', "")
+    updates = (Run, Thread, Stream)
+    first = [
+        next(place for place, text in enumerate(seen) if f"UPDATE {model._meta.db_table} " in text.replace('"', ""))
+        for model in updates
     ]
-    first_thread = next(position for position, table in locks if table == Thread._meta.db_table)
-    assert locks[0][1] == Run._meta.db_table
-    assert stored and all(before > first_thread for _, before in stored)
+    assert first == sorted(set(first))
 
 
 @pytest.mark.covers("fc:D1")

@@ -41,6 +41,7 @@ SQL_ROOMS = (
     "agentcore.database",
     "agentcore.journal",
     "agentcore.streams.log",
+    "agentcore.services.creating",  # the statement that adds to a thread
     "agentcore.services.dispatch",  # what a run's row notes of hints
     "agentcore.testing.faults.checker.backends",  # looks at the server, never at a run
 )
@@ -155,7 +156,9 @@ def _sql(module: Module) -> Iterator[Violation]:
         return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and _is_sql(node):
-            message = "raw SQL stands in journal/, database/, streams/log.py and services/dispatch.py"
+            message = (
+                "raw SQL stands in journal/, database/, streams/log.py, services/creating.py and services/dispatch.py"
+            )
             yield Violation("sql", module.path, node.lineno, message)
 
 

@@ -26,9 +26,9 @@ START_SECONDS = 10.0
 DEFAULT_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "http": 80, "ws": 80}
 # As PostgreSQL's protocol ends the text of a statement.
 BEGIN, COMMIT, ROLLBACK = b"BEGIN\0", b"COMMIT\0", b"ROLLBACK\0"
-JOURNAL = b'"lease_seconds":'
-"""What the journal's statement is given, which outside of a transaction commits by itself."""
-LONGEST = len(JOURNAL)
+ALONE = (b'"lease_seconds":', b'"seen_number":')
+"""What statements are given that commit by themselves outside of a transaction: the journal's, and that of a send."""
+LONGEST = max(map(len, ALONE))
 
 
 class _Kind(StrEnum):
@@ -70,7 +70,7 @@ class _Link:
             return words in before[1 - len(words) :] + data
 
         self.in_transaction = self.in_transaction or ends(BEGIN)
-        found = ends(COMMIT) or (ends(JOURNAL) and not self.in_transaction)
+        found = ends(COMMIT) or (not self.in_transaction and any(map(ends, ALONE)))
         if ends(COMMIT) or ends(ROLLBACK):
             self.in_transaction = False
         return found
