@@ -1,7 +1,7 @@
 """Many rows in one statement: a list of rows becomes a table that an INSERT or UPDATE reads from.
 
 PostgreSQL gets all rows as one JSON parameter, so a statement's text and its types
-stay the same however many there are, and several statements become one; SQLite gets
+stay the same however many there are; SQLite gets
 the rows as VALUES. What follows the table reads the same on both.
 """
 
@@ -18,7 +18,6 @@ from pydantic_core import to_json
 
 __all__ = [
     "Column",
-    "Part",
     "Statement",
     "Table",
     "an_id",
@@ -28,7 +27,6 @@ __all__ = [
     "inserting",
     "on_postgres",
     "on_sqlite",
-    "together",
     "with_rows",
 ]
 
@@ -88,14 +86,6 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A statement and the rows it is to read."""
-
-    statement: Statement
-    rows: Sequence[Sequence[Any]]
-
-
-@dataclass(frozen=True)
 class Table:
     """Rows that a statement reads beside its own, as SQLite's driver takes them."""
 
@@ -132,14 +122,14 @@ def inserting(model: type[Model], names: tuple[str, ...], **expressions: str) ->
     return Statement(f"INSERT INTO {model._meta.db_table} ({into}) SELECT {values} FROM wanted", columns)
 
 
-def execute(statement: Statement, rows: Sequence[Sequence[Any]], params: Sequence[Any] = ()) -> Rows:
-    """Run a statement, and return what it returns; its own `params` come after the rows."""
+def execute(statement: Statement, rows: Sequence[Sequence[Any]]) -> Rows:
+    """Run a statement, and return what it returns."""
     if connection.vendor == "postgresql":
-        return on_postgres(with_rows(statement), [statement.json(rows), *params])
-    return on_sqlite(statement, rows, params=params)
+        return on_postgres(with_rows(statement), [statement.json(rows)])
+    return on_sqlite(statement, rows)
 
 
-def on_sqlite(statement: Statement, rows: Sequence[Sequence[Any]], *beside: Table, params: Sequence[Any] = ()) -> Rows:
+def on_sqlite(statement: Statement, rows: Sequence[Sequence[Any]], *beside: Table) -> Rows:
     """Run a statement that reads other tables too, which PostgreSQL has from the same statement."""
     found: Rows = []
     others = "".join(f", {_values(item.name, item.columns, item.rows)}" for item in beside)
@@ -148,7 +138,7 @@ def on_sqlite(statement: Statement, rows: Sequence[Sequence[Any]], *beside: Tabl
         text = f"WITH {_values('wanted', statement.names, chunk)}{others} {statement.text}"
         values = [_prepared(item, value) for row in chunk for item, value in zip(statement.columns, row, strict=True)]
         with connection.cursor() as cursor:
-            cursor.execute(text, [*values, *values_of_others, *params])
+            cursor.execute(text, [*values, *values_of_others])
             found += cursor.fetchall() if cursor.description else []
     return found
 
@@ -159,16 +149,6 @@ def _values(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     return f"{name}({names}) AS (VALUES {', '.join([places] * len(rows))})"
 
 
-def together(parts: Sequence[Part]) -> None:
-    """Run several statements in any order, on PostgreSQL as one; none may write a row that another one has written."""
-    if connection.vendor != "postgresql":
-        for part in parts:
-            execute(part.statement, part.rows)
-    elif parts:
-        text = _chained(tuple(part.statement for part in parts))
-        on_postgres(text, [part.statement.json(part.rows) for part in parts])
-
-
 @cache
 def with_rows(statement: Statement, condition: str = "") -> str:
     """Return the text of a statement for PostgreSQL, with the table of its rows, which is one parameter.
@@ -176,11 +156,6 @@ def with_rows(statement: Statement, condition: str = "") -> str:
     The rows are there if a condition is met, given as ` AND …`.
     """
     return f"WITH wanted AS ({statement.rows_of_json()}{condition}) {statement.text}"
-
-
-@cache
-def _chained(statements: tuple[Statement, ...]) -> str:
-    return f"WITH {', '.join(f'part_{n} AS ({with_rows(item)})' for n, item in enumerate(statements))} SELECT 1"
 
 
 def on_postgres(text: str, params: Sequence[Any]) -> Rows:

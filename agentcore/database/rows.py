@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS
 from django.db.models import NOT_PROVIDED, Model
 from django.db.models.base import ModelState
 
-from . import bulk
-
-__all__ = ["inserting", "new"]
+__all__ = ["new"]
 
 M = TypeVar("M", bound=Model)
 
@@ -38,21 +35,3 @@ def _defaults(model: type[Model]) -> tuple[dict[str, Any], list[tuple[str, Calla
         else:
             fixed[field.attname] = field.get_default()
     return fixed, made
-
-
-def inserting(rows: Sequence[Model]) -> bulk.Part:
-    """Return the statement that inserts rows of one model; they count as stored from now on.
-
-    No signal is sent, and nothing is made up: what the database has a default for must be given.
-    """
-    model = type(rows[0])
-    names, values = _columns(model)
-    for row in rows:
-        row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
-    return bulk.Part(bulk.inserting(model, names), [[getattr(row, value) for value in values] for row in rows])
-
-
-@cache
-def _columns(model: type[Model]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    fields = model._meta.concrete_fields
-    return tuple(field.name for field in fields), tuple(field.attname for field in fields)
