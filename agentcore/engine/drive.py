@@ -236,11 +236,21 @@ class Drive:
         except Exception as error:
             if self._is_for_others(error):
                 raise
-            about = log_extra("staged_lost", self.claim.run_id, self.claim.attempt)
-            logger.exception("what was staged could not be committed", extra=about)
-            self.lease.forget()
-            if not self.lease.claimed:
-                await self.lease.commit(_begun(self.claim))
+            await self._say_one_by_one(self.lease.forget())
+
+    async def _say_one_by_one(self, staged: list[Commit]) -> None:
+        """Commit what could not be committed together, without what the database refuses."""
+        if not self.lease.claimed:
+            await self.lease.commit(staged.pop(0))
+        for commit in staged:
+            try:
+                await self.lease.commit(commit)
+            except Exception as error:
+                self.lease.forget()
+                if self._is_for_others(error):
+                    raise
+                about = log_extra("staged_lost", self.claim.run_id, self.claim.attempt)
+                logger.exception("what was staged could not be committed", extra=about)
 
     def _kept(self, state: Snapshot, failure: RunError | None) -> Commit:
         """Return what the open step has said; a step that was committed meanwhile has said it itself."""

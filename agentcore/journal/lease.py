@@ -78,9 +78,10 @@ class Lease:
         _apply(commits)
         self._points += [point] if point else []
 
-    def forget(self) -> None:
-        """Drop what is staged."""
-        self._staged.clear()
+    def forget(self) -> list[Commit]:
+        """Drop what is staged, and return it."""
+        dropped, self._staged = self._staged, []
+        return dropped
 
     async def commit(self, *commits: Commit) -> None:
         """Commit what is staged and then `commits`, together; where that fails, only what was staged is kept.
@@ -101,18 +102,19 @@ class Lease:
             refused: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
             refused.set_exception(self._lost)
             return refused
-        began, staged = time.monotonic(), len(self._staged)
-        said, claims = combined([*self._staged, *commits]), not self.claimed
+        began, staged = time.monotonic(), self.forget()
+        said, claims = combined([*staged, *commits]), not self.claimed
         answer = self._journal.send(self.claim, said, claims=claims, end=self.end)
         self._under_way.add(answer)
 
         def arrived(answer: asyncio.Future[Allocation]) -> None:
             self._under_way.discard(answer)
-            if not answer.cancelled() and answer.exception() is None:
-                del self._staged[:staged]
-                _apply(commits)
-                self.claimed = True
-                self.renew(began, answer.result())
+            if answer.cancelled() or answer.exception() is not None:
+                self._staged[:0] = staged
+                return
+            _apply(commits)
+            self.claimed = True
+            self.renew(began, answer.result())
 
         answer.add_done_callback(arrived)
         return answer

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -34,6 +34,9 @@ from .write import Answer
 logger = logging.getLogger("agentcore.engine")
 
 MOST_AT_ONCE = 200
+"""How many runs are written to in one batch."""
+MOST_TOGETHER = 100
+"""How many commits of a run are one request."""
 HELD_SECONDS = 0.01
 """How long a run whose row somebody holds waits for the next batch."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
@@ -41,13 +44,54 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 @dataclass(eq=False)
 class Sent:
-    """A request on its way, and who waits for its answer."""
+    """Commits of one run on their way as one request, and who waits for the answer to each of them."""
 
     request: Request
-    answer: asyncio.Future[Allocation]
+    answers: list[tuple[Commit, asyncio.Future[Allocation]]]
     since: float = field(default_factory=time.monotonic)
     held: bool = False
     """Whether it has met a row that somebody holds."""
+    alone: bool = False
+    """Whether it was refused together with others of its run, and is now written by itself."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether nobody waits for it any more: it was taken back."""
+        return all(answer.done() for _, answer in self.answers)
+
+    def takes(self, later: Sent) -> bool:
+        """Whether what the run has said next can be one transaction with this."""
+        if self.held or self.alone or later.alone or self.request.claims or len(self.answers) == MOST_TOGETHER:
+            return False
+        moved = {move.row.pk for move in self.request.commit.moves}
+        return moved.isdisjoint(move.row.pk for move in later.request.commit.moves)
+
+    def add(self, later: Sent) -> None:
+        """Make one request of this and what the run has said next."""
+        self.request = replace(self.request, commit=self.request.commit.and_then(later.request.commit))
+        self.answers += later.answers
+
+    def parted(self) -> list[Sent]:
+        """Return a request for each commit, to be written by itself."""
+        return [
+            Sent(replace(self.request, commit=commit), [(commit, answer)], self.since, alone=True)
+            for commit, answer in self.answers
+        ]
+
+    def accept(self, given: Allocation) -> None:
+        """Tell everybody what their commits were given."""
+        seq = given.first_seq
+        for commit, answer in self.answers:
+            if not answer.done():
+                answer.set_result(replace(given, first_seq=seq))
+            seq += len(commit.events)
+        self.request.end.seq = seq
+
+    def refuse(self, error: BaseException) -> None:
+        """Tell everybody that nothing was written."""
+        for _, answer in self.answers:
+            if not answer.done():
+                answer.set_exception(error)
 
 
 class Journal:
@@ -68,7 +112,7 @@ class Journal:
         """
         answer: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
         request = Request(claim, commit, claims, LogEnd(claim.seen_seq) if end is None else end)
-        self._waiting.append(Sent(request, answer))
+        self._waiting.append(Sent(request, [(commit, answer)]))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_all(), name="agentcore-journal")
         return answer
@@ -87,50 +131,52 @@ class Journal:
                 outcomes: Sequence[Answer] = await self._run(commit_batch, [item.request for item in batch])
             except BaseException as error:  # noqa: BLE001 - whoever waits for it raises it
                 outcomes = [error] * len(batch)
-            if await self._answer(batch, outcomes):
+            if self._answer(batch, outcomes):
                 await asyncio.sleep(HELD_SECONDS)
             elif any(isinstance(outcome, BaseException) for outcome in outcomes):
                 await asyncio.sleep(0)  # whoever was refused may take back what follows, before it is written
 
     def _next_batch(self) -> list[Sent]:
-        """Choose the oldest request of each run, those that have met no held row first; the others come after them.
+        """Choose what the runs have to say, of each what can be one request; runs that met a held row come last.
 
         A claim that rests on its thread's history is in no batch with another request of that thread, which
         may add to it. A request that has its answer already was taken back.
         """
-        oldest: dict[UUID, Sent] = {}
+        runs: dict[UUID, deque[Sent]] = {}
         for sent in self._waiting:
-            if not sent.answer.done():
-                oldest.setdefault(sent.request.row.run_id, sent)
-        batch: list[Sent] = []
+            if not sent.answered:
+                runs.setdefault(sent.request.row.run_id, deque()).append(sent)
+        batch: dict[UUID, Sent] = {}
         rests: dict[UUID, bool] = {}
-        for sent in sorted(oldest.values(), key=lambda sent: sent.held):
-            thread, alone = sent.request.row.thread_id, sent.request.rests_on_history
+        for run_id, said in sorted(runs.items(), key=lambda item: item[1][0].held):
+            thread, alone = said[0].request.row.thread_id, said[0].request.rests_on_history
             if len(batch) < MOST_AT_ONCE and (thread not in rests or not (alone or rests[thread])):
                 rests[thread] = alone
-                batch.append(sent)
-        chosen = set(batch)
-        self._waiting = deque(sent for sent in self._waiting if not sent.answer.done() and sent not in chosen)
-        return batch
+                batch[run_id] = said.popleft()
+                while said and batch[run_id].takes(said[0]):
+                    batch[run_id].add(said.popleft())
+        # Whose turn it was not comes first the next time.
+        left = sorted(runs.items(), key=lambda item: item[0] in batch)
+        self._waiting = deque(sent for _, said in left for sent in said)
+        return list(batch.values())
 
-    async def _answer(self, batch: Sequence[Sent], outcomes: Sequence[Answer]) -> bool:
+    def _answer(self, batch: Sequence[Sent], outcomes: Sequence[Answer]) -> bool:
         """Tell everybody how it went; returns whether all of it has met rows that somebody holds."""
-        held = []
+        again: list[Sent] = []
         for sent, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, RowHeld) and time.monotonic() - sent.since < get_settings().lease_seconds:
                 sent.held = True
-                held.append(sent)
-            elif sent.answer.done():
-                continue
+                again.append(sent)
             elif isinstance(outcome, RowHeld):
-                sent.answer.set_exception(NotClaimed() if sent.request.claims else LeaseLost())
-            elif isinstance(outcome, BaseException):
-                sent.answer.set_exception(outcome)
+                sent.refuse(NotClaimed() if sent.request.claims else LeaseLost())
+            elif isinstance(outcome, Allocation):
+                sent.accept(outcome)
+            elif len(sent.answers) > 1 and not isinstance(outcome, LeaseLost) and not is_outage(outcome):
+                again += sent.parted()
             else:
-                sent.request.end.seq = outcome.first_seq + len(sent.request.commit.events)
-                sent.answer.set_result(outcome)
-        self._waiting.extendleft(reversed(held))
-        return len(held) == len(batch)
+                sent.refuse(outcome)
+        self._waiting.extendleft(reversed(again))
+        return all(isinstance(outcome, RowHeld) for outcome in outcomes) and bool(again)
 
 
 def commit_batch(requests: Sequence[Request]) -> list[Answer]:

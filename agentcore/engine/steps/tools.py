@@ -133,7 +133,7 @@ def _consume(approval: Approval) -> Move:
 
 
 async def _run_one(this: Round, call: ToolCall) -> None:
-    """Run one call to its result; commit it, or leave the last one to go with the end of the round."""
+    """Run one call to its result; commit it, or leave those that come last to go with the end of the round."""
     tool = this.definition.tools_by_name[call.name]
     approved = call.pk in this.state.approvals  # it runs, so whoever was asked has agreed
     record = partial(_record, this, call)
@@ -148,12 +148,13 @@ async def _run_one(this: Round, call: ToolCall) -> None:
     this.running.remove(call)
     if outcome.status is ToolCallStatus.EFFECT_UNVERIFIED:
         this.open.append(call)
-    if outcome.recorded is None:
-        if not this.running:
-            this.lease.stage(result, point="after_result_commit")
-            return
-        await this.lease.commit(result)
-    await afailpoint("after_result_commit")
+    if outcome.recorded is not None:
+        await afailpoint("after_result_commit")
+        return
+    this.lease.stage(result, point="after_result_commit")
+    await asyncio.sleep(0)  # the results of calls that end at the same moment are one commit
+    if this.running:
+        await this.lease.commit()
 
 
 def _record(this: Round, call: ToolCall, value: Any, shown: Sequence[events.Event]) -> Commit:
