@@ -1,19 +1,18 @@
 """Many rows in one statement: a list of rows becomes a table that an INSERT or UPDATE reads from.
 
-PostgreSQL gets all rows as one JSON parameter, so a statement's text and its types
-stay the same however many there are; SQLite gets
-the rows as VALUES. What follows the table reads the same on both.
+The rows are one JSON parameter, so a statement's text stays the same however many there
+are, and the database keeps its plan. What follows the table reads the same on both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
-from django.db import connection
-from django.db.models import BinaryField, Field, ForeignKey, Model, UUIDField
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.models import BinaryField, DateTimeField, Field, ForeignKey, JSONField, Model, UUIDField
 from pydantic_core import to_json
 
 __all__ = [
@@ -25,15 +24,13 @@ __all__ = [
     "execute",
     "extra",
     "inserting",
-    "on_postgres",
-    "on_sqlite",
+    "run",
     "with_rows",
 ]
 
 Rows = list[tuple[Any, ...]]
 
 _ID: UUIDField[Any, Any] = UUIDField()
-_VARIABLES = 900  # SQLite's oldest limit is 999
 
 
 @dataclass(frozen=True)
@@ -45,10 +42,18 @@ class Column:
     field: Field[Any, Any] | None = None
 
     @property
-    def key(self) -> Field[Any, Any] | None:
-        """The field that says how a key of the project's own is stored: that of a user may be any object."""
-        target = self.field.target_field if isinstance(self.field, ForeignKey) else None
-        return None if target is None or isinstance(target, UUIDField) else target
+    def target(self) -> Field[Any, Any] | None:
+        """The field that says how a value is stored: of a reference, that of the key."""
+        return self.field.target_field if isinstance(self.field, ForeignKey) else self.field
+
+    @property
+    def prepared(self) -> Field[Any, Any] | None:
+        """The field that a value must be asked of before it is JSON: the key of a user may be any object."""
+        if isinstance(self.field, ForeignKey) and not isinstance(self.target, UUIDField):
+            return self.target
+        # What these two are in SQLite is a matter of Django's.
+        is_text = connection.vendor == "sqlite" and isinstance(self.field, (DateTimeField, JSONField))
+        return self.field if is_text else None
 
     def read(self, table: str) -> str:
         """Return the expression that reads the column of `table`."""
@@ -56,42 +61,49 @@ class Column:
         is_bytes = isinstance(self.field, BinaryField)
         return f"decode({name}, 'hex')" if is_bytes and connection.vendor == "postgresql" else name
 
+    def of_json(self) -> str:
+        """Return the expression by which SQLite reads the column of an object of JSON."""
+        value = f"json_extract(value, '$.{self.name}')"
+        return f"replace({value}, '-', '')" if isinstance(self.target, UUIDField) else value
 
-class Statement:
-    """A statement that reads the table `wanted`, whose columns these are; made once, and asked for many times."""
 
-    def __init__(self, text: str, columns: Sequence[Column]) -> None:
-        self.text = text
+class Table:
+    """The table `wanted`, or what else a statement reads: rows with these columns, given as one parameter."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self.names = [item.name for item in columns]
-        self._keys = [(place, item.key) for place, item in enumerate(columns) if item.key is not None]
+        self._prepared = [(item.name, item.prepared) for item in columns if item.prepared is not None]
 
-    def rows_of_json(self) -> str:
-        """Return the query that makes PostgreSQL's table of one parameter; the first column is never null.
+    def query(self) -> str:
+        """Return the query that makes the table of its parameter.
 
-        It takes any such list for a hundred rows, and would rather read the whole of a table that is small when
-        the plan is made. With a condition that it takes for hard to meet, it looks each row up by its index.
+        The first column is never null. PostgreSQL takes any such list for a hundred rows, and would rather read the
+        whole of a table that is small when the plan is made. With a condition that it takes for hard to meet, it
+        looks each row up by its index.
         """
+        if connection.vendor == "sqlite":
+            columns = ", ".join(f'{item.of_json()} AS "{item.name}"' for item in self.columns)
+            return f"SELECT {columns} FROM json_each(%s) WHERE 1"
         types = ", ".join(f'"{item.name}" {item.type}' for item in self.columns)
         return f'SELECT * FROM json_to_recordset(%s::json) AS rows({types}) WHERE num_nulls("{self.names[0]}") = 0'
 
     def json(self, rows: Sequence[Sequence[Any]]) -> str:
         """Return that parameter."""
         named = [dict(zip(self.names, row, strict=True)) for row in rows]
-        for place, key in self._keys:
+        for name, field in self._prepared:
             for row in named:
-                if (value := row[self.names[place]]) is not None:
-                    row[self.names[place]] = key.get_db_prep_save(value, connection)
+                if (value := row[name]) is not None:
+                    row[name] = field.get_db_prep_save(value, connection)
         return to_json(named, bytes_mode="hex").decode()
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows that a statement reads beside its own, as SQLite's driver takes them."""
+class Statement(Table):
+    """A statement that reads the table `wanted`, whose columns these are; made once, and asked for many times."""
 
-    name: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
+    def __init__(self, text: str, columns: Sequence[Column]) -> None:
+        super().__init__(columns)
+        self.text = text
 
 
 @cache
@@ -124,59 +136,52 @@ def inserting(model: type[Model], names: tuple[str, ...], **expressions: str) ->
 
 def execute(statement: Statement, rows: Sequence[Sequence[Any]]) -> Rows:
     """Run a statement, and return what it returns."""
-    if connection.vendor == "postgresql":
-        return on_postgres(with_rows(statement), [statement.json(rows)])
-    return on_sqlite(statement, rows)
+    if connection.vendor == "sqlite" and any(isinstance(item.field, BinaryField) for item in statement.columns):
+        return [found for row in rows for found in _with_bytes(statement, row)]
+    return run(with_rows(statement), [statement.json(rows)])
 
 
-def on_sqlite(statement: Statement, rows: Sequence[Sequence[Any]], *beside: Table) -> Rows:
-    """Run a statement that reads other tables too, which PostgreSQL has from the same statement."""
-    found: Rows = []
-    others = "".join(f", {_values(item.name, item.columns, item.rows)}" for item in beside)
-    values_of_others = [value for item in beside for row in item.rows for value in row]
-    for chunk in _chunks(statement.columns, rows):
-        text = f"WITH {_values('wanted', statement.names, chunk)}{others} {statement.text}"
-        values = [_prepared(item, value) for row in chunk for item, value in zip(statement.columns, row, strict=True)]
-        with connection.cursor() as cursor:
-            cursor.execute(text, [*values, *values_of_others])
-            found += cursor.fetchall() if cursor.description else []
-    return found
-
-
-def _values(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    places = f"({', '.join(['%s'] * len(columns))})"
-    names = ", ".join(f'"{column}"' for column in columns)
-    return f"{name}({names}) AS (VALUES {', '.join([places] * len(rows))})"
+def _with_bytes(statement: Statement, row: Sequence[Any]) -> Rows:
+    """Run a statement on one row; SQLite can make no bytes of JSON."""
+    columns = ", ".join(f'%s AS "{name}"' for name in statement.names)
+    fields = [item.target for item in statement.columns]
+    values = [
+        value if field is None or value is None else field.get_db_prep_save(value, connection)
+        for field, value in zip(fields, row, strict=True)
+    ]
+    return run(f"WITH wanted AS (SELECT {columns}) {statement.text}", values)
 
 
 @cache
-def with_rows(statement: Statement, condition: str = "") -> str:
-    """Return the text of a statement for PostgreSQL, with the table of its rows, which is one parameter.
+def with_rows(statement: Statement, condition: str = "", **beside: Table) -> str:
+    """Return the text of a statement with the table of its rows, which is one parameter, and those of others beside it.
 
     The rows are there if a condition is met, given as ` AND …`.
     """
-    return f"WITH wanted AS ({statement.rows_of_json()}{condition}) {statement.text}"
+    made_once = "MATERIALIZED " if connection.vendor == "sqlite" else ""
+    others = "".join(f", {name} AS {made_once}({table.query()})" for name, table in beside.items())
+    return f"WITH wanted AS {made_once}({statement.query()}{condition}){others} {statement.text}"
 
 
-def on_postgres(text: str, params: Sequence[Any]) -> Rows:
+def run(text: str, params: Sequence[Any]) -> Rows:
     """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text.
 
-    So its text is the same every time, and the server keeps its plan where `prepare_threshold` lets psycopg ask for it.
+    So its text is the same every time, and PostgreSQL keeps its plan where `prepare_threshold` lets psycopg ask for it.
     """
-    import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
+    wrapper = connections[DEFAULT_DB_ALIAS]  # once: `connection` looks for it anew at each use
+    wrapper.validate_no_broken_transaction()
+    wrapper.ensure_connection()
+    with wrapper.wrap_database_errors:
+        if wrapper.vendor == "sqlite":
+            cursor = wrapper.connection.execute(_marked(text), params)
+        else:
+            import psycopg  # noqa: PLC0415 - only where the database is PostgreSQL
 
-    connection.validate_no_broken_transaction()
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        cursor = psycopg.Cursor(connection.connection).execute(text, params)
+            cursor = psycopg.Cursor(wrapper.connection).execute(text, params)
         return cursor.fetchall() if cursor.description else []
 
 
-def _chunks(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
-    size = max(_VARIABLES // len(columns), 1)
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
-
-
-def _prepared(column: Column, value: Any) -> Any:
-    return value if column.field is None or value is None else column.field.get_db_prep_save(value, connection)
+@lru_cache(512)
+def _marked(text: str) -> str:
+    """Return a text with the marks for parameters that SQLite's driver takes."""
+    return text.replace("%s", "?").replace("%%", "%")

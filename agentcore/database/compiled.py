@@ -58,20 +58,19 @@ class _Kept(Generic[M]):
         if len(params) != count:
             raise TypeError(f"a query of {count} keys has {len(params)} parameters")
         self._params: tuple[Any, ...] = ()
-        self._rows = rows
+        self._asked = rows
         compiler.as_sql = self._again
         # Of the same columns every time; Django would ask every field of every table for each query.
         compiler.get_converters = _made_once(compiler.get_converters)
-        if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
-            compiler.execute_sql = self._rows_of_postgres
+        compiler.execute_sql = self._rows
         query.get_compiler = lambda *args, **kwargs: compiler
 
     def _again(self, *args: Any, **kwargs: Any) -> tuple[str, tuple[Any, ...]]:
         return self._text, self._params
 
-    def _rows_of_postgres(self, *args: Any, **kwargs: Any) -> list[bulk.Rows]:
-        return [bulk.on_postgres(self._text, self._params)]
+    def _rows(self, *args: Any, **kwargs: Any) -> list[bulk.Rows]:
+        return [bulk.run(self._text, self._params)]
 
     def read(self, keys: Sequence[UUID]) -> list[M]:
         self._params = tuple(dialect.id_in(key) for key in keys)
-        return list(self._rows.all())
+        return list(self._asked.all())

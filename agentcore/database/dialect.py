@@ -13,7 +13,20 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from ..values.clock import offset
 
-__all__ = ["DbNow", "after", "clock", "id_in", "id_out", "later", "row_lock", "seconds_since", "stamp", "time_out"]
+__all__ = [
+    "DbNow",
+    "after",
+    "character",
+    "clock",
+    "id_in",
+    "id_out",
+    "later",
+    "row_lock",
+    "seconds_since",
+    "stamp",
+    "time_out",
+    "utf8",
+]
 
 _ID: UUIDField[UUID, UUID] = UUIDField()
 # As long as Python writes a time, so that the two compare as text.
@@ -44,8 +57,20 @@ def after(moment: str, seconds: str) -> str:
 
 
 def stamp(moment: str) -> str:
-    """Return the expression for a time as events show it, see `values.clock.stamp`; PostgreSQL only."""
+    """Return the expression for a time as events show it, see `values.clock.stamp`."""
+    if connection.vendor == "sqlite":
+        return f"replace(substr({moment}, 1, 23), ' ', 'T') || 'Z'"
     return f"""to_char(({moment}) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+
+
+def character(code: int) -> str:
+    """Return the expression for a character."""
+    return f"char({code})" if connection.vendor == "sqlite" else f"chr({code})"
+
+
+def utf8(text: str) -> str:
+    """Return the expression for the bytes of a text."""
+    return f"CAST({text} AS BLOB)" if connection.vendor == "sqlite" else f"convert_to({text}, 'UTF8')"
 
 
 def seconds_since(moment: str, until: str = "") -> str:

@@ -87,6 +87,29 @@ class Batch:
         """Return what a run's log and that of its thread are to say."""
         return [(row.stream_id, self.records[row.run_id]), (row.thread_stream_id, self.told[row.run_id])]
 
+    @property
+    def ends(self) -> bool:
+        """Whether a run is over once this is written."""
+        return any(request.ends_its_run for request in self.requests)
+
+    def record_rows(self) -> list[Row]:
+        """Return the rows of `parts.recording`."""
+        return [
+            (
+                row.run_id,
+                stream_id,
+                stream_id == row.thread_stream_id,
+                len(said) - number,
+                len(said),
+                item.back,
+                item.text.later,
+                item.text.text,
+            )
+            for row in (request.row for request in self.requests)
+            for stream_id, said in self.logs(row)
+            for number, item in enumerate(said)
+        ]
+
     def _add(self, run_id: UUID, commit: Commit) -> None:
         messages = commit.messages
         backs = {message.pk: len(messages) - number for number, message in enumerate(messages)}

@@ -59,20 +59,20 @@ LEFT JOIN told ON told.id = wanted.stream_id LEFT JOIN shares ON shares.id = wan
 
 @cache
 def recording() -> bulk.Statement:
-    """Return the statement for PostgreSQL that stores records, and fills their holes."""
+    """Return the statement that stores records, and fills their holes."""
     ends = "CASE WHEN wanted.in_thread THEN told.next_seq - shares.later_tell ELSE fenced.next_seq END"
     later = dialect.stamp(dialect.after("fenced.now", "wanted.later"))
     fillings = {
-        holes.SEQ: f"({ends} - wanted.back)::text",
+        holes.SEQ: f"CAST({ends} - wanted.back AS text)",
         holes.TIME: dialect.stamp("fenced.now"),
         holes.LATER: f"COALESCE({later}, '')",
-        holes.PLACE: "(fenced.next_step_order - wanted.place)::text",
+        holes.PLACE: "CAST(fenced.next_step_order - wanted.place AS text)",
     }
     data = "wanted.text"
     for hole, filling in fillings.items():
-        data = f"replace({data}, chr({ord(hole)}), {filling})"
+        data = f"replace({data}, {dialect.character(ord(hole))}, {filling})"
     columns = [bulk.an_id("run"), bulk.an_id("stream_id"), *(bulk.extra(*item) for item in _RECORD)]
-    return bulk.Statement(RECORDS.format(ends=ends, data=f"convert_to({data}, 'UTF8')"), columns)
+    return bulk.Statement(RECORDS.format(ends=ends, data=dialect.utf8(data)), columns)
 
 
 _RECORD = (

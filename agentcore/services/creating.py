@@ -21,7 +21,7 @@ from ..access import SYSTEM, name_of, require
 from ..database import bulk, dialect, rows
 from ..declaration.agent import AgentDefinition
 from ..exceptions import NotFound
-from ..journal import parts
+from ..journal import parts, sqlite
 from ..journal.batch import columns, seconds
 from ..models import Message, Run, Thread
 from ..states import RunStatus
@@ -72,7 +72,14 @@ WANTED = (
     *(bulk.an_id("id"), bulk.an_id("thread_stream")),
     *(bulk.extra(name, "integer") for name in ("seen_order", "seen_number", "turns", "runs", "tells")),
 )
-
+_TELLING = bulk.Statement(TELLING, WANTED)
+PLACED = bulk.Table(
+    [
+        bulk.an_id("id"),
+        *(bulk.extra(name, "integer") for name in ("next_seq", "next_step_order")),
+        bulk.extra("now", "text"),
+    ]
+)
 
 Row = tuple[Any, ...]
 Logs = list[tuple[UUID, list[Holed]]]
@@ -155,43 +162,47 @@ def _added(entry: Entry) -> bool:
     thread, run, logs, new = entry.thread, entry.run, entry.logs(), entry.new
     turns, numbers, told = int(entry.opens_turn), int(run is not None), len(logs[0][1])
     wanted = (thread.pk, thread.stream_id, thread.next_order, thread.next_number, turns, numbers, told)
-    on_postgres = connection.vendor == "postgresql"
-    given = _on_postgres(wanted, new, logs) if on_postgres else _on_sqlite(wanted, new)
+    execute = _on_postgres if connection.vendor == "postgresql" else _on_sqlite
+    given = execute(wanted, new, _records(thread, logs))
     if not given:
         return False
     ((end, now),) = given
     for row in new:
         row.created_at, row._state.adding, row._state.db = now, False, DEFAULT_DB_ALIAS
     thread.next_order, thread.next_number = thread.next_order + turns, thread.next_number + numbers
-    stored = [
-        log.Append(stream_id, first, [text.filled(seq, now) for seq, text in enumerate(texts, first)])
-        for first, (stream_id, texts) in zip((end - told, 0), logs, strict=False)
-    ]
-    (log.announce if on_postgres else log.store)(stored)
+    log.announce(
+        [
+            log.Append(stream_id, first, [text.filled(seq, now) for seq, text in enumerate(texts, first)])
+            for first, (stream_id, texts) in zip((end - told, 0), logs, strict=False)
+        ]
+    )
     if run:
         run.dispatched_at = now
         dispatch.send_hint(run.pk)
     return True
 
 
-def _on_postgres(wanted: Row, new: Sequence[Model], logs: Logs) -> list[Row]:
-    (thread_id, thread_stream, *_), clock = wanted, dialect.clock()
-    records = [
-        # Nothing is said of a place, nor of a later time, that is yet to be filled in.
-        (thread_id, stream_id, stream_id == thread_stream, len(texts) - number, len(texts), 0, None, item.text)
+def _records(thread: Thread, logs: Logs) -> list[Row]:
+    """Return the rows of `parts.recording`; nothing is said of a place, nor of a later time, yet to be filled in."""
+    return [
+        (thread.pk, stream_id, stream_id == thread.stream_id, len(texts) - number, len(texts), 0, None, item.text)
         for stream_id, texts in logs
         for number, item in enumerate(texts)
     ]
-    inserts = [parts.inserting(type(row)).json([_values(row, thread_id)]) for row in new]
+
+
+def _on_postgres(wanted: Row, new: Sequence[Model], records: list[Row]) -> list[Row]:
+    clock = dialect.clock()
+    inserts = [parts.inserting(type(row)).json([_values(row, wanted[0])]) for row in new]
     text = _statement(tuple(map(type, new)), clock)
-    return bulk.on_postgres(text, [_placing(clock).json([wanted]), *inserts, parts.recording().json(records)])
+    return bulk.run(text, [_placing(clock).json([wanted]), *inserts, parts.recording().json(records)])
 
 
 @cache
 def _statement(models: tuple[type[Model], ...], clock: str) -> str:
     new = [f"new_{number} AS ({bulk.with_rows(parts.inserting(model))})" for number, model in enumerate(models)]
     return STATEMENT.format(
-        wanted=_placing(clock).rows_of_json(),
+        wanted=_placing(clock).query(),
         placing=_placing(clock).text,
         telling=TELLING,
         new=",\n".join(new),
@@ -199,15 +210,17 @@ def _statement(models: tuple[type[Model], ...], clock: str) -> str:
     )
 
 
-def _on_sqlite(wanted: Row, new: Sequence[Model]) -> list[Row]:
-    """Do the same step by step, for there is one writer; the records are left to the caller."""
-    placed = bulk.on_sqlite(_placing(dialect.clock()), [wanted])
+def _on_sqlite(wanted: Row, new: Sequence[Model], records: list[Row]) -> list[Row]:
+    """Do the same step by step, for there is one writer."""
+    steps = sqlite.Steps()
+    placed = steps.keep("fenced", PLACED, steps.run(_placing(dialect.clock()), [wanted]))
     if not placed:
         return []
-    fenced = bulk.Table("fenced", ("id", "next_seq", "next_step_order", "now"), placed)
     for row in new:
-        bulk.on_sqlite(parts.inserting(type(row)), [_values(row, wanted[0])], fenced)
-    ((_, end),) = bulk.on_sqlite(bulk.Statement(TELLING, WANTED), [wanted], fenced)
+        steps.run(parts.inserting(type(row)), [_values(row, wanted[0])])
+    ((_, end),) = steps.keep("told", sqlite.TOLD, steps.run(_TELLING, [wanted]))
+    steps.keep("shares", sqlite.SHARES, [(*wanted[:2], wanted[-1], 0)])
+    steps.run(parts.recording(), records)
     return [(end, dialect.time_out(placed[0][-1]))]
 
 

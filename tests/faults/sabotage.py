@@ -21,7 +21,7 @@ from django.db import connection
 from agentcore.database import bulk
 from agentcore.engine.steps import calls, tools
 from agentcore.exceptions import LeaseLost
-from agentcore.journal import executors, fence, parts
+from agentcore.journal import fence, parts, postgres, sqlite
 from agentcore.journal.lease import Lease
 from agentcore.models import Step
 from agentcore.streams import hub
@@ -113,8 +113,8 @@ def _change(patches: ExitStack, module: ModuleType, name: str, *changes: tuple[s
 
 def _forget() -> None:
     """Have whole statements made anew of their parts."""
-    executors._statement.cache_clear()
-    executors._fence.cache_clear()
+    postgres._statement.cache_clear()
+    sqlite._fence.cache_clear()
 
 
 @contextmanager

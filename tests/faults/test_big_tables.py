@@ -34,20 +34,20 @@ RUNS, RECORDS = Run._meta.db_table, Record._meta.db_table
 
 
 Asked = list[tuple[str, Any]]
-"""Statements, those of `bulk.on_postgres` with their parameters."""
+"""Statements, those of `bulk.run` with their parameters."""
 
 
 @contextmanager
 def asked() -> Iterator[Asked]:
     """Every statement of this test's connection meanwhile."""
     found: Asked = []
-    real = bulk.on_postgres
+    real = bulk.run
 
     def noted(text: str, params: Any) -> Any:
         found.append((text, params))
         return real(text, params)
 
-    with CaptureQueriesContext(connection) as queries, mock.patch.object(bulk, "on_postgres", noted):
+    with CaptureQueriesContext(connection) as queries, mock.patch.object(bulk, "run", noted):
         yield found
     found += [(query["sql"], None) for query in queries.captured_queries]
 
@@ -61,7 +61,7 @@ def plans(statements: Asked, *tables: str) -> list[str]:
         if statement.startswith(("INSERT", "EXPLAIN", "SAVEPOINT")):
             continue
         if params is not None:
-            rows = bulk.on_postgres(f"EXPLAIN {statement}", params)
+            rows = bulk.run(f"EXPLAIN {statement}", params)
         else:
             with connection.cursor() as cursor:
                 cursor.execute(f"EXPLAIN {'QUERY PLAN ' if connection.vendor == 'sqlite' else ''}{statement}")

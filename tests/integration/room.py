@@ -227,13 +227,13 @@ def statements() -> Iterator[list[str]]:
         found.append(text)
         return execute(text, params, many, context)
 
-    really = bulk.on_postgres
+    really = bulk.run
 
     def on_postgres(text: str, params: Any) -> Any:
         found.append(text)
         return really(text, params)
 
-    with connection.execute_wrapper(note), mock.patch.object(bulk, "on_postgres", on_postgres):
+    with connection.execute_wrapper(note), mock.patch.object(bulk, "run", on_postgres):
         yield found
 
 

@@ -1,4 +1,4 @@
-"""What the rows of a statement look like on their way to PostgreSQL."""
+"""What the rows of a statement look like on their way to the database."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from agentcore.database import bulk
+import pytest
+from django.db import models
+
+from agentcore.database import bulk, dialect
 from agentcore.models import Message, Run
 
 
@@ -28,9 +31,37 @@ def test_a_users_key_travels_as_its_own_field_stores_it() -> None:
     ]
 
 
+@pytest.mark.postgres
 def test_values_travel_as_json_says_them() -> None:
     moment = datetime(2026, 11, 25, 1, 2, 3, 4, tzinfo=UTC)
     columns = [of(Message, name) for name in ("created_at", "content", "key")]
     (row,) = sent([*columns, bulk.extra("data", "text")], (moment, {"n": 2**60, "t": "ä"}, "", b"\x00\xff"))
     assert datetime.fromisoformat(row["created_at"]) == moment
     assert (row["content"], row["key"], row["data"]) == ({"n": 2**60, "t": "ä"}, "", "00ff")
+
+
+MOMENT = datetime(2026, 11, 25, 1, 2, 3, 4567, tzinfo=UTC)
+VALUES = [
+    {"created_at": MOMENT, "content": {"n": 2**70, "t": "ä \"'\\ %s ? \x01", "f": 0.1, "deep": [None, True, {}]}},
+    {"created_at": None, "content": "a text", "key": "%% $.x \x02"},
+    {"created_at": MOMENT, "content": None, "key": ""},
+]
+
+
+@pytest.mark.parametrize("values", VALUES)
+@pytest.mark.django_db
+def test_values_arrive_as_the_orm_would_store_and_read_them(values: dict[str, Any]) -> None:
+    names = tuple(values)
+    columns = [of(Message, "id"), *(of(Message, name) for name in names)]
+    by_us = bulk.execute(
+        bulk.Statement("SELECT * FROM wanted WHERE id IS NOT NULL", columns), [(UUID(int=7), *values.values())]
+    )
+    ((key, *found),) = by_us
+    assert UUID(str(key)) == UUID(int=7)
+    for name, value in zip(names, found, strict=True):
+        field: Any = Message._meta.get_field(name)
+        if isinstance(field, models.JSONField):
+            value = value and json.loads(value)
+        elif isinstance(field, models.DateTimeField):
+            value = value and dialect.time_out(value)
+        assert value == values[name]

@@ -7,10 +7,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import IntegrityError, OperationalError
 
+from agentcore.exceptions import CancelRequested, LeaseLost
 from agentcore.journal import writer
-from agentcore.journal.commit import Claim, Commit, RowHeld
-from agentcore.journal.writer import Journal
+from agentcore.journal.commit import Allocation, Claim, Commit, Move, Moved, RowHeld
+from agentcore.journal.writer import Journal, Sent
+from agentcore.models import ToolCall
+from agentcore.states import ToolCallStatus
+from agentcore.values.events import TextDelta
 
 pytestmark = pytest.mark.once
 
@@ -23,11 +28,11 @@ async def never(*args: Any) -> Any:
     await asyncio.Event().wait()
 
 
-async def sent(*requests: tuple[Claim, bool]) -> Journal:
-    """A journal with requests that wait, none of them under way."""
+async def sent(*requests: tuple[Any, ...]) -> Journal:
+    """A journal with requests that wait, none of them under way: of each its claim, its commit, if it claims."""
     journal = Journal(never)
-    for one, claims in requests:
-        journal.send(one, Commit(), claims=claims)
+    for one, commit, *claims in requests:
+        journal.send(one, commit, claims=bool(claims))
     assert journal._writing is not None
     journal._writing.cancel()
     await asyncio.wait([journal._writing])
@@ -38,15 +43,82 @@ def claims_of(journal: Journal) -> list[Claim]:
     return [item.request.row for item in journal._next_batch() if isinstance(item.request.row, Claim)]
 
 
-async def test_one_request_of_a_run_is_in_a_batch_and_the_next_one_in_the_next() -> None:
+def says(*texts: str, **more: Any) -> Commit:
+    return Commit([TextDelta(1, text) for text in texts], **more)
+
+
+def moves(*calls: ToolCall) -> Commit:
+    return Commit(moves=[Move(call, ToolCallStatus.RUNNING, {"status": ToolCallStatus.SUCCEEDED}) for call in calls])
+
+
+def said_of(batch: list[Sent]) -> list[list[str]]:
+    return [[event.text for event in item.request.commit.events if isinstance(event, TextDelta)] for item in batch]
+
+
+async def test_what_a_run_has_ready_is_one_request_whose_commits_are_each_told_their_own_place() -> None:
     one, other = claim(), claim()
-    journal = await sent((one, False), (one, False), (other, False))
-    assert claims_of(journal) == [one, other] and claims_of(journal) == [one] and claims_of(journal) == []
+    journal = await sent((one, says("a", "b")), (other, says("x")), (one, says("c")), (one, says("d")))
+    waiting = [answer for item in journal._waiting for _, answer in item.answers]
+    batch = journal._next_batch()
+    assert said_of(batch) == [["a", "b", "c", "d"], ["x"]] and journal._next_batch() == []
+    assert not journal._answer(batch, [Allocation(7, cancel_requested=False), Allocation(0, cancel_requested=False)])
+    assert [answer.result().first_seq for answer in waiting] == [7, 0, 9, 10]
+    assert batch[0].request.end.seq == 11
+
+
+async def test_commits_that_move_the_same_row_are_written_one_after_the_other() -> None:
+    one, call, other = claim(), ToolCall(pk=uuid4()), ToolCall(pk=uuid4())
+    journal = await sent((one, moves(call)), (one, moves(other)), (one, moves(call)))
+    batches = [[len(item.answers) for item in journal._next_batch()] for _ in range(3)]
+    assert batches == [[2], [1], []]
+
+
+async def test_a_claim_goes_alone_of_its_run() -> None:
+    one = claim()
+    journal = await sent((one, says("a"), True), (one, says("b")), (one, says("c")))
+    assert [said_of(journal._next_batch()) for _ in range(3)] == [[["a"]], [["b", "c"]], []]
+
+
+@pytest.mark.parametrize("refusal", [Moved(), CancelRequested(), IntegrityError()])
+async def test_what_is_refused_together_is_written_one_by_one(refusal: BaseException) -> None:
+    one = claim()
+    journal = await sent((one, says("a")), (one, says("b")), (one, says("c")))
+    first, second, third = (answer for item in journal._waiting for _, answer in item.answers)
+    journal._answer(journal._next_batch(), [refusal])
+    assert not first.done() and not third.done()
+    later = journal.send(one, says("later"))
+    batches = [journal._next_batch() for _ in range(2)]
+    assert [said_of(batch) for batch in batches] == [[["a"]], [["b"]]]
+    journal._answer(batches[0], [refusal])
+    journal._answer(batches[1], [Allocation(3, cancel_requested=False)])
+    assert first.exception() is refusal and second.result().first_seq == 3
+    assert [said_of(journal._next_batch()) for _ in range(2)] == [[["c"]], [["later"]]] and not later.done()
+    assert journal._writing is not None
+    journal._writing.cancel()
+
+
+@pytest.mark.parametrize("refusal", [LeaseLost(), OperationalError()])
+async def test_what_no_commit_of_the_run_can_help_is_told_to_all_of_them(refusal: BaseException) -> None:
+    one = claim()
+    journal = await sent((one, says("a")), (one, says("b")))
+    answers = [answer for item in journal._waiting for _, answer in item.answers]
+    journal._answer(journal._next_batch(), [refusal])
+    assert [answer.exception() for answer in answers] == [refusal, refusal] and journal._next_batch() == []
+
+
+async def test_what_was_tried_with_an_unknown_end_is_not_added_to() -> None:
+    one = claim()
+    journal = await sent((one, says("a")))
+    journal._answer(journal._next_batch(), [RowHeld()])
+    journal.send(one, says("b"))
+    assert [said_of(journal._next_batch()) for _ in range(2)] == [[["a"]], [["b"]]]
+    assert journal._writing is not None
+    journal._writing.cancel()
 
 
 async def test_a_request_that_met_a_held_row_comes_after_the_others_but_before_those_of_its_own_run() -> None:
     held, other = claim(), claim()
-    journal = await sent((held, False), (held, False), (other, False))
+    journal = await sent((held, says("a")), (held, says("b")), (other, says("c")))
     first = journal._waiting[0]
     first.held = True
     batch = journal._next_batch()
@@ -56,9 +128,9 @@ async def test_a_request_that_met_a_held_row_comes_after_the_others_but_before_t
 async def test_a_claim_that_rests_on_its_threads_history_is_alone_of_its_thread_in_a_batch() -> None:
     thread = uuid4()
     resting, beside, elsewhere = claim(thread, thread_seq=3), claim(thread), claim()
-    journal = await sent((resting, True), (beside, False), (elsewhere, False))
+    journal = await sent((resting, says(), True), (beside, says()), (elsewhere, says()))
     assert claims_of(journal) == [resting, elsewhere] and claims_of(journal) == [beside]
-    journal = await sent((beside, False), (resting, True), (elsewhere, False))
+    journal = await sent((beside, says()), (resting, says(), True), (elsewhere, says()))
     assert claims_of(journal) == [beside, elsewhere] and claims_of(journal) == [resting]
 
 

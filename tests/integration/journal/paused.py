@@ -10,7 +10,7 @@ from unittest import mock
 
 from django.db import connections
 
-from agentcore.journal import executors
+from agentcore.journal import postgres as executor
 from agentcore.models import Run
 from tests.faults import postgres
 from tests.stack import wait_for
@@ -26,8 +26,8 @@ WAITING = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid 
 @contextmanager
 def paused(run: Run, when: str, meanwhile: Callable[[], Any]) -> Iterator[None]:
     """Have the first statement about a run that meets a condition wait when it has begun, while something happens."""
-    text = executors.STATEMENT.replace("WITH wanted AS ({wanted})", PAUSED.format(run=run.pk, when=when))
-    assert text != executors.STATEMENT
+    text = executor.STATEMENT.replace("WITH wanted AS ({wanted})", PAUSED.format(run=run.pk, when=when))
+    assert text != executor.STATEMENT
     held, over = threading.Event(), threading.Event()
 
     def act() -> None:
@@ -42,13 +42,13 @@ def paused(run: Run, when: str, meanwhile: Callable[[], Any]) -> Iterator[None]:
                 connections.close_all()
 
     other = threading.Thread(target=act)
-    with mock.patch.object(executors, "STATEMENT", text):
-        executors._statement.cache_clear()
+    with mock.patch.object(executor, "STATEMENT", text):
+        executor._statement.cache_clear()
         other.start()
         try:
             assert held.wait(30)
             yield
         finally:
             other.join(60)
-            executors._statement.cache_clear()
+            executor._statement.cache_clear()
     assert over.is_set() and not other.is_alive()

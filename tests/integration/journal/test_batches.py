@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from agentcore import SYSTEM, Agent
-from agentcore.journal import executors, fence, write
+from agentcore.journal import fence, postgres, write
 from agentcore.journal.batch import Batch
 from agentcore.journal.commit import Claim, Commit, Insert, Move, Request
 from agentcore.models import Run, Step
@@ -87,7 +87,7 @@ def test_runs_of_one_thread_are_as_many_rows_as_runs(agent: Agent, monkeypatch: 
     thread = agent.threads.create(user=SYSTEM)
     runs = [agent.runs.send(thread, "Add.", user=SYSTEM) for _ in range(5)]
     counts: list[int] = []
-    real = executors.bulk.on_postgres
+    real = postgres.bulk.run
 
     def counted(text: str, params: Any) -> Any:
         rows = real(text, params)
@@ -96,7 +96,7 @@ def test_runs_of_one_thread_are_as_many_rows_as_runs(agent: Agent, monkeypatch: 
 
     with transaction.atomic():
         held = fence.hold_all([run.pk for run in runs])
-        monkeypatch.setattr(executors.bulk, "on_postgres", counted)
+        monkeypatch.setattr(postgres.bulk, "run", counted)
         write.record_all([(row, Commit(thread_events=[row.changed(row.status)])) for row in held.values()])
     assert counts == [5]
     told = [json.loads(bytes(record.data)) for record in thread.stream.records.order_by("seq")][-5:]
@@ -107,7 +107,7 @@ def test_runs_of_one_thread_are_as_many_rows_as_runs(agent: Agent, monkeypatch: 
 @pytest.mark.postgres
 def test_postgresql_does_not_take_any_batch_for_a_hundred_rows(sent: list[Run]) -> None:
     asked: list[tuple[str, Any]] = []
-    real = executors.bulk.on_postgres
+    real = postgres.bulk.run
 
     def noted(text: str, params: Any) -> Any:
         asked.append((text, params))
@@ -115,12 +115,12 @@ def test_postgresql_does_not_take_any_batch_for_a_hundred_rows(sent: list[Run]) 
 
     taken = claim(sent[0].pk)
     assert taken is not None
-    executors.bulk.on_postgres = noted
+    postgres.bulk.run = noted
     try:
         with transaction.atomic():
             write.write([Request(taken, Commit(events=[TextDelta(1, "x")]))])
     finally:
-        executors.bulk.on_postgres = real
+        postgres.bulk.run = real
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE agentcore_run")  # it knows how small the table is
     ((text, params),) = asked
