@@ -151,7 +151,6 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'tool call',
                 'verbose_name_plural': 'tool calls',
-                'indexes': [models.Index(fields=['run', 'status'], name='agentcore_call_run')],
                 'constraints': [models.UniqueConstraint(fields=('run', 'call_id'), name='agentcore_call_once'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'waiting', 'running', 'succeeded', 'failed', 'denied', 'canceled', 'effect_unverified'])), name='agentcore_call_status'), models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('status__in', (agentcore.states.ToolCallStatus['SUCCEEDED'], agentcore.states.ToolCallStatus['FAILED'], agentcore.states.ToolCallStatus['DENIED'], agentcore.states.ToolCallStatus['CANCELED']))), models.Q(('finished_at', None), ('status__in', (agentcore.states.ToolCallStatus['PENDING'], agentcore.states.ToolCallStatus['WAITING'], agentcore.states.ToolCallStatus['RUNNING'], agentcore.states.ToolCallStatus['EFFECT_UNVERIFIED']))), _connector='OR'), name='agentcore_call_finished')],
             },
         ),
@@ -168,7 +167,7 @@ class Migration(migrations.Migration):
                 ('key', models.CharField(blank=True, max_length=200, verbose_name='key')),
                 ('content', models.JSONField(verbose_name='content')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), verbose_name='created at')),
-                ('author_user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='agentcore_messages', to=settings.AUTH_USER_MODEL, verbose_name='user')),
+                ('author_user', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='agentcore_messages', to=settings.AUTH_USER_MODEL, verbose_name='user')),
                 ('run', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agentcore.run', verbose_name='run')),
                 ('thread', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='messages', to='agentcore.thread', verbose_name='thread')),
                 ('tool_call', models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='agentcore.toolcall', verbose_name='tool call')),
@@ -176,6 +175,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'message',
                 'verbose_name_plural': 'messages',
+                'indexes': [models.Index(condition=models.Q(('author_user__isnull', False)), fields=['author_user'], name='agentcore_message_author')],
                 'constraints': [models.UniqueConstraint(fields=('thread', 'order', 'step_order'), name='agentcore_message_place'), models.CheckConstraint(condition=models.Q(('status__in', ['pending', 'streaming', 'complete', 'failed', 'canceled'])), name='agentcore_message_status'), models.UniqueConstraint(condition=models.Q(('tool_call__isnull', False)), fields=('tool_call',), name='agentcore_message_result')],
             },
         ),

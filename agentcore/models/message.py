@@ -108,6 +108,7 @@ class Message(models.Model):
         blank=True,
         on_delete=models.SET_NULL,
         related_name="agentcore_messages",
+        db_index=False,  # see `Meta.indexes`: most messages are nobody's
         verbose_name=_("user"),
     )
     status = models.CharField(
@@ -141,6 +142,11 @@ class Message(models.Model):
                 fields=["tool_call"], condition=Q(tool_call__isnull=False), name="agentcore_message_result"
             ),
             only("status", MessageStatus, "agentcore_message_status"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["author_user"], condition=Q(author_user__isnull=False), name="agentcore_message_author"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ class ToolCall(models.Model):
     """One recorded call; its id is the idempotency key of every attempt to run it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # No index of its own: that of its status begins with it.
+    # No index of its own: that of its `call_id` begins with it. None has its status: to end a call costs no index then.
     run = models.ForeignKey(
         "agentcore.Run", on_delete=models.CASCADE, related_name="tool_calls", db_index=False, verbose_name=_("run")
     )
@@ -82,7 +82,6 @@ class ToolCall(models.Model):
                 name="agentcore_call_finished",
             ),
         ]
-        indexes = [models.Index(fields=["run", "status"], name="agentcore_call_run")]
 
     def __str__(self) -> str:
         return f"{self.name} {self.call_id}"
