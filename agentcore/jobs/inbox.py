@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from redis import asyncio as aredis
@@ -10,6 +11,7 @@ from rq.exceptions import NoSuchJobError
 from rq.queue import Queue
 from rq.suspension import WORKERS_SUSPENDED
 
+from ..services import dispatch
 from ..values.logextra import log_extra
 from .job import AgentcoreJob
 
@@ -34,27 +36,29 @@ class Inbox:
         self.suspended = False
 
     async def fetch_jobs(self, most: int, *, wait: bool = True) -> list[AgentcoreJob]:
-        """Return up to `most` jobs; none where none came within the wait."""
-        client: Any = self._client
+        """Return up to `most` jobs; none where none came within the wait, or the workers are suspended."""
         queue, intermediate = self._queue.key, self._queue.intermediate_queue_key
+        pipeline: Any = self._client.pipeline(transaction=False)
         if wait:
-            first = await client.blmove(queue, intermediate, WAIT_SECONDS)
+            pipeline.blmove(queue, intermediate, WAIT_SECONDS)
         else:
-            first = await client.lmove(queue, intermediate)
-        if first is None:
-            self.suspended = bool(await client.exists(WORKERS_SUSPENDED))
-            return []
-        pipeline = client.pipeline(transaction=False)
+            pipeline.lmove(queue, intermediate)
+        # Redis answers these once it has answered that: no round trip stands between a hint and its run.
         pipeline.exists(WORKERS_SUSPENDED)
         pipeline.llen(queue)
-        suspended, left = await pipeline.execute()
+        first, suspended, left = await pipeline.execute()
         self.suspended = bool(suspended)
+        if first is None:
+            return []
         ids = [first]
-        if left and most > 1 and not suspended:
+        if suspended:
+            await self._return(ids)
+            return []
+        if left and most > 1:
             for _ in range(min(left, most - 1)):
                 pipeline.lmove(queue, intermediate)
             ids += [found for found in await pipeline.execute() if found is not None]
-        return await self._read_jobs([found.decode() for found in ids])
+        return await self._jobs([found.decode() for found in ids])
 
     async def check_suspended(self) -> bool:
         """Return whether an operator has suspended the workers of this Redis."""
@@ -63,11 +67,25 @@ class Inbox:
 
     async def return_jobs(self, jobs: list[AgentcoreJob]) -> None:
         """Put jobs that were fetched and not started back in front of the queue."""
+        await self._return([job.id for job in jobs])
+
+    async def _return(self, ids: Sequence[bytes | str]) -> None:
         pipeline: Any = self._client.pipeline(transaction=True)
-        for job in reversed(jobs):
-            pipeline.lrem(self._queue.intermediate_queue_key, 1, job.id)
-            pipeline.lpush(self._queue.key, job.id)
+        for job_id in reversed(ids):
+            pipeline.lrem(self._queue.intermediate_queue_key, 1, job_id)
+            pipeline.lpush(self._queue.key, job_id)
         await pipeline.execute()
+
+    async def _jobs(self, ids: list[str]) -> list[AgentcoreJob]:
+        """Return the jobs of these ids; one whose id names its run is not read."""
+        jobs, others = [], []
+        for job_id in ids:
+            run_id = dispatch.run_of_job(job_id)
+            if run_id is None:
+                others.append(job_id)
+            else:
+                jobs.append(self._job_class.unread(job_id, run_id, self._queue))
+        return jobs + await self._read_jobs(others)
 
     async def _read_jobs(self, ids: list[str]) -> list[AgentcoreJob]:
         pipeline: Any = self._client.pipeline(transaction=False)

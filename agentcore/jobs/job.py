@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self, cast
 from uuid import UUID
 
 from rq.exceptions import InvalidJobOperation
 from rq.job import Job
+from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
+from ..conf import get_settings
 from ..services.dispatch import JOB
 
 ALLOWED_FUNCTIONS = frozenset({JOB})
@@ -38,6 +40,20 @@ class AgentcoreJob(Job):
             return UUID(value)
         except (AttributeError, TypeError, ValueError) as error:
             raise InvalidJobOperation(f"The job {self.id!r} names no run; it is refused.") from error
+
+    @classmethod
+    def unread(cls, job_id: str, run_id: UUID, queue: Queue) -> Self:
+        """Return the job that looks at a run, as `dispatch` has sent it; whether Redis still has it is not asked."""
+        job: Any = cls.create(
+            JOB,
+            args=(str(run_id),),
+            id=job_id,
+            timeout=get_settings().job_timeout,
+            origin=queue.name,
+            connection=queue.connection,
+            serializer=queue.serializer,
+        )
+        return cast(Self, job)
 
     def _refuse_others(self) -> None:
         if self.func_name not in ALLOWED_FUNCTIONS or self.instance is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ from ..values.logextra import log_extra
 logger = logging.getLogger("agentcore.dispatch")
 
 JOB = "agentcore.jobs.single.execute_run"
+_JOB_ID = re.compile(r"run-([0-9a-f]{32})-[0-9a-f]{12}")
 # A request must not wait for a dead Redis: the sweep sends the hint again.
 PATIENCE = 0.5
 MOST_NAMED = 10  # in one line of the log
@@ -165,7 +167,7 @@ def enqueue(*run_ids: UUID) -> bool:
                     timeout=settings.job_timeout,
                     result_ttl=0,
                     failure_ttl=3600,
-                    job_id=f"run-{run_id.hex}-{uuid7().hex[-12:]}",
+                    job_id=_new_job_id(run_id),
                     description=f"look at run {run_id}",
                     pipeline=pipeline,
                 )
@@ -178,6 +180,16 @@ def enqueue(*run_ids: UUID) -> bool:
         )
         return False
     return True
+
+
+def _new_job_id(run_id: UUID) -> str:
+    return f"run-{run_id.hex}-{uuid7().hex[-12:]}"
+
+
+def run_of_job(job_id: str) -> UUID | None:
+    """Return the run that the id of a hint's job names; None for the id of any other job."""
+    named = _JOB_ID.fullmatch(job_id)
+    return UUID(named[1]) if named else None
 
 
 def _connection(queue: str) -> redis.Redis:
