@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -21,19 +21,30 @@ T = TypeVar("T")
 class Compiled(Generic[M]):
     """Reads the rows that `ask` selects by keys, which are the only parameters of its query."""
 
+    every: ClassVar[list[Compiled[Any]]] = []
+    """All there are; they are made once, in modules."""
+
     def __init__(self, ask: Callable[[Sequence[UUID]], QuerySet[M]]) -> None:
         self._ask = ask
         # A compiler belongs to a connection, and a connection to a thread.
         self._of_this_thread = threading.local()
+        self.every.append(self)
+
+    def prepare(self) -> None:
+        """Compile the query for a single key on this thread, and so in what it forks; asks the database nothing."""
+        self._kept(1)
 
     def read(self, keys: Sequence[UUID]) -> list[M]:
         """Return the rows there are, in no particular order."""
-        known: dict[Any, _Kept[M]] = self._of_this_thread.__dict__.setdefault("known", {})
         count = 1 << (len(keys) - 1).bit_length()  # few queries for any number of keys: the last is asked for again
+        return self._kept(count).read([*keys, *[keys[-1]] * (count - len(keys))])
+
+    def _kept(self, count: int) -> _Kept[M]:
+        known: dict[Any, _Kept[M]] = self._of_this_thread.__dict__.setdefault("known", {})
         key = (connections[DEFAULT_DB_ALIAS], count, offset())
         if key not in known:
             known[key] = _Kept(self._ask([uuid7() for _ in range(count)]), count)
-        return known[key].read([*keys, *[keys[-1]] * (count - len(keys))])
+        return known[key]
 
 
 def _made_once(make: Callable[[Any], T]) -> Callable[[Any], T]:

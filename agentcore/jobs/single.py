@@ -117,7 +117,8 @@ async def _drive(run_id: UUID, runtime: Runtime) -> Outcome:
     watching = loop.create_task(dog.watch())
     try:
         with DRAIN.calling(drain):
-            return await work
+            async with hints.sent_from_this_loop():  # a thread with a loop of its own costs more than all it sends
+                return await work
     except asyncio.CancelledError:
         if not work.cancelled():
             raise

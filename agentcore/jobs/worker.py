@@ -22,6 +22,7 @@ from rq.worker import Worker, WorkerStatus
 
 from ..values.logextra import log_extra
 from .job import only_ours
+from .prefork import prepare
 from .redis_client import AWAY
 from .single import DRAIN
 
@@ -44,6 +45,11 @@ class AgentcoreWorker(Worker):
         for queue in self.queues:
             # Upkeep of a queue reads jobs through the queue, not through the worker.
             queue.job_class, queue.serializer = self.job_class, self.serializer
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Work as RQ does; what every horse needs is made once, while this process has no thread and no socket."""
+        prepare()
+        return super().work(*args, **kwargs)
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
         connection = super()._set_connection(connection)
