@@ -77,7 +77,12 @@ async def test_a_job_that_was_pushed_twice_is_looked_at_twice_and_leaves_nothing
 async def test_a_job_that_is_not_ours_is_recorded_as_failed_and_the_others_go_on(queue: Queue, drives: Drives) -> None:
     forged = [
         Job.create(name, args=args, connection=queue.connection, serializer=JSONSerializer)
-        for name, args in (("os.system", ("true",)), (dispatch.JOB, ("no id",)), (dispatch.JOB, (1, 2)))
+        for name, args in (
+            ("os.system", ("true",)),
+            ("os.system", (str(uuid4()),)),  # what it is given would do for a run's id
+            (dispatch.JOB, ("no id",)),
+            (dispatch.JOB, (1, 2)),
+        )
     ]
     for job in forged:
         queue.enqueue_job(job)
@@ -86,7 +91,7 @@ async def test_a_job_that_is_not_ours_is_recorded_as_failed_and_the_others_go_on
     async with at_work(concurrent_worker(queue)):
         await until(lambda: drives.begun, "the job behind them")
         await until(lambda: {job.get_status(refresh=True) for job in forged} == {"failed"}, "the refusals")
-    assert set(queue.failed_job_registry.get_job_ids()) == {job.id for job in forged}
+    assert set(queue.failed_job_registry.get_job_ids()) == {job.id for job in forged} and len(drives.begun) == 1
     assert queue.connection.llen(queue.intermediate_queue_key) == 0
 
 
@@ -164,6 +169,66 @@ async def test_a_suspended_worker_takes_nothing_until_it_is_resumed(queue: Queue
         assert drives.begun == []
         suspension.resume(queue.connection)
         await until(lambda: drives.begun, "the run")
+
+
+async def test_a_job_that_comes_in_the_moment_of_the_suspension_goes_back_in_front(
+    queue: Queue, drives: Drives
+) -> None:
+    drives.free.set()
+    worker = concurrent_worker(queue)
+    async with at_work(worker):
+        await until(lambda: Worker.all(queue=queue), "the worker to be listed")
+        await asyncio.sleep(0.3)  # it waits for a job now, and has seen no suspension
+        queue.connection.eval(
+            "redis.call('SET', KEYS[1], 1) redis.call('RPUSH', KEYS[2], ARGV[1], ARGV[2])",
+            2,
+            suspension.WORKERS_SUSPENDED,
+            queue.key,
+            *(sent := [hint_of(uuid4()), hint_of(uuid4())]),
+        )
+        await until(lambda: worker._inbox.suspended, "the suspension to be seen")
+        await until(lambda: queue.job_ids == sent, "the job to be back")
+        assert drives.begun == [] and queue.connection.llen(queue.intermediate_queue_key) == 0
+        suspension.resume(queue.connection)
+        await until(lambda: len(drives.begun) == 2, "the runs")
+
+
+# --- the id names the run -------------------------------------------------------------------------------------------
+
+
+def hint_of(run_id: UUID) -> str:
+    return f"run-{run_id.hex}-0123456789ab"
+
+
+@pytest.mark.covers("fault:R5")
+async def test_a_job_of_which_redis_has_kept_the_id_only_still_says_look_at_its_run(
+    queue: Queue, drives: Drives
+) -> None:
+    quick, slow = uuid4(), uuid4()
+    queue.push_job_id(hint_of(slow))
+    async with at_work(concurrent_worker(queue)):
+        await until(lambda: drives.now == [slow], "the run")
+        await until(lambda: queue.started_job_registry.get_job_ids() == [hint_of(slow)], "RQ to know of it")
+        queue.push_job_id(hint_of(quick))
+        await until(lambda: drives.now == [slow, quick], "the other run")
+        drives.free.set()
+        await until(lambda: not drives.now and left_of_jobs(queue) == set(), "the end of both")
+    assert queue.connection.llen(queue.intermediate_queue_key) == 0
+
+
+async def test_nothing_is_read_of_a_hints_job_and_all_of_it_of_any_other(queue: Queue, drives: Drives) -> None:
+    drives.free.set()
+    queue.connection.config_resetstat()
+    async with at_work(concurrent_worker(queue)):
+        put(queue, 3)
+        await until(lambda: len(drives.begun) == 3, "the runs")
+        assert "cmdstat_hmget" not in queue.connection.info("commandstats")
+        named_otherwise = Job.create(
+            dispatch.JOB, args=(str(uuid4()),), connection=queue.connection, serializer=JSONSerializer
+        )
+        queue.enqueue_job(named_otherwise)
+        await until(lambda: drives.begun[3:] == run_ids([named_otherwise]), "the run of the fourth")
+        assert queue.connection.info("commandstats")["cmdstat_hmget"]["calls"] == 1
 
 
 # --- stopping -------------------------------------------------------------------------------------------------------
