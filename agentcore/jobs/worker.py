@@ -47,7 +47,7 @@ class AgentcoreWorker(Worker):
             queue.job_class, queue.serializer = self.job_class, self.serializer
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Work as RQ does; what every horse needs is made once, while this process has no thread and no socket."""
+        """Work as RQ does; what every horse needs is made once, before RQ starts its thread for commands."""
         prepare()
         return super().work(*args, **kwargs)
 
