@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
-from django.db.models import BinaryField, DateTimeField, Field, ForeignKey, JSONField, Model, UUIDField
+from django.db.models import DateTimeField, Field, ForeignKey, JSONField, Model, UUIDField
 from pydantic_core import to_json
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "column",
     "execute",
     "extra",
-    "inserting",
     "run",
     "with_rows",
 ]
@@ -35,7 +34,7 @@ _ID: UUIDField[Any, Any] = UUIDField()
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the table: its name and type; bytes travel as hexadecimal text."""
+    """One column of the table: its name and type."""
 
     name: str
     type: str
@@ -54,12 +53,6 @@ class Column:
         # What these two are in SQLite is a matter of Django's.
         is_text = connection.vendor == "sqlite" and isinstance(self.field, (DateTimeField, JSONField))
         return self.field if is_text else None
-
-    def read(self, table: str) -> str:
-        """Return the expression that reads the column of `table`."""
-        name = f'{table}."{self.name}"'
-        is_bytes = isinstance(self.field, BinaryField)
-        return f"decode({name}, 'hex')" if is_bytes and connection.vendor == "postgresql" else name
 
     def of_json(self) -> str:
         """Return the expression by which SQLite reads the column of an object of JSON."""
@@ -95,7 +88,7 @@ class Table:
             for row in named:
                 if (value := row[name]) is not None:
                     row[name] = field.get_db_prep_save(value, connection)
-        return to_json(named, bytes_mode="hex").decode()
+        return to_json(named).decode()
 
 
 class Statement(Table):
@@ -112,7 +105,7 @@ def column(model: type[Model], name: str) -> Column:
     field: Field[Any, Any] = model._meta.get_field(name)  # type: ignore[assignment]
     # Without its length: what is too long is refused by the column, and not cut on the way.
     kind = str(field.db_parameters(connection)["type"]).partition("(")[0]
-    return Column(str(field.column), "text" if isinstance(field, BinaryField) else kind, field)
+    return Column(str(field.column), kind, field)
 
 
 def an_id(name: str) -> Column:
@@ -125,31 +118,9 @@ def extra(name: str, kind: str) -> Column:
     return Column(name, kind)
 
 
-@cache
-def inserting(model: type[Model], names: tuple[str, ...], **expressions: str) -> Statement:
-    """Return the statement that inserts the fields `names` of rows, and into other columns an expression."""
-    columns = [column(model, name) for name in names]
-    into = ", ".join([*(f'"{item.name}"' for item in columns), *expressions])
-    values = ", ".join([*(item.read("wanted") for item in columns), *expressions.values()])
-    return Statement(f"INSERT INTO {model._meta.db_table} ({into}) SELECT {values} FROM wanted", columns)
-
-
 def execute(statement: Statement, rows: Sequence[Sequence[Any]]) -> Rows:
     """Run a statement, and return what it returns."""
-    if connection.vendor == "sqlite" and any(isinstance(item.field, BinaryField) for item in statement.columns):
-        return [found for row in rows for found in _with_bytes(statement, row)]
     return run(with_rows(statement), [statement.json(rows)])
-
-
-def _with_bytes(statement: Statement, row: Sequence[Any]) -> Rows:
-    """Run a statement on one row; SQLite can make no bytes of JSON."""
-    columns = ", ".join(f'%s AS "{name}"' for name in statement.names)
-    fields = [item.target for item in statement.columns]
-    values = [
-        value if field is None or value is None else field.get_db_prep_save(value, connection)
-        for field, value in zip(fields, row, strict=True)
-    ]
-    return run(f"WITH wanted AS (SELECT {columns}) {statement.text}", values)
 
 
 @cache

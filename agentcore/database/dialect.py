@@ -20,7 +20,6 @@ __all__ = [
     "clock",
     "id_in",
     "id_out",
-    "later",
     "row_lock",
     "seconds_since",
     "stamp",
@@ -39,13 +38,6 @@ def clock() -> str:
     if connection.vendor == "sqlite":
         return f"strftime({_FORMAT}, 'now', '{ahead:+f} seconds')" if ahead else f"strftime({_FORMAT}, 'now')"
     return f"(clock_timestamp() + interval '{ahead:f} seconds')" if ahead else "clock_timestamp()"
-
-
-def later(seconds: str = "%s") -> str:
-    """Return the expression for a time some seconds (an expression; by default a parameter) after the database's."""
-    if connection.vendor == "sqlite":
-        return f"{clock()[:-1]}, ({seconds}) || ' seconds')"
-    return f"{clock()} + {seconds} * interval '1 second'"
 
 
 def after(moment: str, seconds: str) -> str:

@@ -193,8 +193,8 @@ def fenced(clock: str) -> bulk.Statement:
         status="COALESCE(wanted.status, agentcore_run.status)",
         lost=LOST,
         over=_listed(TERMINAL_RUN_STATUSES),
-        lease_ends=dialect.later("wanted.lease_seconds"),
-        due=dialect.later("wanted.available_in"),
+        lease_ends=dialect.after(clock, "wanted.lease_seconds"),
+        due=dialect.after(clock, "wanted.available_in"),
         seconds_until_lapse=dialect.seconds_since("running_since", "lease_expires_at"),
         claimable=CLAIMABLE.format(clock=clock, live=_listed(LIVE_RUN_STATUSES), lost=LOST),
     )

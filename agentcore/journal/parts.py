@@ -128,4 +128,4 @@ def _read(new: bulk.Column, column: bulk.Column, model: type[Model]) -> str:
         return dialect.after("fenced.now", f'wanted."{new.name}"')
     if model is Message and column.name == "step_order":
         return f'fenced.next_step_order - wanted."{new.name}"'
-    return new.read("wanted")
+    return f'wanted."{new.name}"'

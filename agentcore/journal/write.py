@@ -64,7 +64,7 @@ def _answer(request: Request, found: Found) -> Answer:
     if not found.free:
         return RowHeld()
     if not found.thread_free:
-        return log.refusal([claim.thread_stream_id]) or RowHeld()
+        return log.refusal(claim.thread_stream_id) or RowHeld()
     if request.claims:
         return NotClaimed()
     if not isinstance(claim, Claim) or (found.status, found.attempt) != (RunStatus.RUNNING, claim.attempt):

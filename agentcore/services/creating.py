@@ -154,7 +154,7 @@ def add(entry: Entry) -> None:
     with transaction.atomic(savepoint=False):
         places.hold(entry.thread)
         if not _added(entry):
-            raise log.refusal([entry.thread.stream_id]) or NotFound
+            raise log.refusal(entry.thread.stream_id) or NotFound
 
 
 def _added(entry: Entry) -> bool:

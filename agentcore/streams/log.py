@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import F
 
-from ..database import bulk, dialect
+from ..database import dialect
 from . import hints
 from .exceptions import StreamClosed, StreamMissing
 from .models import Record, Sequencer, Stream
@@ -24,21 +24,19 @@ __all__ = [
     "Append",
     "Encoder",
     "Entry",
-    "Own",
     "announce",
     "append",
     "create",
     "read",
     "read_batch",
     "refusal",
-    "store",
+    "write",
 ]
 
 Encoder = Callable[[int, datetime], bytes]
 """Given a position and the database's time, return the bytes to store."""
 
 _RECORDS = Record._meta.db_table
-_STREAMS = Stream._meta.db_table
 _STREAMS_PER_SELECT = 100  # SQLite takes 500 terms in a compound SELECT
 
 
@@ -60,14 +58,6 @@ class Append:
     payloads: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Own:
-    """Records for a stream that allocates its positions itself."""
-
-    stream_id: UUID
-    encoders: Sequence[Encoder]
-
-
 def create(name: str, sequencer: str = Sequencer.OWN, content_type: str = "application/json") -> Stream:
     """Create an empty stream."""
     return Stream.objects.create(name=name, sequencer=sequencer, content_type=content_type)
@@ -79,29 +69,28 @@ def append(stream_id: UUID, encoders: Sequence[Encoder]) -> int:
     Joins an open transaction, else opens one.
     """
     with transaction.atomic():
-        return store([], [Own(stream_id, encoders)])[stream_id]
+        open_ = Stream.objects.filter(pk=stream_id, sequencer=Sequencer.OWN, closed_at=None)
+        if not open_.update(next_seq=F("next_seq") + len(encoders)):
+            raise refusal(stream_id) or StreamMissing(f"The stream {stream_id} could not be locked.")
+        end, now = Stream.objects.values_list("next_seq", dialect.DbNow()).get(pk=stream_id)
+        first: int = end - len(encoders)
+        write(stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(encoders)])
+    return first
 
 
-def store(appends: Sequence[Append], own: Sequence[Own] = ()) -> dict[UUID, int]:
-    """Store the records of many streams with one statement, in the caller's transaction, and announce them.
+def write(stream_id: UUID, first_seq: int, payloads: Sequence[bytes]) -> None:
+    """Store payloads at positions that the caller has allocated, in the caller's transaction, and announce them.
 
-    Returns the first position given to each stream that allocates its own.
+    The caller holds the row that allocates; the log only guards uniqueness.
     """
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("the log needs the transaction that allocates the positions")
-    allocated = _allocate(own) if own else {}
-    encoded = [_encoded(item, *allocated[item.stream_id]) for item in own]
-    written = [item for item in (*appends, *encoded) if item.payloads]
-    records = [
-        (item.stream_id, item.first_seq + offset, item.first_seq, payload)
-        for item in written
-        for offset, payload in enumerate(item.payloads)
-    ]
-    if records:
-        columns = ("stream", "seq", "append_seq", "data")
-        bulk.execute(bulk.inserting(Record, columns, created_at=dialect.clock()), records)
-        announce(written)
-    return {stream_id: first for stream_id, (first, _) in allocated.items()}
+    if payloads:
+        Record.objects.bulk_create(
+            Record(stream_id=stream_id, seq=seq, append_seq=first_seq, data=payload, created_at=dialect.DbNow())
+            for seq, payload in enumerate(payloads, first_seq)
+        )
+        announce([Append(stream_id, first_seq, payloads)])
 
 
 def announce(written: Sequence[Append]) -> None:
@@ -124,47 +113,14 @@ def read_batch(cursors: Mapping[UUID, int], limit: int = 500) -> dict[UUID, list
     return found
 
 
-@cache
-def _allocating(clock: str, lock: str) -> bulk.Statement:
-    return bulk.Statement(
-        f", locked AS (SELECT stream.id, wanted.records FROM {_STREAMS} stream JOIN wanted ON wanted.id = stream.id "
-        f"WHERE stream.sequencer = '{Sequencer.OWN.value}' AND stream.closed_at IS NULL ORDER BY stream.id{lock}) "
-        f"UPDATE {_STREAMS} SET next_seq = next_seq + locked.records FROM locked WHERE {_STREAMS}.id = locked.id "
-        f"RETURNING {_STREAMS}.id, next_seq, {clock}",
-        [bulk.column(Stream, "id"), bulk.extra("records", "bigint")],
-    )
-
-
-def _encoded(own: Own, first: int, now: datetime) -> Append:
-    return Append(own.stream_id, first, [encode(first + offset, now) for offset, encode in enumerate(own.encoders)])
-
-
-def _allocate(own: Sequence[Own]) -> dict[UUID, tuple[int, datetime]]:
-    """Lock the streams in the order of their ids, and give each as many positions as it has records."""
-    counts = {item.stream_id: len(item.encoders) for item in own}
-    if len(counts) != len(own):
-        raise ValueError("a stream is named twice")
-    statement = _allocating(dialect.clock(), dialect.row_lock("stream"))
-    returned = bulk.execute(statement, sorted(counts.items()))
-    found = {dialect.id_out(row[0]): (row[1], dialect.time_out(row[2])) for row in returned}
-    missing = [stream_id for stream_id in counts if stream_id not in found]
-    if missing:
-        raise refusal(missing) or StreamMissing(f"The streams {missing} could not be locked.")
-    return {stream_id: (next_seq - counts[stream_id], now) for stream_id, (next_seq, now) in found.items()}
-
-
-def refusal(missing: Sequence[UUID]) -> StreamClosed | StreamMissing | None:
-    """Return why streams allocate no position; None where somebody else is writing to them."""
-    known = Stream.objects.in_bulk(missing)
-    for stream_id in missing:
-        stream = known.get(stream_id)
-        if stream is None:
-            return StreamMissing(f"There is no stream {stream_id}.")
-        if stream.sequencer != Sequencer.OWN:
-            return StreamMissing(f"The positions of stream {stream_id} are allocated by its writer.")
-        if stream.closed_at is not None:
-            return StreamClosed(f"Stream {stream_id} is closed.")
-    return None
+def refusal(stream_id: UUID) -> StreamClosed | StreamMissing | None:
+    """Return why a stream allocates no position; None where somebody else is writing to it."""
+    stream = Stream.objects.filter(pk=stream_id).first()
+    if stream is None:
+        return StreamMissing(f"There is no stream {stream_id}.")
+    if stream.sequencer != Sequencer.OWN:
+        return StreamMissing(f"The positions of stream {stream_id} are allocated by its writer.")
+    return None if stream.closed_at is None else StreamClosed(f"Stream {stream_id} is closed.")
 
 
 def _select(

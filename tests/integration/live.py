@@ -43,7 +43,8 @@ async def append_to_all(stream_ids: Sequence[UUID], count: int = 1) -> None:
 
     def commit() -> None:
         with transaction.atomic():
-            log.store([], [log.Own(stream_id, [payload] * count) for stream_id in stream_ids])
+            for stream_id in sorted(stream_ids):
+                log.append(stream_id, [payload] * count)
 
     await query(commit)
 

@@ -72,7 +72,7 @@ def write(run: Run, *events: dict[str, Any]) -> None:
         Run.objects.filter(pk=run.pk).update(next_seq=F("next_seq") + len(events))
         first = Run.objects.get(pk=run.pk).next_seq - len(events)
         payloads = [json.dumps({"v": 1, "seq": first + at, **event}).encode() for at, event in enumerate(events)]
-        log.store([log.Append(run.stream_id, first, payloads)])
+        log.write(run.stream_id, first, payloads)
 
 
 def say(run: Run, *words: str) -> None:

@@ -38,7 +38,7 @@ def lengthen(run, count):
     first, now = run.next_seq, timezone.now()
     delta = events.TextDelta(1, "word ")
     with transaction.atomic():
-        log.store([log.Append(run.stream_id, first, [delta.encode(seq, now) for seq in range(first, count)])])
+        log.write(run.stream_id, first, [delta.encode(seq, now) for seq in range(first, count)])
     Run.objects.filter(pk=run.pk).update(next_seq=count)
 
 

@@ -40,7 +40,7 @@ def db_now() -> datetime:
 
 def db_later(seconds: float) -> datetime:
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {dialect.later()} WHERE 1 = %s", [seconds, 1])
+        cursor.execute(f"SELECT {dialect.after(dialect.clock(), str(seconds))} WHERE 1 = %s", [1])
         return dialect.time_out(cursor.fetchone()[0])
 
 
@@ -76,7 +76,7 @@ def test_the_database_writes_a_time_as_long_as_python_does(thread: Thread) -> No
     run = send(agents.echo, thread)
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {dialect.clock()}, {dialect.later()} WHERE 1 = %s", [5, 1])
+            cursor.execute(f"SELECT {dialect.clock()}, {dialect.after(dialect.clock(), '5')} WHERE 1 = %s", [1])
             assert {len(text) for text in cursor.fetchone()} == {len("2026-01-01 00:00:00.123000")}
     # Whatever the database: a time it gave is found again by an exact comparison.
     Run.objects.filter(pk=run.pk).update(available_at=DbNow())

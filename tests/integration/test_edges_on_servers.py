@@ -168,7 +168,7 @@ def break_stream(run: Any) -> None:
 
     with transaction.atomic():
         Run.objects.filter(pk=run.pk).update(next_seq=2)
-        log.store([log.Append(run.stream_id, 1, [b"\xff"])])
+        log.write(run.stream_id, 1, [b"\xff"])
 
 
 WINDOW = 262_144  # SOCKET_WINDOW, as it is without a word in the settings

@@ -219,13 +219,14 @@ def test_an_external_stream_is_written_at_the_positions_its_writer_holds(
 ) -> None:
     first, second = (log.create(f"run:{uuid4()}", "external") for _ in range(2))
     with transaction.atomic():
-        log.store([log.Append(first.pk, 0, [b"a", b"b"]), log.Append(second.pk, 5, [b"c"])])
-        log.store([log.Append(first.pk, 2, [b"d"])])
+        log.write(first.pk, 0, [b"a", b"b"])
+        log.write(second.pk, 5, [b"c"])
+        log.write(first.pk, 2, [b"d"])
         assert hinted == []
     assert [(entry.seq, entry.data) for entry in log.read(first.pk)] == [(0, b"a"), (1, b"b"), (2, b"d")]
     assert hinted == [(first.pk, 0, [b"a", b"b"]), (second.pk, 5, [b"c"]), (first.pk, 2, [b"d"])]
     with pytest.raises(IntegrityError), transaction.atomic():
-        log.store([log.Append(first.pk, 2, [b"twice"])])
+        log.write(first.pk, 2, [b"twice"])
     with pytest.raises(StreamMissing, match="allocated by its writer"):
         log.append(first.pk, [encoder("own")])
 
@@ -233,7 +234,7 @@ def test_an_external_stream_is_written_at_the_positions_its_writer_holds(
 def test_writing_outside_the_allocating_transaction_is_refused() -> None:
     stream = log.create(f"run:{uuid4()}", "external")
     with pytest.raises(transaction.TransactionManagementError):
-        log.store([log.Append(stream.pk, 0, [b"a"])])
+        log.write(stream.pk, 0, [b"a"])
 
 
 def test_a_closed_or_missing_stream_takes_nothing(stream: Stream) -> None:

@@ -129,7 +129,7 @@ async def test_a_stream_that_cannot_be_followed_closes_the_socket(
             from django.db import transaction
 
             with transaction.atomic():
-                log.store([log.Append(run.stream_id, 1, [b"\xff"])])
+                log.write(run.stream_id, 1, [b"\xff"])
 
         await query(broken)
         assert await client.closed() == frames.CLOSE_FAILED
