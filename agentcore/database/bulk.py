@@ -48,7 +48,7 @@ class Column:
     @property
     def prepared(self) -> Field[Any, Any] | None:
         """The field that a value must be asked of before it is JSON: the key of a user may be any object."""
-        if isinstance(self.field, ForeignKey) and not isinstance(self.target, UUIDField):
+        if isinstance(self.field, ForeignKey) and type(self.target) is not UUIDField:
             return self.target
         # What these two are in SQLite is a matter of Django's.
         is_text = connection.vendor == "sqlite" and isinstance(self.field, (DateTimeField, JSONField))
@@ -57,7 +57,7 @@ class Column:
     def of_json(self) -> str:
         """Return the expression by which SQLite reads the column of an object of JSON."""
         value = f"json_extract(value, '$.{self.name}')"
-        return f"replace({value}, '-', '')" if isinstance(self.target, UUIDField) else value
+        return f"replace({value}, '-', '')" if type(self.target) is UUIDField else value
 
 
 class Table:

@@ -50,9 +50,10 @@ def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commi
 
 def released(row: RunRow, reason: str, *, suspect: bool, delay: float = 0.0) -> Commit:
     """Return the commit that gives the run back; it is due again after `delay` seconds, or at once."""
+    later = Later(delay) if delay else None
     return Commit(
-        events=[events.RunReleased(reason, Later(delay) if delay else None)],
-        run={"status": RunStatus.PENDING.value, "alone": suspect, **({"available_in": delay} if delay else {})},
+        events=[events.RunReleased(reason, later)],
+        run={"status": RunStatus.PENDING.value, "alone": suspect, **({"available_in": later.seconds} if later else {})},
         starts=True,
         thread_events=[row.changed(RunStatus.PENDING)],
     )

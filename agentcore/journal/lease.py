@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from operator import itemgetter
 from types import TracebackType
 from typing import Any
 from uuid import UUID
@@ -49,7 +51,8 @@ class Lease:
         self.end = LogEnd(claim.seen_seq)
         self._journal = journal
         self._heartbeat = heartbeat
-        self._staged: list[Commit] = []
+        self._staged: list[tuple[int, Commit]] = []
+        self._numbers = itertools.count()
         self._points: list[str] = []
         self._under_way: set[asyncio.Future[Allocation]] = set()
         self._lost: BaseException | None = None
@@ -74,14 +77,17 @@ class Lease:
 
     def stage(self, *commits: Commit, point: str = "") -> None:
         """Keep commits until the next one that cannot wait; a test may act at `point` once they are written."""
-        self._staged.extend(commits)
+        self._staged += zip(self._numbers, commits, strict=False)
         _apply(commits)
         self._points += [point] if point else []
 
     def forget(self) -> list[Commit]:
         """Drop what is staged, and return it."""
-        dropped, self._staged = self._staged, []
-        return dropped
+        return [commit for _, commit in self._unstage()]
+
+    def _unstage(self) -> list[tuple[int, Commit]]:
+        taken, self._staged = self._staged, []
+        return taken
 
     async def commit(self, *commits: Commit) -> None:
         """Commit what is staged and then `commits`, together; where that fails, only what was staged is kept.
@@ -95,6 +101,8 @@ class Lease:
             await asyncio.shield(self.send(*commits))
             for point in points:
                 await afailpoint(point)
+        elif self._under_way:
+            await asyncio.wait(set(self._under_way))  # what the caller has staged may have gone with another commit
 
     def send(self, *commits: Commit) -> asyncio.Future[Allocation]:
         """Do what `commit` does without waiting; what is sent is written in the order of sending."""
@@ -102,15 +110,15 @@ class Lease:
             refused: asyncio.Future[Allocation] = asyncio.get_running_loop().create_future()
             refused.set_exception(self._lost)
             return refused
-        began, staged = time.monotonic(), self.forget()
-        said, claims = combined([*staged, *commits]), not self.claimed
+        began, staged = time.monotonic(), self._unstage()
+        said, claims = combined([*(commit for _, commit in staged), *commits]), not self.claimed
         answer = self._journal.send(self.claim, said, claims=claims, end=self.end)
         self._under_way.add(answer)
 
         def arrived(answer: asyncio.Future[Allocation]) -> None:
             self._under_way.discard(answer)
             if answer.cancelled() or answer.exception() is not None:
-                self._staged[:0] = staged
+                self._staged = sorted(staged + self._staged, key=itemgetter(0))
                 return
             _apply(commits)
             self.claimed = True

@@ -24,7 +24,7 @@ from django.db import connection, transaction
 
 from ..conf import get_settings
 from ..database.outage import is_outage
-from ..exceptions import InsideTransaction, LeaseLost
+from ..exceptions import CancelRequested, InsideTransaction, LeaseLost
 from ..failpoints import failpoint
 from ..values.logextra import log_extra
 from . import unknown, write
@@ -61,8 +61,10 @@ class Sent:
 
     def takes(self, later: Sent) -> bool:
         """Whether what the run has said next can be one transaction with this."""
-        if self.held or self.alone or later.alone or self.request.claims or len(self.answers) == MOST_TOGETHER:
+        if self.held or self.alone or later.alone or len(self.answers) == MOST_TOGETHER:
             return False
+        if self.request.claims or later.request.claims or self.request.row != later.request.row:
+            return False  # one claim proves nothing for another
         moved = {move.row.pk for move in self.request.commit.moves}
         return moved.isdisjoint(move.row.pk for move in later.request.commit.moves)
 
@@ -171,12 +173,17 @@ class Journal:
                 sent.refuse(NotClaimed() if sent.request.claims else LeaseLost())
             elif isinstance(outcome, Allocation):
                 sent.accept(outcome)
-            elif len(sent.answers) > 1 and not isinstance(outcome, LeaseLost) and not is_outage(outcome):
+            elif len(sent.answers) > 1 and _concerns_one(outcome):
                 again += sent.parted()
             else:
                 sent.refuse(outcome)
         self._waiting.extendleft(reversed(again))
         return all(isinstance(outcome, RowHeld) for outcome in outcomes) and bool(again)
+
+
+def _concerns_one(outcome: BaseException) -> bool:
+    """Whether it proves that nothing was written, for what one of the commits says: the others may be written."""
+    return isinstance(outcome, (Exception, CancelRequested)) and not is_outage(outcome)
 
 
 def commit_batch(requests: Sequence[Request]) -> list[Answer]:

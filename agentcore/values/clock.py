@@ -14,9 +14,13 @@ OFFSET_VARIABLE = "AGENTCORE_CLOCK_OFFSET"
 
 @dataclass(frozen=True)
 class Later:
-    """A moment some seconds after the one the database will give."""
+    """A moment some seconds, to the millisecond, after the one the database will give."""
 
     seconds: float
+
+    def __post_init__(self) -> None:
+        # Both databases and Python agree on a time of whole milliseconds, and each cuts or rounds another in its way.
+        object.__setattr__(self, "seconds", round(self.seconds, 3))
 
     def after(self, now: datetime) -> datetime:
         """Return the moment, once the database has said what time it is."""

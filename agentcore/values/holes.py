@@ -1,7 +1,7 @@
 """JSON text with holes for what only the database can tell: where it stands in its log, and at what time.
 
-An event is encoded once, before its transaction. PostgreSQL fills the holes in the statement
-that stores it; this module fills them for SQLite, and for those who are told at once.
+An event is encoded once, before its transaction. The database fills the holes in the statement
+that stores it; this module fills them for those who are told at once.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -77,6 +78,27 @@ async def test_a_claim_goes_alone_of_its_run() -> None:
     one = claim()
     journal = await sent((one, says("a"), True), (one, says("b")), (one, says("c")))
     assert [said_of(journal._next_batch()) for _ in range(3)] == [[["a"]], [["b", "c"]], []]
+
+
+async def test_what_was_sent_under_another_claim_is_another_request() -> None:
+    one = claim()
+    taken_over = replace(one, attempt=2)
+    for first, second in (((one,), (taken_over, True)), ((taken_over,), (one,)), ((one,), (taken_over,))):
+        journal = await sent((first[0], says("a")), (second[0], says("b"), *second[1:]))
+        batches = [journal._next_batch() for _ in range(2)]
+        assert [said_of(batch) for batch in batches] == [[["a"]], [["b"]]]
+        assert [batch[0].request.row for batch in batches] == [first[0], second[0]]
+
+
+async def test_what_may_have_been_written_is_not_written_again_where_the_writing_breaks_off() -> None:
+    one = claim()
+    for broken_off in (asyncio.CancelledError(), KeyboardInterrupt()):
+        journal = await sent((one, says("a")), (one, says("b")))
+        answers = [answer for item in journal._waiting for _, answer in item.answers]
+        journal._answer(journal._next_batch(), [broken_off])
+        assert all(answer.done() for answer in answers) and journal._next_batch() == []
+        for answer in answers:
+            answer.exception()
 
 
 @pytest.mark.parametrize("refusal", [Moved(), CancelRequested(), IntegrityError()])

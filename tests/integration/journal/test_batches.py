@@ -16,9 +16,12 @@ from agentcore.journal.batch import Batch
 from agentcore.journal.commit import Claim, Commit, Insert, Move, Request
 from agentcore.models import Run, Step
 from agentcore.states import StepKind, StepStatus
+from agentcore.streams import hints
+from agentcore.streams import log as streams
+from agentcore.streams.log import Append
 from agentcore.values.clock import NOW, Later
-from agentcore.values.events import TextDelta
-from tests.integration.room import claim, log, statements
+from agentcore.values.events import RunReleased, TextDelta
+from tests.integration.room import claim, commit, log, statements
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -126,3 +129,17 @@ def test_postgresql_does_not_take_any_batch_for_a_hundred_rows(sent: list[Run]) 
     ((text, params),) = asked
     plan = "\n".join(line for (line,) in real(f"EXPLAIN {text}", params))
     assert "Update on agentcore_run" in plan and "rows=100 " not in plan
+
+
+def test_what_is_announced_is_what_is_stored_to_the_last_digit(
+    sent: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announced: list[Append] = []
+    taken = claim(sent[0].pk)
+    assert taken is not None
+    monkeypatch.setattr(hints, "publish", announced.extend)
+    seconds = [0.0005 + number * 1.2345678 for number in range(60)]
+    commit(taken, Commit([RunReleased("later", Later(each)) for each in seconds]))
+    (told,) = [item for item in announced if item.stream_id == taken.stream_id]
+    stored = [entry.data for entry in streams.read(taken.stream_id) if entry.seq >= told.first_seq]
+    assert stored == told.payloads and len(stored) == 60
