@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agentcore import SYSTEM, tool
+from agentcore.engine import snapshot
 from agentcore.engine.steps import prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
-from agentcore.services import messages, runs
+from agentcore.services import messages, runs, sending
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.room import fresh, make
 
@@ -146,3 +147,29 @@ def test_the_open_call_of_a_parallel_run_is_not_shown_even_under_the_same_id():
     said = prompt.shown(prompt.history(fresh(other), 100), other.order, 100)
     calls = [part.name for message in said for part in message.parts if part.type == "tool-call"]
     assert calls == ["look"]
+
+
+@pytest.mark.covers("api:M2")
+def test_the_turn_of_a_new_run_is_its_prompt_and_needs_no_query(django_assert_num_queries):
+    room = make([Turn(text="One.")])
+    room.play("first")
+    run = snapshot.load(room.send("second").pk).run
+    with django_assert_num_queries(1):
+        said = prompt.history(run, 100)
+        assert [message.text for message in said] == ["first", "One.", "second"]
+
+
+@pytest.mark.covers("api:M2")
+def test_a_retry_is_shown_what_the_run_before_it_has_kept():
+    broken = Turn(error=ModelError("no", code="auth"))
+    room = make([Turn(text="One."), Turn(calls=[("look", {"number": 2})]), broken, Turn(text="Two.")], [look])
+    room.play("first")
+    failed = room.play("second")
+    run_until_idle(sending.retry(failed, user=SYSTEM))
+    assert shown(room.model.requests[-1]) == [
+        "user: first",
+        "agent: One.",
+        "user: second",
+        "call look {'number': 2}",
+        "result succeeded found 2",
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from ...declaration.context import ContextBlock, LoaderContext
 from ...declaration.model import ModelMessage, ModelRequest
 from ...exceptions import RunError
 from ...models import Message, Run, Step, Thread, ToolCall
+from ...models.message import MessageQuerySet
 from ...models.tool_call import TOLD
 from ...providers import names
 from ...values import jsontext, parts
@@ -121,15 +122,28 @@ async def with_history(snapshot: Snapshot, recent: int, runtime: Runtime) -> Sna
 
 def opens_its_thread(run: Run) -> bool:
     """Whether its prompt is all that anybody can have said before it, so that nobody can add to its history."""
-    return run.order == FIRST_TURN and run.attempt == 0 and run.retry_of_id is None and run.prompt_id is not None
+    return run.order == FIRST_TURN and _opens_its_turn(run) and run.prompt_id is not None
+
+
+def _opens_its_turn(run: Run) -> bool:
+    """Whether its turn holds its prompt at most: nobody has driven it, nor what it is a retry of."""
+    return run.attempt == 0 and run.retry_of_id is None
 
 
 def history(run: Run, recent: int) -> tuple[Message, ...]:
     """Return the newest complete messages up to this run's turn, oldest first; of later turns, none."""
-    readable = Message.objects.filter(thread_id=run.thread_id).complete().defer(*NOT_TOLD)
-    turn = readable.filter(order=run.order).order_by("step_order")
+    readable = _readable().filter(thread_id=run.thread_id)
     older = readable.filter(order__lt=run.order).order_by("-order", "-step_order")[: recent + 1]
-    return (*reversed(older), *turn)
+    if _opens_its_turn(run):
+        return (*reversed(older), *([run.prompt] if run.prompt else []))
+    return (*reversed(older), *readable.filter(order=run.order).order_by("step_order"))
+
+
+@cache
+def _readable() -> MessageQuerySet:
+    """Return the messages that a model may read, to be filtered: what is left out of calls is worked out once."""
+    messages: MessageQuerySet = Message.objects.complete().defer(*NOT_TOLD)
+    return messages
 
 
 def shown(messages: Sequence[Message], order: int, recent: int) -> tuple[ModelMessage, ...]:
