@@ -14,6 +14,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from ..conf import get_settings
+from ..streams.hub import Hub
 from ..values.logextra import log_extra
 from . import frames
 from .database import query
@@ -211,7 +212,7 @@ class ThreadConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]
             await self._fail()
 
     async def _find_run(self, run_id: UUID) -> Found | None:
-        return await query(find_run, self._thread_id, run_id)
+        return await Hub.current().find(find_run, self._thread_id, run_id)
 
     async def _say_in_turn(self, frame: str) -> None:
         """Send one of any number of events: one follower at a time, and only while the window is open."""

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import TypeVar
 from uuid import UUID
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -28,6 +29,8 @@ from .wire import GROUP, encode, key_of
 __all__ = ["Hub", "broadcast", "channel_layer"]
 
 logger = logging.getLogger("agentcore.streams")
+
+T = TypeVar("T")
 
 STREAMS_PER_READ = 50
 RETRY_SECONDS = 1.0
@@ -106,6 +109,14 @@ class Hub:
                 self._work = None
                 work.stop()
 
+    async def find(self, function: Callable[..., T], *args: object) -> T:
+        """Return what a function finds, on the thread that reads the streams, whose connection is open for a while.
+
+        Only for who watches a stream. The function is quick: all reads wait for it.
+        """
+        assert self._work is not None
+        return await self._work.reader.find(function, *args)
+
     def watched(self) -> list[UUID]:
         """Return the streams that have watchers."""
         return list(self._feeds)
@@ -167,7 +178,7 @@ class _Work:
     def __init__(self, hub: Hub) -> None:
         self.wake = asyncio.Event()
         self._hub = hub
-        self._reader = Reader()
+        self.reader = Reader()
         layer = channel_layer()
         self.link = (
             Link(layer, hub.watched_keys, lambda: hub.distrust(hub.watched()), hub.take_hints) if layer else None
@@ -179,7 +190,7 @@ class _Work:
         """End the tasks, without waiting: whoever leaves last may itself be cancelled."""
         for task in self._tasks:
             task.cancel()
-        self._reader.close()
+        self.reader.close()
 
     async def _pump(self) -> None:
         level = logging.WARNING
@@ -187,7 +198,7 @@ class _Work:
             await self.wake.wait()
             self.wake.clear()
             try:
-                while await self._hub.read(self._reader):
+                while await self._hub.read(self.reader):
                     level = logging.WARNING
             except Exception:
                 logger.log(level, "cannot read streams; trying again", extra=log_extra("read"), exc_info=True)

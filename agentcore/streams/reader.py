@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections
@@ -13,6 +14,8 @@ from . import log
 from .log import Entry
 
 __all__ = ["LINGER_SECONDS", "Reader"]
+
+T = TypeVar("T")
 
 LINGER_SECONDS = 1.0
 """How long the connection outlives a read that found something: more usually follows."""
@@ -28,22 +31,32 @@ class Reader:
 
     async def read(self, cursors: Mapping[UUID, int], limit: int) -> dict[UUID, list[Entry]]:
         """Return the entries after each cursor; the database's errors are the caller's to handle."""
-        if self._closing:
-            self._closing.cancel()
+        return await self._ask(lambda pages: any(pages.values()), log.read_batch, cursors, limit)
+
+    async def find(self, function: Callable[..., T], *args: object) -> T:
+        """Return what another function finds in the database, whose errors are the caller's to handle."""
+        return await self._ask(bool, function, *args)
+
+    async def _ask(self, is_news: Callable[[T], bool], function: Callable[..., T], *args: object) -> T:
+        self._keep_open()
         loop = asyncio.get_running_loop()
         linger = 0.0
         try:
-            pages = await loop.run_in_executor(self._thread, log.read_batch, cursors, limit)
-            linger = LINGER_SECONDS if any(pages.values()) else 0.0
+            found = await loop.run_in_executor(self._thread, function, *args)
+            linger = LINGER_SECONDS if is_news(found) else 0.0
         finally:
             if not self._closed:
+                self._keep_open()  # somebody else may have asked meanwhile
                 self._closing = loop.call_later(linger, self._thread.submit, connections.close_all)
-        return pages
+        return found
+
+    def _keep_open(self) -> None:
+        if self._closing:
+            self._closing.cancel()
 
     def close(self) -> None:
         """Give back the connection and end the thread, without waiting for either."""
         self._closed = True
-        if self._closing:
-            self._closing.cancel()
+        self._keep_open()
         self._thread.submit(connections.close_all)
         self._thread.shutdown(wait=False)

@@ -237,6 +237,20 @@ async def test_a_hub_with_nothing_to_do_holds_no_database_connection(
         await eventually(lambda: query(lambda: open_connections() <= before), 30)
 
 
+async def test_what_a_watcher_looks_for_is_found_on_the_connection_that_reads_the_streams(
+    poll: Callable[[float], None],
+) -> None:
+    poll(SELDOM)
+
+    def used() -> tuple[int, Any]:
+        connections["default"].ensure_connection()
+        return threading.get_ident(), connections["default"].connection
+
+    async with Hub.current().watch(await make_stream()):
+        first, *others = await asyncio.gather(*(Hub.current().find(used) for _ in range(3)))
+        assert others == [first, first]
+
+
 class contexts:  # noqa: N801 - reads as the context manager it is
     """Watches many streams at once."""
 
