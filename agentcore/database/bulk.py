@@ -47,10 +47,10 @@ class Column:
 
     @property
     def prepared(self) -> Field[Any, Any] | None:
-        """The field that a value must be asked of before it is JSON: the key of a user may be any object."""
+        """The field that prepares a value before it is JSON, if one must: a user's key may be any object."""
         if isinstance(self.field, ForeignKey) and type(self.target) is not UUIDField:
             return self.target
-        # What these two are in SQLite is a matter of Django's.
+        # SQLite stores times and JSON as text, which Django's field writes.
         is_text = connection.vendor == "sqlite" and isinstance(self.field, (DateTimeField, JSONField))
         return self.field if is_text else None
 
@@ -61,7 +61,7 @@ class Column:
 
 
 class Table:
-    """The table `wanted`, or what else a statement reads: rows with these columns, given as one parameter."""
+    """Rows given to a statement as one parameter, and the query that makes a table of them."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
@@ -135,9 +135,10 @@ def with_rows(statement: Statement, condition: str = "", **beside: Table) -> str
 
 
 def run(text: str, params: Sequence[Any]) -> Rows:
-    """Run a statement with its parameters bound by the server: Django's own cursor would write them into the text.
+    """Run a statement on the driver's own cursor; neither Django's log of queries nor `execute_wrapper` sees it.
 
-    So its text is the same every time, and PostgreSQL keeps its plan where `prepare_threshold` lets psycopg ask for it.
+    On PostgreSQL its parameters are bound by the server, where Django's cursor would write them into the text: so the
+    text is the same every time, and the server keeps its plan where `prepare_threshold` lets psycopg ask for it.
     """
     wrapper = connections[DEFAULT_DB_ALIAS]  # once: `connection` looks for it anew at each use
     wrapper.validate_no_broken_transaction()

@@ -240,13 +240,12 @@ class Drive:
 
     async def _say_one_by_one(self, staged: list[Commit]) -> None:
         """Commit what could not be committed together, without what the database refuses."""
-        if not self.lease.claimed:
+        if not self.lease.claimed:  # then the first is what the claim says: it was staged first
             await self.lease.commit(staged.pop(0))
         for commit in staged:
             try:
                 await self.lease.commit(commit)
             except Exception as error:
-                self.lease.forget()
                 if self._is_for_others(error):
                     raise
                 about = log_extra("staged_lost", self.claim.run_id, self.claim.attempt)

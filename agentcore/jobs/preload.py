@@ -14,5 +14,5 @@ from . import forked  # noqa: E402, F401 - loaded here, so that no fork has to
 from .prefork import prepare  # noqa: E402 - needs the apps
 from .single import DRAIN  # noqa: E402
 
-prepare()
 DRAIN.install()
+prepare()

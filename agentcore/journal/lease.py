@@ -77,7 +77,7 @@ class Lease:
 
     def stage(self, *commits: Commit, point: str = "") -> None:
         """Keep commits until the next one that cannot wait; a test may act at `point` once they are written."""
-        self._staged += zip(self._numbers, commits, strict=False)
+        self._staged += [(next(self._numbers), commit) for commit in commits]
         _apply(commits)
         self._points += [point] if point else []
 
@@ -92,7 +92,8 @@ class Lease:
     async def commit(self, *commits: Commit) -> None:
         """Commit what is staged and then `commits`, together; where that fails, only what was staged is kept.
 
-        Raises what `Journal.send` says.
+        Raises what `Journal.send` says. Where nothing is left to send, it waits for what is under way; a failure of
+        that is raised to whoever sent it, and what was staged is staged again.
         """
         if not self.claimed and self._staged and any(commit.run for commit in commits):
             await self.commit()  # the statement that makes a claim sets the claim's own columns

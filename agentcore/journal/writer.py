@@ -1,7 +1,8 @@
 """The journal: one writer a process, which commits what all the runs it drives have to say together.
 
 Requests gather while a batch is being committed and make up the next one, so an idle
-process writes at once and a busy one writes much with few transactions. Nobody waits
+process writes at once and a busy one writes much with few transactions. What one run has
+ready is one request; where that is refused, each commit is written by itself. Nobody waits
 in a batch for a row that somebody else holds: such a run is left for a later one.
 A batch that fails is written again run by run, so that what is wrong with one commit
 hurts that commit only.
@@ -20,10 +21,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from ..conf import get_settings
-from ..database.outage import is_outage
+from ..database.outage import is_outage, is_refusal
 from ..exceptions import CancelRequested, InsideTransaction, LeaseLost
 from ..failpoints import failpoint
 from ..values.logextra import log_extra
@@ -64,7 +65,7 @@ class Sent:
         if self.held or self.alone or later.alone or len(self.answers) == MOST_TOGETHER:
             return False
         if self.request.claims or later.request.claims or self.request.row != later.request.row:
-            return False  # one claim proves nothing for another
+            return False  # a claim is written by itself, and what another claim says rests on another attempt
         moved = {move.row.pk for move in self.request.commit.moves}
         return moved.isdisjoint(move.row.pk for move in later.request.commit.moves)
 
@@ -183,7 +184,9 @@ class Journal:
 
 def _concerns_one(outcome: BaseException) -> bool:
     """Whether it proves that nothing was written, for what one of the commits says: the others may be written."""
-    return isinstance(outcome, (Exception, CancelRequested)) and not is_outage(outcome)
+    if isinstance(outcome, DatabaseError):
+        return is_refusal(outcome) and not is_outage(outcome)
+    return isinstance(outcome, (Exception, CancelRequested))
 
 
 def commit_batch(requests: Sequence[Request]) -> list[Answer]:

@@ -38,7 +38,7 @@ class ToolCall(models.Model):
     """One recorded call; its id is the idempotency key of every attempt to run it."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # No index of its own: that of its `call_id` begins with it. None has its status: to end a call costs no index then.
+    # No index of its own: that of `call_id` begins with it. Nor has the status one: ending a call writes to no index.
     run = models.ForeignKey(
         "agentcore.Run", on_delete=models.CASCADE, related_name="tool_calls", db_index=False, verbose_name=_("run")
     )

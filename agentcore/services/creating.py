@@ -87,7 +87,7 @@ Logs = list[tuple[UUID, list[Holed]]]
 
 @dataclass(frozen=True)
 class Entry:
-    """What is added to a thread: a message that opens a turn, a run, or both; a retry is of a turn there is."""
+    """What is added to a thread: a message that opens a turn, a run, or both; a retry joins the turn of its run."""
 
     thread: Thread
     message: Message | None = None

@@ -112,9 +112,10 @@ class Hub:
     async def find(self, function: Callable[..., T], *args: object) -> T:
         """Return what a function finds, on the thread that reads the streams, whose connection is open for a while.
 
-        Only for who watches a stream. The function is quick: all reads wait for it.
+        Call it only while watching a stream. The function must be quick: all reads wait for it.
         """
-        assert self._work is not None
+        if self._work is None:
+            raise RuntimeError("nobody watches a stream: there is no thread to ask on")
         return await self._work.reader.find(function, *args)
 
     def watched(self) -> list[UUID]:

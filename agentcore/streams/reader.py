@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
 from . import log
 from .log import Entry
@@ -34,15 +34,18 @@ class Reader:
         return await self._ask(lambda pages: any(pages.values()), log.read_batch, cursors, limit)
 
     async def find(self, function: Callable[..., T], *args: object) -> T:
-        """Return what another function finds in the database, whose errors are the caller's to handle."""
-        return await self._ask(bool, function, *args)
+        """Return what another function finds in the database, asked once more where the connection was dead."""
+        try:
+            return await self._ask(bool, function, *args)
+        except (OperationalError, InterfaceError):
+            return await self._ask(bool, function, *args)
 
     async def _ask(self, is_news: Callable[[T], bool], function: Callable[..., T], *args: object) -> T:
         self._keep_open()
         loop = asyncio.get_running_loop()
         linger = 0.0
         try:
-            found = await loop.run_in_executor(self._thread, function, *args)
+            found = await loop.run_in_executor(self._thread, _closing_what_broke, function, *args)
             linger = LINGER_SECONDS if is_news(found) else 0.0
         finally:
             if not self._closed:
@@ -60,3 +63,11 @@ class Reader:
         self._keep_open()
         self._thread.submit(connections.close_all)
         self._thread.shutdown(wait=False)
+
+
+def _closing_what_broke(function: Callable[..., T], *args: object) -> T:
+    try:
+        return function(*args)
+    except Exception:
+        connections.close_all()  # whoever has asked meanwhile would meet the same broken connection
+        raise

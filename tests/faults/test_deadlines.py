@@ -56,7 +56,7 @@ def test_a_run_at_rqs_deadline_is_given_back_and_not_failed(
     stack.hold_tools()
     run = send(agents.careful_bee, make_thread("careful_bee"))
     stack.sweeper()
-    stack.worker()
+    stack.worker(**settings_of_process(JOB_TIMEOUT=2))
     wait_for(lambda: len(stack.effects()) >= 2, LONG, "another attempt")
     stack.release_tools()
     wait_for_success(run)

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from unittest import mock
 from uuid import UUID, uuid4
 
 from channels_redis.pubsub import RedisPubSubChannelLayer
@@ -42,9 +43,12 @@ async def append_to_all(stream_ids: Sequence[UUID], count: int = 1) -> None:
     """Append to several streams in one commit."""
 
     def commit() -> None:
+        told: list[log.Append] = []
         with transaction.atomic():
-            for stream_id in sorted(stream_ids):
-                log.append(stream_id, [payload] * count)
+            with mock.patch.object(log, "announce", told.extend):
+                for stream_id in sorted(stream_ids):
+                    log.append(stream_id, [payload] * count)
+            log.announce(told)  # at once, as a batch of the journal does
 
     await query(commit)
 
