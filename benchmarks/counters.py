@@ -38,7 +38,7 @@ class Meter:
         return {}
 
     def at_once(self) -> Reading:
-        """Read what holds at this very moment, whoever is connected."""
+        """Read what is exact at once, also while others are connected."""
         return {}
 
 

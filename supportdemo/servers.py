@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -91,15 +92,7 @@ def _spawn(executable: Path, directory: Path, port: int) -> RedisServer:
     log = directory / f"redis-{port}.log"
     options = {"port": str(port), "bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": str(directory)}
     command = [str(executable), *(word for name, value in options.items() for word in (f"--{name}", value))]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in a terminal must reach the workers before it reaches their Redis
-            preexec_fn=die_with_parent(),
-        )
+    process = launch(command, log)  # Ctrl-C in a terminal must reach the workers before it reaches their Redis
     return RedisServer(url=f"redis://127.0.0.1:{port}/0", port=port, process=process, log=log)
 
 
@@ -114,6 +107,23 @@ def _answers(server: RedisServer) -> bool:
             except redis.TimeoutError:
                 continue
     return False
+
+
+def launch(command: Sequence[str | Path], log: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own that reads nothing, adds what it says to a file and ends with this one.
+
+    `options` are further ones of `Popen`.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent(),
+            **options,
+        )
 
 
 def die_with_parent() -> Callable[[], None] | None:

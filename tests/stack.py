@@ -21,7 +21,7 @@ from urllib.parse import quote
 import psutil
 from django.db import connection
 
-from supportdemo.servers import RedisServer, die_with_parent, free_port, start_redis
+from supportdemo.servers import RedisServer, free_port, launch, start_redis
 from tests import warm
 from tests.servers import DIRECTORY_VARIABLE
 from tests.testapp import world
@@ -75,17 +75,7 @@ class Process:
         self.pid = self._popen.pid
 
     def _start(self, command: list[str], env: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as output:
-            return subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),
-            )
+        return launch(command, self.log, cwd=cwd, env=dict(env))
 
     @property
     def alive(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
@@ -66,7 +66,11 @@ class Table:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self.names = [item.name for item in columns]
-        self._prepared = [(item.name, item.prepared) for item in columns if item.prepared is not None]
+
+    @cached_property
+    def _prepared(self) -> list[tuple[str, Field[Any, Any]]]:
+        # When it is first asked for: which database there is, is not known while modules are loaded.
+        return [(item.name, item.prepared) for item in self.columns if item.prepared is not None]
 
     def query(self) -> str:
         """Return the query that makes the table of its parameter.

@@ -1,4 +1,4 @@
-"""A batch on SQLite: the parts of the one statement, one after the other; there is one writer, so nothing changes."""
+"""A batch on SQLite: the parts of the one statement, one by one; it has one writer, so nothing changes in between."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Steps:
 
     def run(self, statement: bulk.Statement, rows: Sequence[Sequence[Any]]) -> bulk.Rows:
         """Run a statement on its rows, and return what it returns."""
-        return self.again(statement, statement.json(rows))
+        return self.run_json(statement, statement.json(rows))
 
-    def again(self, statement: bulk.Statement, rows: str) -> bulk.Rows:
+    def run_json(self, statement: bulk.Statement, rows: str) -> bulk.Rows:
         """Run a statement on rows that are JSON already."""
         return bulk.run(bulk.with_rows(statement, **self._beside), [rows, *self._params])
 
@@ -60,7 +60,7 @@ def execute(batch: Batch) -> dict[UUID, Found]:
     """Write a batch; raises `Moved` where one of its moves finds its row in another status."""
     clock, steps = dialect.clock(), Steps()
     wanted = fence.fenced(clock).json(fence.rows(batch))
-    passed = steps.keep("fenced", FENCED, steps.again(_fence(clock), wanted))
+    passed = steps.keep("fenced", FENCED, steps.run_json(_fence(clock), wanted))
     given = {dialect.id_out(run_id): tuple(columns) for run_id, *columns in passed}
     found = _refused(batch, given.keys())
     if not given:
@@ -70,14 +70,14 @@ def execute(batch: Batch) -> dict[UUID, Found]:
         raise Moved
     for model in batch.models:
         steps.run(parts.inserting(model), batch.inserts[model])
-    last = {dialect.id_out(row[0]) for row in steps.again(_of_requests(LAST), wanted)} if batch.ends else set()
-    shares = steps.keep("shares", SHARES, steps.again(_of_requests(parts.SHARES), wanted))
-    told: dict[str, int] = dict(steps.keep("told", TOLD, steps.again(_of_requests(parts.TELLING), wanted)))
+    last = {dialect.id_out(row[0]) for row in steps.run_json(_of_requests(LAST), wanted)} if batch.ends else set()
+    shares = steps.keep("shares", SHARES, steps.run_json(_of_requests(parts.SHARES), wanted))
+    told: dict[str, int] = dict(steps.keep("told", TOLD, steps.run_json(_of_requests(parts.TELLING), wanted)))
     tells = {dialect.id_out(run_id): told[stream] - later for run_id, stream, _, later in shares}
     if records := batch.record_rows():
         steps.run(parts.recording(), records)
     if batch.ends:
-        steps.again(_of_requests(parts.CLOSING), wanted)
+        steps.run_json(_of_requests(parts.CLOSING), wanted)
     for run_id, (next_seq, places, cancel, now) in given.items():
         at, cancels = dialect.time_out(now), cancel is not None
         found[run_id] = Found(True, True, None, None, cancels, next_seq, places, at, tells.get(run_id), run_id in last)

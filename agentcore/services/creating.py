@@ -47,22 +47,14 @@ FROM (
         AND stream.sequencer = 'own' AND stream.closed_at IS NULL{lock}
 ) AS held
 WHERE agentcore_thread.id = held.id
-RETURNING agentcore_thread.id, 1 AS next_seq, 0 AS next_step_order, {clock} AS now
-"""
-
-# Allocates positions in the thread's log.
-TELLING = """
-UPDATE agentcore_streams_stream SET next_seq = agentcore_streams_stream.next_seq + wanted.tells
-FROM wanted JOIN fenced ON fenced.id = wanted.id
-WHERE agentcore_streams_stream.id = wanted.thread_stream
-RETURNING agentcore_streams_stream.id, agentcore_streams_stream.next_seq
+RETURNING agentcore_thread.id, 1 AS next_seq, 0 AS next_step_order, NULL AS cancel_requested_at, {clock} AS now
 """
 
 STATEMENT = """
 WITH wanted AS ({wanted}),
 fenced AS ({placing}),
+shares AS ({shares}),
 told AS ({telling}),
-shares AS (SELECT fenced.id, 0 AS later_tell FROM fenced),
 {new},
 records AS ({records})
 SELECT told.next_seq, fenced.now FROM fenced CROSS JOIN told
@@ -72,14 +64,7 @@ WANTED = (
     *(bulk.an_id("id"), bulk.an_id("thread_stream")),
     *(bulk.extra(name, "integer") for name in ("seen_order", "seen_number", "turns", "runs", "tells")),
 )
-_TELLING = bulk.Statement(TELLING, WANTED)
-PLACED = bulk.Table(
-    [
-        bulk.an_id("id"),
-        *(bulk.extra(name, "integer") for name in ("next_seq", "next_step_order")),
-        bulk.extra("now", "text"),
-    ]
-)
+_SHARES, _TELLING = bulk.Statement(parts.SHARES, WANTED), bulk.Statement(parts.TELLING, WANTED)
 
 Row = tuple[Any, ...]
 Logs = list[tuple[UUID, list[Holed]]]
@@ -183,7 +168,7 @@ def _added(entry: Entry) -> bool:
 
 
 def _records(thread: Thread, logs: Logs) -> list[Row]:
-    """Return the rows of `parts.recording`; nothing is said of a place, nor of a later time, yet to be filled in."""
+    """Return the rows of `parts.recording`; no event of a new run or message tells of a place or a later time."""
     return [
         (thread.pk, stream_id, stream_id == thread.stream_id, len(texts) - number, len(texts), 0, None, item.text)
         for stream_id, texts in logs
@@ -204,7 +189,8 @@ def _statement(models: tuple[type[Model], ...], clock: str) -> str:
     return STATEMENT.format(
         wanted=_placing(clock).query(),
         placing=_placing(clock).text,
-        telling=TELLING,
+        shares=parts.SHARES,
+        telling=parts.TELLING,
         new=",\n".join(new),
         records=bulk.with_rows(parts.recording()),
     )
@@ -213,13 +199,13 @@ def _statement(models: tuple[type[Model], ...], clock: str) -> str:
 def _on_sqlite(wanted: Row, new: Sequence[Model], records: list[Row]) -> list[Row]:
     """Do the same step by step, for there is one writer."""
     steps = sqlite.Steps()
-    placed = steps.keep("fenced", PLACED, steps.run(_placing(dialect.clock()), [wanted]))
+    placed = steps.keep("fenced", sqlite.FENCED, steps.run(_placing(dialect.clock()), [wanted]))
     if not placed:
         return []
     for row in new:
         steps.run(parts.inserting(type(row)), [_values(row, wanted[0])])
+    steps.keep("shares", sqlite.SHARES, steps.run(_SHARES, [wanted]))
     ((_, end),) = steps.keep("told", sqlite.TOLD, steps.run(_TELLING, [wanted]))
-    steps.keep("shares", sqlite.SHARES, [(*wanted[:2], wanted[-1], 0)])
     steps.run(parts.recording(), records)
     return [(end, dialect.time_out(placed[0][-1]))]
 

@@ -1,4 +1,4 @@
-"""The row of a thread, which allocates its turns and the numbers of its runs: whoever holds it adds next."""
+"""Locks the row of a thread, which allocates its turns and the numbers of its runs."""
 
 from __future__ import annotations
 

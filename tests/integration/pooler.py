@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from urllib.parse import quote
 import psycopg
 from django.db import connection
 
-from supportdemo.servers import die_with_parent
+from supportdemo.servers import launch
 from tests.docs.pages import blocks
 from tests.servers import DIRECTORY_VARIABLE
 from tests.stack import wait_for
@@ -78,16 +77,7 @@ def started(size: int) -> Iterator[Pooler]:
         os.chown(directory, data.st_uid, data.st_gid)
         with ini.open("w") as file:
             _configuration(directory, size).write(file)
-        with (directory / "log").open("wb") as output:
-            process = subprocess.Popen(
-                [PGBOUNCER, ini],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),
-                **owner,
-            )
+        process = launch([PGBOUNCER, ini], directory / "log", **owner)
         try:
             wait_for((directory / ".s.PGSQL.5432").exists, 10, "the pooler to listen")
             yield Pooler(directory, size)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from supportdemo.servers import die_with_parent
+from supportdemo.servers import launch
 
 SQLITE = ("SQLite", "--ds=tests.settings.sqlite")
 POSTGRES = ("PostgreSQL", "--ds=tests.settings.postgres", "-m", "not once")
@@ -52,17 +52,9 @@ class Pass:
     def start(self) -> None:
         """Begin, in a session of its own: what a terminal's Ctrl-C means is told once, by whoever started it."""
         self.began = time.monotonic()
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command,
-                # Else every process compiles the project and the tests again.
-                env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(),
-            )
+        # Else every process compiles the project and the tests again.
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self.process = launch(self.command, self.log, env=env)
 
     @property
     def status(self) -> int | None:

@@ -122,7 +122,7 @@ async def _output(turn: Turn) -> tuple[Any, str]:
 
 
 async def _refuse(turn: Turn, step: Step) -> None:
-    """End the run after an answer that was filtered or refused, and keep what was said of it."""
+    """Keep what a filtered or refused answer has said, and end the run."""
     draft = turn.draft
     over = transitions.over(
         turn.lease.claim,

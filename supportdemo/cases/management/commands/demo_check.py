@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from supportdemo.desk_client import Unexpected, expect
 from supportdemo.playthrough import play
-from supportdemo.servers import die_with_parent
+from supportdemo.servers import launch
 from supportdemo.stack import ROOT
 
 ADDRESS = re.compile(r"The support desk is open:\s+(http://\S+)/")
@@ -77,17 +77,7 @@ def _environment(directory: Path, mark: str) -> dict[str, str]:
 def _demo(directory: Path, log: Path, mark: str) -> Iterator[str]:
     """Run `manage.py demo` on a free port; yield its address, and end it as `kill` would."""
     command = [sys.executable, str(ROOT / "manage.py"), "demo", "--port", "0"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=_environment(directory, mark),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=die_with_parent(),
-        )
+    process = launch(command, log, cwd=ROOT, env=_environment(directory, mark))
     try:
         yield _address(process, log)
     finally:
