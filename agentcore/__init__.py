@@ -10,8 +10,11 @@ if TYPE_CHECKING:
     from .access import OwnerPolicy as OwnerPolicy
     from .agent import Agent as Agent
     from .declaration.agent import Limits as Limits
+    from .declaration.choice import ToolSource as ToolSource
     from .declaration.context import ContextBlock as ContextBlock
-    from .declaration.context import LoaderContext as LoaderContext
+    from .declaration.context import RunContext as RunContext
+    from .declaration.files import Files as Files
+    from .declaration.files import NewFile as NewFile
     from .declaration.isolated import isolated as isolated
     from .declaration.tool import Checkable as Checkable
     from .declaration.tool import Tool as Tool
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from .services.approvals import Decision as Decision
     from .values.parts import FilePart as FilePart
     from .values.parts import Part as Part
+    from .values.parts import ProviderCallPart as ProviderCallPart
+    from .values.parts import ProviderResultPart as ProviderResultPart
     from .values.parts import ReasoningPart as ReasoningPart
     from .values.parts import SourcePart as SourcePart
     from .values.parts import TextPart as TextPart
@@ -43,11 +48,15 @@ _HOMES = {
     "Decision": "services.approvals",
     "EffectUnknown": "exceptions",
     "FilePart": "values.parts",
+    "Files": "declaration.files",
     "Limits": "declaration.agent",
-    "LoaderContext": "declaration.context",
     "ModelRetry": "exceptions",
+    "NewFile": "declaration.files",
     "Part": "values.parts",
+    "ProviderCallPart": "values.parts",
+    "ProviderResultPart": "values.parts",
     "ReasoningPart": "values.parts",
+    "RunContext": "declaration.context",
     "SourcePart": "values.parts",
     "TextPart": "values.parts",
     "Tool": "declaration.tool",
@@ -55,6 +64,7 @@ _HOMES = {
     "ToolContext": "declaration.tool",
     "ToolFailed": "exceptions",
     "ToolResultPart": "values.parts",
+    "ToolSource": "declaration.choice",
     "Usage": "values.usage",
     "isolated": "declaration.isolated",
     "tool": "declaration.tool",

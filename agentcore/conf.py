@@ -69,6 +69,8 @@ class Settings:
     """How many calls one answer may ask for."""
     context_limit: int = 1_000_000
     """How many bytes of JSON the context blocks of a run may have in all."""
+    files_limit: int = 20_000_000
+    """How many bytes the files may have in all that one model call is given."""
     message_limit: int = 200_000
     """How many bytes of JSON a message of a person may take."""
     metadata_limit: int = 20_000

@@ -182,6 +182,12 @@ class UnknownAgent(UserError):
     code = "agent_unknown"
 
 
+class ModelNotConfigured(UserError):
+    """The agent's model cannot be used here: what it needs is not installed, or its key is missing."""
+
+    code = "model_not_configured"
+
+
 class Unfinished(UserError):
     """A tool has run, and gave back what is yet to be awaited, read, called or entered."""
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,8 +12,10 @@ from pydantic import BaseModel
 from ..exceptions import UserError
 from ..values.usage import Usage
 from . import declared
+from .choice import ModelChoice, SettingsChoice, ToolSource, chooses_models, models_of, settings_of
 from .context import ContextLoader, Instructions
 from .conversion import Conversion
+from .files import Files
 from .model import AgentModel, ToolSpec
 from .tool import Tool
 
@@ -69,16 +71,23 @@ class AgentDefinition:
 
     name: str
     """What its runs are stored under: up to 64 characters, and no other agent's."""
-    model: AgentModel | Callable[[], AgentModel]
-    """The model, or a function that chooses one for each step."""
+    model: ModelChoice
+    """The model, the name of one ("openai:gpt-5"), several to be asked in turn, or a function that chooses for a step.
+
+    Of several, the next is asked where one has failed before it said anything.
+    """
     version: str = "1"
     """Up to 32 characters, stored with its runs."""
     instructions: Instructions = ""
     """Text, "" for none, or a function of the run."""
-    tools: Sequence[Tool] = ()
-    """Functions under `@tool`, each with a name of its own."""
+    model_settings: SettingsChoice = field(default_factory=dict)
+    """What its model is asked with beside the request, such as `{"temperature": 0.2}`, or a function of the run."""
+    tools: Sequence[Tool | ToolSource] = ()
+    """Functions under `@tool`, each with a name of its own, and sources of tools that are chosen by run."""
     context: Sequence[ContextLoader] = ()
     """Functions that load blocks for one run."""
+    files: Files | None = None
+    """The application's store of files, for messages that name some and models that make some."""
     output: type[BaseModel] | None = None
     """The class that an answer must fit; None for text."""
     limits: Limits = Limits()
@@ -94,7 +103,14 @@ class AgentDefinition:
         declared.text("Agent name", self.name, 64)  # as long as the columns that a run keeps them in
         agent = f"Agent {self.name}"
         declared.text(f"{agent}: version", self.version, 32)
-        declared.model(f"{agent}: model", self.model)
+        if self.model_chooser is None:
+            models_of(f"{agent}: model", self.model)
+        else:
+            declared.function(f"{agent}: model", self.model, "about")
+        if callable(self.model_settings):
+            declared.function(f"{agent}: model_settings", self.model_settings, "about")
+        else:
+            object.__setattr__(self, "model_settings", settings_of(f"{agent}: model_settings", self.model_settings))
         if not isinstance(self.instructions, str):
             declared.function(f'{agent}: instructions (text, "" for none, or a function)', self.instructions, "about")
         declared.one_of(f"{agent}: on_busy", self.on_busy, ON_BUSY)
@@ -109,6 +125,8 @@ class AgentDefinition:
         )
         for loader in self.context:
             declared.function(f"{agent}: in context", loader, "about")
+        if self.files is not None and not isinstance(self.files, Files):
+            raise UserError(f"{agent}: files is {declared.shown(self.files)}: write files=Files(load=…, save=…).")
         if not isinstance(self.limits, Limits):
             raise UserError(f"{agent}: limits is {declared.shown(self.limits)}: write limits=Limits(max_steps=…).")
         if self.limits.max_cost is not None and self.limits.price is None:
@@ -120,22 +138,31 @@ class AgentDefinition:
         return self.on_version == "current" or self.version == version
 
     @cached_property
-    def model_chooser(self) -> Callable[[], Any] | None:
-        """The function that chooses a model, anew for each step; None where there is one model for all."""
-        return None if isinstance(self.model, AgentModel) else self.model
+    def model_chooser(self) -> Callable[..., Any] | None:
+        """The function that chooses models, anew for each step; None where they are the same for all."""
+        return self.model if chooses_models(self.model) else None  # type: ignore[return-value]
 
-    def as_chosen(self, model: Any) -> AgentModel:
-        """Return what the application's function chose; raises `UserError` where that is no model."""
-        if not isinstance(model, AgentModel) or isinstance(model, type):
-            chosen = f"{declared.shown(self.model)} chose {declared.shown(model)}"
-            raise UserError(f"Agent {self.name}: {chosen}, which is no model. Have it return a model object.")
-        return model
+    def models(self, chosen: Any) -> tuple[AgentModel | str, ...]:
+        """Return the models that were declared or chosen; raises `UserError` where that is none."""
+        by = f", which {declared.shown(self.model_chooser)} chose," if self.model_chooser else ""
+        return models_of(f"Agent {self.name}: the model{by}", chosen)
+
+    @cached_property
+    def tool_sources(self) -> tuple[ToolSource, ...]:
+        """What gives it more tools, by run."""
+        return tuple(item for item in self.tools if isinstance(item, ToolSource))
+
+    def with_tools(self, found: Iterable[Tool]) -> AgentDefinition:
+        """Return the agent with what its sources gave as its tools too; raises `UserError` for two of a name."""
+        return replace(self, tools=(*self.tools, *found))
 
     @cached_property
     def tools_by_name(self) -> dict[str, Tool]:
         """The tools under their names; raises `UserError` for what is no tool, and for a name that two of them have."""
         by_name: dict[str, Tool] = {}
         for item in self.tools:
+            if isinstance(item, ToolSource):
+                continue
             if not isinstance(item, Tool):
                 said = f"{declared.shown(item)} is not a tool; decorate the function with @tool."
                 raise UserError(f"Agent {self.name}: {said}")
@@ -147,7 +174,7 @@ class AgentDefinition:
     @cached_property
     def tool_specs(self) -> tuple[ToolSpec, ...]:
         """The tools as a model is told about them."""
-        return tuple(ToolSpec(tool.name, tool.description, dict(tool.schema)) for tool in self.tools)
+        return tuple(ToolSpec(tool.name, tool.description, dict(tool.schema)) for tool in self.tools_by_name.values())
 
     @cached_property
     def conversion(self) -> Conversion | None:

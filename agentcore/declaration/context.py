@@ -41,16 +41,25 @@ class ContextBlock:
 
 
 @dataclass(frozen=True)
-class LoaderContext:
-    """What a context loader may look at."""
+class RunContext:
+    """What the application's functions may look at when they are asked about a run.
+
+    These are the loaders of context, the instructions, and whatever chooses models, tools and settings.
+    """
 
     run_id: UUID
     thread_id: UUID
     agent: str
     user: Any
+    """For whom the run works: an instance of the project's user model, or None."""
     prompt: str
+    """The text of the message that the run answers; "" where it has none."""
     metadata: Mapping[str, Any]
+    """What the run was started with."""
+    step: int = 1
+    """The number of the step that is due."""
+    attempt: int = 1
 
 
-ContextLoader = Callable[[LoaderContext], Iterable[ContextBlock] | Awaitable[Iterable[ContextBlock]]]
-Instructions = str | Callable[[LoaderContext], str | Awaitable[str]]
+ContextLoader = Callable[[RunContext], Iterable[ContextBlock] | Awaitable[Iterable[ContextBlock]]]
+Instructions = str | Callable[[RunContext], str | Awaitable[str]]

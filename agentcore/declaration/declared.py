@@ -63,22 +63,19 @@ def function(what: str, value: Any, arguments: str) -> None:
 
 
 def model(what: str, value: Any) -> None:
-    """Raise `UserError` unless `value` is a model, or a function that chooses one."""
-    lacks = [name for name in ("name", "provider", "stream") if not hasattr(value, name)]
+    """Raise `UserError` unless `value` is a model, or the name of one in its provider: "openai:gpt-5"."""
     if isinstance(value, str):
-        raise UserError(f"{what} is {shown(value)}: give a model object. Names of models are not supported yet.")
+        provider, _, name = value.partition(":")
+        if not (provider.strip() and name.strip()) or value != value.strip() or not value.isprintable():
+            raise UserError(f'{what} is {shown(value)}: write provider:model, such as "openai:gpt-5".')
+        return
+    lacks = [name for name in ("name", "provider", "stream") if not hasattr(value, name)]
     if isinstance(value, type):
         raise UserError(f"{what} is a class: give an instance of it, {value.__name__}(…).")
-    if len(lacks) == 3 and callable(value):
-        if inspect.iscoroutinefunction(value):
-            raise UserError(
-                f"{what} is {shown(value)}, an async function. Write the one that chooses a model with def."
-            )
-        return function(what, value, "")
     if lacks:
         raise UserError(
             f"{what} is {shown(value)}, which has no {' and no '.join(lacks)}. Give an object with a name, a provider "
-            "and stream(request), or a function that returns one."
+            "and stream(request), or a function of the run that returns one."
         )
     for attribute in ("name", "provider"):
         if not isinstance(getattr(value, attribute), str):

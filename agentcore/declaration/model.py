@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
-from ..values.parts import Part
+from ..values.parts import Part, ProviderDetails, details_of, with_details
 from ..values.usage import Usage
 from .context import ContextBlock
 
@@ -23,17 +23,31 @@ class ToolSpec:
 
 @dataclass(frozen=True)
 class ModelMessage:
-    """One message of the history; `author` is user, agent, tool or system."""
+    """One message of the history; `author` is user, agent, tool or system.
+
+    What its parts and the message itself carry as `provider_details` came from the same origin as the model's.
+    """
 
     author: str
     name: str
     parts: tuple[Part, ...]
+    origin: str = ""
+    provider_details: ProviderDetails | None = None
+
+    def as_sent_to(self, origin: str) -> ModelMessage:
+        """Return the message as a model of that origin may read it: without what another provider wants back."""
+        if not self.origin or self.origin == origin:
+            return self
+        plain = tuple(part if details_of(part) is None else with_details(part, None) for part in self.parts)
+        return replace(self, parts=plain, origin="", provider_details=None)
 
 
 @dataclass(frozen=True)
 class ModelRequest:
     """Everything a model may know; `messages` ends with the prompt or the tool results to answer.
 
+    `settings` is what the application sets for its model, in the model's own words. `files` are those of the
+    messages that the application has loaded, by their `file_id`: their bytes, or an address to read them at.
     With `feedback`, the structured output of the model's last answer was refused: it says
     why, and what was sent. What was said beside it ends the messages, and stands where the
     repair says nothing.
@@ -49,6 +63,8 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...]
     output_schema: dict[str, Any] | None
     feedback: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, bytes | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,13 @@ class TextDelta:
 
 
 @dataclass(frozen=True)
+class TextEnded:
+    """The text part that was being said is complete, and may be empty; text that follows begins another part."""
+
+    provider_details: ProviderDetails | None = None
+
+
+@dataclass(frozen=True)
 class ReasoningDelta:
     """The next piece of the thinking."""
 
@@ -66,12 +89,36 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True)
+class ReasoningEnded:
+    """The reasoning that was being said is complete, and may be empty: its provider may keep all of it in details."""
+
+    provider_details: ProviderDetails | None = None
+
+
+@dataclass(frozen=True)
 class SourceFound:
-    """Something the answer rests on; without a title it goes by its address."""
+    """Something the answer rests on; without a title it goes by its address.
+
+    `quote` is a passage of it; `start` and `end` are the characters that it supports of the text part being said.
+    """
 
     title: str | None
     url: str | None = None
     document: str | None = None
+    quote: str = ""
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class FileProduced:
+    """A file that the model made: its bytes, for the application to save, or an address that keeps them."""
+
+    media_type: str
+    data: bytes | None = None
+    url: str = ""
+    filename: str = ""
+    provider_details: ProviderDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +127,26 @@ class DataFound:
 
     name: str
     value: Any
+
+
+@dataclass(frozen=True)
+class ProviderCalled:
+    """A tool that the provider runs itself; it is shown, and never run here. The arguments are JSON data or text."""
+
+    call_id: str
+    name: str
+    arguments: Any = None
+    provider_details: ProviderDetails | None = None
+
+
+@dataclass(frozen=True)
+class ProviderReturned:
+    """What came of a tool that the provider has run itself, as JSON data."""
+
+    call_id: str
+    name: str
+    result: Any = None
+    provider_details: ProviderDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +159,7 @@ class CallRequested:
     call_id: str
     name: str
     arguments: str | Mapping[str, Any]
+    provider_details: ProviderDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -125,18 +193,24 @@ class StepFinished:
     """Why the model stopped, as a `FinishReason` or in the provider's own word for one.
 
     It is a model's last word. What a provider says and nobody knows is kept as `other`; None is an end
-    without a reason.
+    without a reason. `provider_details` is what the provider wants back with the answer as a whole.
     """
 
     reason: str | None
+    provider_details: ProviderDetails | None = None
 
 
 ModelEvent = (
     TextDelta
+    | TextEnded
     | ReasoningDelta
+    | ReasoningEnded
     | SourceFound
+    | FileProduced
     | DataFound
     | CallRequested
+    | ProviderCalled
+    | ProviderReturned
     | UsageReported
     | OutputDelta
     | OutputProduced
@@ -146,7 +220,10 @@ ModelEvent = (
 
 @runtime_checkable
 class AgentModel(Protocol):
-    """A model. It raises `agentcore.exceptions.ModelError` for what its provider refuses."""
+    """A model. It raises `agentcore.exceptions.ModelError` for what its provider refuses.
+
+    One that asks for details back (`provider_details`) has an `origin` too: see `origin_of`.
+    """
 
     @property
     def name(self) -> str:
@@ -159,3 +236,11 @@ class AgentModel(Protocol):
     def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
         """Yield the events of one model call; closing the iterator closes the connection."""
         ...
+
+
+def origin_of(model: AgentModel) -> str:
+    """Return what a model's `provider_details` are tied to: its `origin`, or its provider where it has none.
+
+    An origin names a provider, its address and the account asked with; details go back to the same one only.
+    """
+    return str(getattr(model, "origin", "") or model.provider)

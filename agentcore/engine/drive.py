@@ -22,7 +22,7 @@ from ..values.logextra import log_extra
 from . import limits, snapshot, transitions
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
-from .steps import answer, model, prompt, tools
+from .steps import answer, choosing, model, prompt, tools
 from .steps.answer import Turn
 from .steps.draft import Draft
 
@@ -151,14 +151,21 @@ class Drive:
     async def _one(self, state: Snapshot) -> Snapshot | Outcome:
         """Take the one step that is due; returns how the run stands then, or an outcome when the worker lets go."""
         state = await limits.check(state, self.definition.limits, self.runtime)
-        if state.runnable:
-            return await tools.tool_round(self.definition, state, self.runtime, self.lease)
-        if state.blocked:
+        if state.blocked and not state.runnable:
             return await self._suspend(state)
+        definition = await self._with_tools(state)
+        if state.runnable:
+            return await tools.tool_round(definition, state, self.runtime, self.lease)
         self.draft = Draft(state.next_step, {"run_id": self.claim.run_id, "attempt": self.claim.attempt})
-        then = await model.model_step(Turn(self.definition, state, self.runtime, self.lease, self.draft))
+        then = await model.model_step(Turn(definition, state, self.runtime, self.lease, self.draft))
         self.draft = None
         return Outcome.ENDED if then is None else then
+
+    async def _with_tools(self, state: Snapshot) -> AgentDefinition:
+        """Return the agent as it is for this step; what is staged is committed before the application is asked."""
+        if self.definition.tool_sources:
+            await self.lease.commit()
+        return await choosing.with_tools(self.definition, state, self.runtime)
 
     async def _suspend(self, state: Snapshot) -> Snapshot | Outcome:
         """Make the run wait; where somebody has decided meanwhile, read the rows again and go on."""

@@ -19,7 +19,7 @@ from django.db.models import F, QuerySet
 
 from ..database.compiled import Compiled
 from ..database.dialect import DbNow
-from ..declaration.context import ContextBlock
+from ..declaration.context import ContextBlock, RunContext
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..states import BLOCKED_CALL_STATUSES, OPEN_CALL_STATUSES, RunStatus, StepKind, StepStatus, ToolCallStatus
 from ..values import jsontext
@@ -79,6 +79,13 @@ class Snapshot:
     def next_step(self) -> int:
         """The number of the step to run next; a step that failed is tried again under its own number."""
         return self.steps_finished + 1
+
+    @property
+    def about(self) -> RunContext:
+        """What the application's functions may look at."""
+        run = self.run
+        prompt = run.prompt.text if run.prompt else ""
+        return RunContext(run.pk, run.thread_id, run.agent, run.user, prompt, run.metadata, self.next_step, run.attempt)
 
     @property
     def runnable(self) -> tuple[ToolCall, ...]:
@@ -146,9 +153,9 @@ class Snapshot:
         """Return the snapshot after a finished round of tool calls."""
         return self._after(said, calls=tuple(still_open), approvals={})
 
-    def after_failure(self, retry_in: float) -> Snapshot:
-        """Return the snapshot after a model call that failed and is to be made again in so many seconds."""
-        return replace(self, failed_tries=self.failed_tries + 1, retry_in=retry_in)
+    def after_failure(self) -> Snapshot:
+        """Return the snapshot after a model call that failed; the step is still due."""
+        return replace(self, failed_tries=self.failed_tries + 1)
 
     def _after(self, said: Sequence[Message], **changed: Any) -> Snapshot:
         history = None if self.history is None else (*self.history, *said)

@@ -119,6 +119,8 @@ class Message(models.Model):
     # The sender's own name for it, unique to a send: the page that sent it knows it again by this.
     key = models.CharField(_("key"), max_length=200, blank=True)
     content = models.JSONField(_("content"))
+    # What the model's provider wants back with it: no event and no answer of the API has it; see `parts`.
+    provider_details = models.JSONField(_("provider details"), null=True, blank=True)
     # No index of its own: that of its constraint has all that there is to find.
     tool_call = models.ForeignKey(
         "agentcore.ToolCall",
@@ -165,12 +167,12 @@ class Message(models.Model):
     def parts(self) -> tuple[parts.Part, ...]:
         """The typed content."""
         call = self._call
-        return parts.from_json(self.content) if call is None else (call.as_part(),)
+        return parts.from_json(self.content, self.provider_details) if call is None else (call.as_part(),)
 
     @property
     def text(self) -> str:
         """The text parts, one paragraph each."""
-        return "\n\n".join(part["text"] for part in self.content["parts"] if part["type"] == "text")
+        return "\n\n".join(part["text"] for part in self.content["parts"] if part["type"] == "text" and part["text"])
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole message, as the API shows it."""
@@ -221,6 +223,7 @@ def compose(
     status: MessageStatus = MessageStatus.COMPLETE,
     author_user_id: Any = None,
     finish_reason: str = "",
+    provider_details: dict[str, Any] | None = None,
 ) -> Message:
     """Return an unsaved message with its content cleaned; what came of a `tool_call` is no content of it."""
     message = rows.new(
@@ -235,6 +238,7 @@ def compose(
         status=status,
         finish_reason=finish_reason,
         content=parts.to_json(content),
+        provider_details=provider_details,
     )
     if tool_call is not None:
         message.tool_call = tool_call

@@ -30,6 +30,8 @@ class Step(models.Model):
     finish_detail = models.CharField(_("finish detail"), max_length=100, blank=True)
     usage = models.JSONField(_("usage"), default=dict, blank=True)
     context = models.JSONField(_("context"), default=list, blank=True)
+    # The names of the tools that the model was offered, where they are chosen by run.
+    tools = models.JSONField(_("tools"), default=list, blank=True)
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
     error_message = models.TextField(_("error message"), blank=True)
     # What only operators may read: the provider's own words, say.

@@ -155,9 +155,12 @@ class StepFinished(Event):
 
 @dataclass(frozen=True)
 class TextDelta(Event):
+    """The next piece of the answer; where it begins a text part behind another one, it says so."""
+
     type = "text.delta"
     step: int
     text: str
+    begins: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,43 @@ class Source(Event):
     title: str
     url: str | None = None
     document: str | None = None
+    quote: str | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+@dataclass(frozen=True)
+class File(Event):
+    """A file that the model made: one of the application's, or one at an address."""
+
+    type = "file"
+    step: int
+    media_type: str
+    file_id: str | None = None
+    url: str | None = None
+    filename: str | None = None
+
+
+@dataclass(frozen=True)
+class ProviderCall(Event):
+    """The model's provider runs a tool of its own."""
+
+    type = "provider.call"
+    step: int
+    call_id: str
+    name: str
+    arguments: Any = None
+
+
+@dataclass(frozen=True)
+class ProviderResult(Event):
+    """What came of a tool that the model's provider has run."""
+
+    type = "provider.result"
+    step: int
+    call_id: str
+    name: str
+    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +366,3 @@ class ThreadCall(Event):
     name: str
     status: str
     by: str
-
-
-TEXT_LIKE = (TextDelta, ReasoningDelta, OutputDelta)

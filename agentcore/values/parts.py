@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -15,12 +15,20 @@ from . import jsontext
 VERSION = 1
 
 
+ProviderDetails = Mapping[str, Any]
+"""What a provider wants back with a part it made (a signature, an id of its own), as JSON data that only it reads.
+
+Stored in a column of its own, which no event and no answer of the API shows.
+"""
+
+
 @dataclass(frozen=True)
 class TextPart:
     """Text for a reader."""
 
     text: str
     type: Literal["text"] = "text"
+    provider_details: ProviderDetails | None = None
 
 
 @dataclass(frozen=True)
@@ -29,25 +37,34 @@ class ReasoningPart:
 
     text: str
     type: Literal["reasoning"] = "reasoning"
+    provider_details: ProviderDetails | None = None
 
 
 @dataclass(frozen=True)
 class FilePart:
-    """A file the application owns; agentcore keeps only the reference."""
+    """A file: one that the application owns, under its `file_id`, or one at a `url`. Agentcore keeps no bytes."""
 
-    file_id: str
-    filename: str
-    media_type: str
+    file_id: str = ""
+    filename: str = ""
+    media_type: str = ""
+    url: str = ""
     type: Literal["file"] = "file"
+    provider_details: ProviderDetails | None = None
 
 
 @dataclass(frozen=True)
 class SourcePart:
-    """Something an answer rests on."""
+    """Something an answer rests on; `quote` is a passage of it.
+
+    `start` and `end` are the characters that it supports of the text part that comes before it in its message.
+    """
 
     title: str
     url: str | None = None
     document: str | None = None
+    quote: str = ""
+    start: int | None = None
+    end: int | None = None
     type: Literal["source"] = "source"
 
 
@@ -59,6 +76,29 @@ class ToolCallPart:
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     type: Literal["tool-call"] = "tool-call"
+    provider_details: ProviderDetails | None = None
+
+
+@dataclass(frozen=True)
+class ProviderCallPart:
+    """A tool that the model's provider ran itself, a web search say; `call_id` is the provider's."""
+
+    call_id: str
+    name: str
+    arguments: Any = None
+    type: Literal["provider-call"] = "provider-call"
+    provider_details: ProviderDetails | None = None
+
+
+@dataclass(frozen=True)
+class ProviderResultPart:
+    """What came of a tool that the model's provider ran itself."""
+
+    call_id: str
+    name: str
+    result: Any = None
+    type: Literal["provider-result"] = "provider-result"
+    provider_details: ProviderDetails | None = None
 
 
 class Edited(TypedDict):
@@ -98,34 +138,97 @@ class ToolResultPart:
         return told
 
 
-Part = TextPart | ReasoningPart | FilePart | SourcePart | ToolCallPart | ToolResultPart
+Part = (
+    TextPart
+    | ReasoningPart
+    | FilePart
+    | SourcePart
+    | ToolCallPart
+    | ToolResultPart
+    | ProviderCallPart
+    | ProviderResultPart
+)
 
+_Detailed = TextPart | ReasoningPart | FilePart | ToolCallPart | ProviderCallPart | ProviderResultPart
+_NO_DEFAULT = object()
 _PARTS: TypeAdapter[tuple[Part, ...]] = TypeAdapter(tuple[Annotated[Part, Field(discriminator="type")], ...])
 
 
 def to_json(parts: Iterable[Part]) -> dict[str, Any]:
-    """Return the stored form of `parts`, cleaned for every store."""
-    # Field by field: what is nested too deeply is cut where it is cut in the row of its call.
-    return {"v": VERSION, "parts": [{name: jsontext.clean(v) for name, v in vars(part).items()} for part in parts]}
+    """Return the stored form of `parts`, cleaned for every store, without what is only for providers."""
+    return {"v": VERSION, "parts": [_fields(part) for part in parts]}
 
 
-def from_json(content: Mapping[str, Any]) -> tuple[Part, ...]:
-    """Read the stored form; raises `Invalid` for a version or a part this release does not know."""
+def details_to_json(
+    parts: Iterable[Part], origin: str, response: ProviderDetails | None = None
+) -> dict[str, Any] | None:
+    """Return the stored form of what the provider at `origin` wants back; None where that is nothing.
+
+    `response` is what it wants back with the answer as a whole.
+    """
+    details = [details_of(part) for part in parts]
+    if not any(details) and not response:
+        return None
+    return {"v": VERSION, "origin": origin, "parts": details, "response": response}
+
+
+def details_of(part: Part) -> ProviderDetails | None:
+    """Return what a part's provider wants back with it."""
+    return part.provider_details if isinstance(part, _Detailed) else None
+
+
+def from_json(content: Mapping[str, Any], details: Mapping[str, Any] | None = None) -> tuple[Part, ...]:
+    """Read the stored forms; raises `Invalid` for a version or a part this release does not know."""
     if content.get("v") != VERSION:
         raise Invalid(f"Message content of version {content.get('v')!r} cannot be read by this release.")
-    return parse(content["parts"])
+    found = parse(content["parts"])
+    if details is None:
+        return found
+    pairs = zip(found, details["parts"], strict=True)
+    return tuple(part if given is None else with_details(part, given) for part, given in pairs)
 
 
 def parse(parts: Sequence[Any]) -> tuple[Part, ...]:
-    """Check plain data from a caller and return typed parts; raises `Invalid` naming the first fault."""
+    """Check plain data from a caller and return typed parts, without details; raises `Invalid` for the first fault."""
     try:
-        return _PARTS.validate_python(tuple(parts))
+        found = _PARTS.validate_python(tuple(parts))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(place) for place in first["loc"])
         raise Invalid(f"Message part {where}: {first['msg']}.") from error
+    for place, part in enumerate(found):
+        if isinstance(part, FilePart) and (fault := _fault_of(part)):
+            raise Invalid(f"Message part {place}: {fault}")
+    return tuple(part if details_of(part) is None else with_details(part, None) for part in found)
+
+
+def _fault_of(part: FilePart) -> str:
+    if bool(part.file_id) == bool(part.url):
+        return "a file has either a file_id or a url."
+    if part.url and not part.url.lower().startswith(("https://", "http://")):
+        return "the url of a file begins with https:// or http://."
+    return ""
+
+
+def with_details(part: Part, details: ProviderDetails | None) -> Part:
+    """Return a part with other details for its provider."""
+    return replace(part, provider_details=details) if isinstance(part, _Detailed) else part
+
+
+def _fields(part: Part) -> dict[str, Any]:
+    """Return what is shown of a part: what differs from its defaults, and its type.
+
+    Field by field: what is nested too deeply is cut where it is cut in the row of its call.
+    """
+    kind = type(part)
+    said = {name: value for name, value in vars(part).items() if name != "provider_details"}
+    return {
+        name: jsontext.clean(value)
+        for name, value in said.items()
+        if name == "type" or value != getattr(kind, name, _NO_DEFAULT)
+    }
 
 
 def text_of(parts: Iterable[Part]) -> str:
     """Return the text parts, one paragraph each."""
-    return "\n\n".join(part.text for part in parts if isinstance(part, TextPart))
+    return "\n\n".join(part.text for part in parts if isinstance(part, TextPart) and part.text)

@@ -6,7 +6,7 @@ import logging
 
 from django.db import DatabaseError
 
-from agentcore import ContextBlock, LoaderContext
+from agentcore import ContextBlock, RunContext
 from supportdemo.files.models import Attachment
 from supportdemo.knowledge.retriever import get_retriever
 
@@ -16,7 +16,7 @@ FILE = "file: "
 KNOWLEDGE = "knowledge: "
 
 
-def case_files(ctx: LoaderContext) -> list[ContextBlock]:
+def case_files(ctx: RunContext) -> list[ContextBlock]:
     """Give the files of the case: those of this message first, up to a limit for all of them together."""
     now = [str(file_id) for file_id in ctx.metadata.get("files", [])]
     attachments = list(Attachment.objects.filter(case__thread_id=ctx.thread_id).defer("file"))
@@ -37,7 +37,7 @@ def case_files(ctx: LoaderContext) -> list[ContextBlock]:
     return blocks
 
 
-def knowledge(ctx: LoaderContext) -> list[ContextBlock]:
+def knowledge(ctx: RunContext) -> list[ContextBlock]:
     """Give the policy articles that match the prompt; a search that fails costs the articles, not the answer."""
     try:
         passages = get_retriever().search(ctx.prompt, ctx.user, limit=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from agentcore import RunContext
 from agentcore.providers import AgentModel
 
 from .offline import OfflineModel
@@ -13,7 +14,7 @@ OPENROUTER_URL = "https://openrouter.ai/api/v1"
 OPENROUTER_DEFAULT = "openai/gpt-4o-mini"
 
 
-def choose_model() -> AgentModel:
+def choose_model(about: RunContext | None = None) -> AgentModel:
     """Return the model for the keys in the environment; `DEMO_MODEL=offline` overrules them.
 
     `OPENAI_API_KEY` or `OPENROUTER_API_KEY` choose the provider, `OPENAI_BASE_URL`

@@ -42,7 +42,7 @@ class Clerk:
             """Write something down."""
             return text
 
-        self.agent = Agent(name="clerk", version="1", model=lambda: self.model, tools=[pay, note])
+        self.agent = Agent(name="clerk", version="1", model=lambda about: self.model, tools=[pay, note])
 
     def run(self, *turns: Turn, owner: Any = SYSTEM, prompt: str = "Pay, please.", title: str = "") -> Run:
         """A run, as far as it comes by itself."""

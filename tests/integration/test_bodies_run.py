@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 
-from agentcore import Checkable, ContextBlock, Limits, LoaderContext, Tool, ToolContext, tool
+from agentcore import Checkable, ContextBlock, Limits, RunContext, Tool, ToolContext, tool
 from agentcore.declaration import registry
 from agentcore.exceptions import UserError
 from agentcore.models import Run, ToolCall
@@ -219,10 +219,10 @@ def test_needs_approval_is_awaited_too() -> None:
 
 @pytest.mark.covers("fc:A1")
 def test_loaders_instructions_models_and_prices_are_awaited_too() -> None:
-    async def load(about: LoaderContext) -> list[ContextBlock]:
+    async def load(about: RunContext) -> list[ContextBlock]:
         return [ContextBlock("files", "three")]
 
-    async def instruct(about: LoaderContext) -> str:
+    async def instruct(about: RunContext) -> str:
         return "Be short."
 
     async def price(usage: Any) -> float:
@@ -231,7 +231,7 @@ def test_loaders_instructions_models_and_prices_are_awaited_too() -> None:
 
     model = ScriptedModel([Turn(text="Done.")])
 
-    async def choose() -> Any:
+    async def choose(about: RunContext) -> Any:
         return model
 
     limits = Limits(max_cost=1, price=logged(price))
@@ -244,7 +244,7 @@ def test_loaders_instructions_models_and_prices_are_awaited_too() -> None:
 
 @pytest.mark.covers("fc:A1")
 def test_a_loader_that_is_a_generator_is_read_where_it_ran() -> None:
-    def load(about: LoaderContext) -> Iterator[ContextBlock]:
+    def load(about: RunContext) -> Iterator[ContextBlock]:
         yield ContextBlock("groups", str(Group.objects.count()))
 
     room = make([Turn(text="Done.")], context=[load])

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-from agentcore import LoaderContext
+from agentcore import RunContext
 from agentcore.values.ids import uuid7
 from supportdemo.cases.context import knowledge
 from supportdemo.knowledge.models import Article
@@ -103,14 +103,14 @@ def test_internal_article_is_found_by_staff_only_and_takes_nobody_elses_place() 
 
 
 def test_loader_gives_the_best_articles_as_context() -> None:
-    about = LoaderContext(uuid7(), uuid7(), "support", get_user_model()(), "My parcel is late", {})
+    about = RunContext(uuid7(), uuid7(), "support", get_user_model()(), "My parcel is late", {})
     first = knowledge(about)[0]
     assert first.name == "knowledge: Shipping delays" and "7 days after" in first.text
     assert first.metadata["article"] == Article.objects.get(slug="shipping-delays").pk
 
 
 def test_failing_search_costs_the_articles_not_the_answer(caplog: pytest.LogCaptureFixture) -> None:
-    about = LoaderContext(uuid7(), uuid7(), "support", None, "refund", {})
+    about = RunContext(uuid7(), uuid7(), "support", None, "refund", {})
     with connection.cursor() as cursor:
         if connection.vendor == "sqlite":
             cursor.execute("DROP TABLE knowledge_article_fts")

@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import AbstractUser
 from django.test import Client
 
-from agentcore import SYSTEM, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
+from agentcore import SYSTEM, ContextBlock, RunContext, ToolContext, ToolFailed, tool
 from agentcore.exceptions import Invalid, ModelError
 from agentcore.models import Message, ToolCall
 from agentcore.states import RunStatus, ToolCallStatus
@@ -144,7 +144,7 @@ def test_what_a_tool_says_when_it_fails(raw: str, kept: str) -> None:
 
 @texts
 def test_a_context_block(raw: str, kept: str) -> None:
-    def knowledge(ctx: LoaderContext) -> list[ContextBlock]:
+    def knowledge(ctx: RunContext) -> list[ContextBlock]:
         return [ContextBlock(raw, raw, {"from": raw, "score": math.nan})]
 
     room = make([Turn(text="ok")], context=[knowledge])

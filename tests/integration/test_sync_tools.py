@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser, Group
 from django.db import connection, transaction
 
-from agentcore import SYSTEM, Agent, ContextBlock, LoaderContext, ToolContext, ToolFailed, tool
+from agentcore import SYSTEM, Agent, ContextBlock, RunContext, ToolContext, ToolFailed, tool
 from agentcore.jobs.single import execute_run
 from agentcore.models import Run, ToolCall
 from agentcore.services import execution
@@ -60,12 +60,12 @@ def guarded(name: str) -> str:
     return name
 
 
-def loader(ctx: LoaderContext) -> list[ContextBlock]:
+def loader(ctx: RunContext) -> list[ContextBlock]:
     """Use the ORM before the model is asked."""
     return [ContextBlock("groups", ",".join(Group.objects.values_list("name", flat=True)))]
 
 
-def instructions(ctx: LoaderContext) -> str:
+def instructions(ctx: RunContext) -> str:
     """Use the ORM for the instructions."""
     return f"There are {get_user_model().objects.count()} people."
 

@@ -77,7 +77,7 @@ def test_what_cannot_work_is_refused_when_it_is_declared(options: dict[str, Any]
 
 
 def test_a_model_may_be_chosen_anew_for_each_step() -> None:
-    def choose() -> ScriptedModel:
+    def choose(about: Any) -> ScriptedModel:
         return ScriptedModel([])
 
     assert declare(model=choose).definition.model_chooser is choose
@@ -121,14 +121,19 @@ class Narrow(Nameless):
 
 
 def of_two(about: Any, more: Any) -> Any: ...
-async def choose() -> Any: ...
 
 
 @pytest.mark.covers("fc:A13")
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"model": "gpt-4o"}, "model is 'gpt-4o': give a model object. Names of models are not supported yet"),
+        ({"model": "gpt-4o"}, "model is 'gpt-4o': write provider:model, such as \"openai:gpt-5\""),
+        ({"model": "openai:"}, "write provider:model"),
+        ({"model": []}, "model is an empty list: give a model at least"),
+        ({"model": ["openai:gpt-5", None]}, "model is None, which has no name"),
+        ({"model_settings": "hot"}, "model_settings is 'hot': write a dict"),
+        ({"model_settings": {1: 2}}, "model_settings is {1: 2}: write a dict"),
+        ({"files": object()}, r"files is .*: write files=Files\(load=…, save=…\)"),
         ({"model": None}, "model is None, which has no name and no provider and no stream"),
         ({"model": ScriptedModel}, r"model is a class: give an instance of it, ScriptedModel\(…\)"),
         ({"model": object()}, "no name and no provider"),
@@ -137,8 +142,7 @@ async def choose() -> Any: ...
         ({"model": Coroutine()}, "stream is no async generator"),
         ({"model": Sync()}, "stream is no async generator"),
         ({"model": Narrow()}, r"stream is .*not a function of \(request\)"),
-        ({"model": choose}, "async function. Write the one that chooses a model with def"),
-        ({"model": of_two}, r"model is of_two, which is not a function of \(\)"),
+        ({"model": of_two}, r"model is of_two, which is not a function of \(about\)"),
         ({"output": dict}, "output is dict: write a subclass of pydantic's BaseModel"),
         ({"output": list[str]}, r"output is list\[str\]: write a subclass"),
         ({"output": Answer(text="x")}, "output is Answer.*: write a subclass"),
@@ -234,8 +238,8 @@ def test_what_is_right_is_taken() -> None:
 @pytest.mark.covers("fc:A13")
 @pytest.mark.parametrize("chosen", [None, "gpt-4o", ScriptedModel, Nameless()])
 def test_a_function_that_chooses_no_model_is_named_when_it_is_asked(chosen: Any) -> None:
-    def pick() -> Any:
+    def pick(about: Any) -> Any:
         return chosen
 
-    with pytest.raises(UserError, match=r"Agent looker: .*pick chose .*, which is no model"):
-        declare(model=pick).definition.as_chosen(pick())
+    with pytest.raises(UserError, match=r"Agent looker: the model, which .*pick chose, is "):
+        declare(model=pick).definition.models(pick(None))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...conf import get_settings
 from ...declaration.agent import AgentDefinition
+from ...declaration.model import CallRequested, FileProduced
 from ...exceptions import ModelError, ModelRetry
 from ...failpoints import afailpoint
 from ...journal.commit import Commit, Move, Saved, combined
@@ -20,12 +21,13 @@ from ...values import bounded, events, parts
 from ...values.clock import NOW
 from ...values.finish import FinishReason, WithCalls
 from ...values.logextra import log_extra
-from ...values.parts import Part, ToolCallPart
+from ...values.parts import FilePart, Part, ToolCallPart
 from ...values.usage import Usage
 from .. import transitions
 from ..runtime import Runtime
 from ..snapshot import OUTPUT_INVALID, Snapshot
-from . import calls, prompt
+from . import calls, files, prompt
+from .calls import Planned
 from .draft import Draft
 from .intake import checked
 
@@ -80,16 +82,14 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
         return None
     cut_off = CUT_OFF_CALL if draft.end.calls is WithCalls.ANSWER else ""
     planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime, refusal=cut_off)
-    asked: list[Part] = [ToolCallPart(item.call.call_id, item.call.name, item.call.arguments_json) for item in planned]
     value, fault = (None, "") if planned else await _output(turn)
-    # An answer that only mends the output of the last step says what that one said.
-    content = draft.parts if draft.says_something else [*prompt.refused_text(state.last_model_step), *draft.parts]
+    content = await _content(turn, planned)
     commit = combined(
         [
             _close(step, draft, content, fault),
             used(state, draft),
             _note_unreported(turn),
-            Commit() if fault else _said(state, [*content, *asked], draft, MessageStatus.COMPLETE),
+            Commit() if fault else _said(state, content, draft, MessageStatus.COMPLETE),
             calls.record(state.run, planned),
         ]
     )
@@ -101,6 +101,29 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
     await afailpoint("before_finish")
     await lease.commit(commit, _over(turn, value, fault))
     return None
+
+
+async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:
+    """Return the answer as the parts of its message: its calls as they were recorded, its files as they were saved.
+
+    An answer that only mends the output of the last step says what that one said.
+    """
+    state, draft = turn.state, turn.draft
+    content: list[Part] = [] if draft.says_something else [*prompt.refused_text(state.last_model_step)]
+    recorded = iter(planned)
+    for place, item in enumerate(draft.items):
+        if isinstance(item, CallRequested):
+            call = next(recorded).call
+            content.append(
+                ToolCallPart(call.call_id, call.name, call.arguments_json, provider_details=item.provider_details)
+            )
+        elif isinstance(item, FileProduced):
+            key = f"{state.run.pk}:{draft.step}:{place}"
+            kept = await files.save(turn.definition, item, key, state, turn.runtime)
+            content += [] if kept is None else [kept]
+        else:
+            content.append(item)
+    return content
 
 
 async def _output(turn: Turn) -> tuple[Any, str]:
@@ -155,10 +178,16 @@ def _close(step: Step, draft: Draft, content: Sequence[Part] = (), fault: str = 
         values["rejected"] = {**parts.to_json(content), **sent}
         void = [events.StepReset(step.number, step.attempt, OUTPUT_INVALID)]
     return Commit(
-        events=[*draft.take(), *void, events.StepFinished(step.number, draft.finish_reason)],
+        events=[*draft.take(), *_files(step, content), *void, events.StepFinished(step.number, draft.finish_reason)],
         run={"lost_leases": 0},
         moves=[Move(step, StepStatus.STARTED, values)],
     )
+
+
+def _files(step: Step, content: Sequence[Part]) -> list[events.File]:
+    """Return the events of files that had no address until they were saved."""
+    saved = [part for part in content if isinstance(part, FilePart) and part.file_id]
+    return [events.File(step.number, part.media_type, part.file_id, filename=part.filename or None) for part in saved]
 
 
 def _over(turn: Turn, value: Any, fault: str) -> Commit:
@@ -203,6 +232,7 @@ def _note_unreported(turn: Turn) -> Commit:
 def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageStatus) -> Commit:
     if not content:
         return Commit()
+    wanted_back = parts.details_to_json(content, draft.origin, draft.response_details)
     message = compose(
         thread_id=state.run.thread_id,
         run_id=state.run.pk,
@@ -213,5 +243,6 @@ def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageSta
         content=tuple(content),
         status=status,
         finish_reason=draft.finish_reason or "",
+        provider_details=wanted_back if status is MessageStatus.COMPLETE else None,
     )
     return Commit(events=[Saved(message, draft.step)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping
@@ -13,42 +12,40 @@ from ...conf import get_settings
 from ...declaration.model import (
     CallRequested,
     DataFound,
+    FileProduced,
     ModelEvent,
-    ModelRequest,
     OutputDelta,
     OutputProduced,
+    ProviderCalled,
+    ProviderReturned,
     ReasoningDelta,
+    ReasoningEnded,
     SourceFound,
     StepFinished,
     TextDelta,
+    TextEnded,
     UsageReported,
 )
 from ...exceptions import ModelError, RunError
-from ...values import events, jsontext, parts
+from ...values import bounded, events, jsontext, parts
 from ...values.events import Event
 from ...values.finish import ENDS, End, FinishReason, reason_of
 from ...values.functions import kind_of
 from ...values.logextra import log_extra
-from ...values.parts import Part, ReasoningPart, SourcePart, TextPart
+from ...values.parts import FilePart, Part, ProviderCallPart, ProviderDetails, ProviderResultPart, SourcePart
 from ...values.usage import Usage
 from . import intake
+from .content import SPOKEN, Content, Item, Spoken
+from .estimate import estimate, length
 
 logger = logging.getLogger("agentcore.engine")
 
-_DELTAS: dict[type[ModelEvent], type[events.TextDelta] | type[events.ReasoningDelta] | type[events.OutputDelta]] = {
+_DELTAS: Mapping[type[ModelEvent], type[events.TextDelta] | type[events.ReasoningDelta] | type[events.OutputDelta]] = {
     TextDelta: events.TextDelta,
     ReasoningDelta: events.ReasoningDelta,
     OutputDelta: events.OutputDelta,
 }
-_PARTS: dict[type[ModelEvent], type[TextPart] | type[ReasoningPart]] = {
-    TextDelta: TextPart,
-    ReasoningDelta: ReasoningPart,
-}
 
-
-CHARACTERS_PER_TOKEN = 4
-ESTIMATED = "estimated_tokens"
-"""The detail of a usage that says how many of its tokens nobody has counted."""
 WIDEST = 6  # bytes that JSON takes for one character at most
 ENVELOPE = 50  # characters that leave room for what else an event says
 TOO_LONG = "The answer became too long and was broken off; what came until then is kept. Ask for less at once."
@@ -66,7 +63,6 @@ class Draft:
 
     step: int
     about: Mapping[str, Any] = field(default_factory=dict)
-    calls: list[CallRequested] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     # How many characters it was asked with, where what it does not report is to be estimated.
     asked_with: int | None = None
@@ -75,24 +71,42 @@ class Draft:
     finish_detail: str = ""
     # Whether the model has said that it stops: of what comes after that, only usage counts.
     ended: bool = False
-    _parts: list[Part] = field(default_factory=list)
+    # What the provider at `origin` wants back with the answer as a whole.
+    origin: str = ""
+    response_details: ProviderDetails | None = None
+    _content: Content = field(default_factory=Content)
     _waiting: list[Event] = field(default_factory=list)
     _due: float | None = None
     _last_flush: float = 0.0
+    # The deltas of one kind that come now and are yet to be taken, and whether any of their part has been.
     _kind: type[ModelEvent] | None = None
-    # Of the deltas of one kind that come now: all of their part's text, and from where on it waits to be taken.
-    _texts: list[str] = field(default_factory=list)
-    _taken: int = 0
+    _fresh: list[str] = field(default_factory=list)
+    _begun: bool = False
+    _begins: bool = False
     # The half of a character whose other half comes with the next delta.
     _half: str = ""
     _size: int = 0
     _ignores: bool = False
 
     @property
+    def items(self) -> list[Item]:
+        """What it has said, in its order: parts of a message, calls, and files that are yet to be saved."""
+        return self._content.items
+
+    @property
     def parts(self) -> list[Part]:
         """What it has said, as the parts of a message; the structured output is kept as a value instead."""
-        kind = _PARTS.get(self._kind) if self._kind is not None else None
-        return [*self._parts, *([kind("".join(self._texts))] if kind is not None and self._texts else [])]
+        return self._content.parts
+
+    @property
+    def calls(self) -> list[CallRequested]:
+        """What it has asked for."""
+        return [item for item in self._content.items if isinstance(item, CallRequested)]
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has said anything at all."""
+        return self._size > 0
 
     @property
     def end(self) -> End:
@@ -102,8 +116,7 @@ class Draft:
     @property
     def says_something(self) -> bool:
         """Whether there is a text that somebody could read."""
-        texts = (part.text for part in self.parts if isinstance(part, TextPart))
-        return any(jsontext.is_seen(char) and not char.isspace() for text in texts for char in text)
+        return self._content.says_something
 
     @property
     def used(self) -> Usage:
@@ -112,8 +125,13 @@ class Draft:
             return self.usage
         said = parts.to_json(self.parts) if self.parts else None
         asked = [[call.name, call.arguments] for call in self.calls]
-        written = sum(map(_length, (said, asked, self.outputs)))
-        return _estimate(self.asked_with, written) if written or self.ended else self.usage
+        written = sum(map(length, (said, asked, self.outputs)))
+        return estimate(self.asked_with, written) if written or self.ended else self.usage
+
+    def start_over(self) -> None:
+        """Forget a try that has failed; what it used is counted elsewhere."""
+        for name, value in vars(Draft(self.step, self.about)).items():
+            setattr(self, name, value)
 
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model.
@@ -124,31 +142,40 @@ class Draft:
         if self.ended and not isinstance(event, UsageReported):
             self._ignore(kind_of(event))
             return
-        event = intake.typed(event)
+        event = intake.typed(event, self.about)
         kind = type(event)
         if kind in _DELTAS:
             self._delta(event.text, kind)  # type: ignore[union-attr]
             return
-        self._end_part()
         match event:
-            case SourceFound(title, url, document):
+            case TextEnded(details) | ReasoningEnded(details):
+                self._grow_by(details)
+                self._end_part(SPOKEN[kind], details)
+            case SourceFound(title, url, document, quote, start, end):
                 title = title or url or document or ""
-                self._grow(jsontext.size([title, url, document]))
-                self._parts.append(SourcePart(title, url, document))
-                self._now(events.Source(self.step, title, url, document))
+                self._grow(jsontext.size([title, url, document, quote]))
+                self._content.add(SourcePart(title, url, document, quote, start, end))
+                self._now(events.Source(self.step, title, url, document, quote or None, start, end))
             case DataFound(name, value):
                 value = jsontext.clean(value)
                 self._grow(jsontext.size([name, value]))
                 self._now(events.Data(self.step, name, value))
+            case FileProduced():
+                self._file(event)
+            case ProviderCalled() | ProviderReturned():
+                self._provider_tool(event)
             case CallRequested():
                 self._call(event)
             case UsageReported(usage):
                 self._count(usage)
             case OutputProduced(value):
+                self._end_part()
                 self._grow(jsontext.size(value))
                 self.outputs.append(value)
-            case StepFinished(reason):
+            case StepFinished(reason, details):
+                self._end_part()
                 self.ended = True
+                self.response_details = details
                 if reason is not None:
                     self.finish_reason, self.finish_detail = reason_of(reason)
             case _:
@@ -168,7 +195,40 @@ class Draft:
             raise RunError(TOO_MANY_CALLS, code="too_many_calls", detail=detail)
         kept, _ = intake.arguments(call.arguments, settings.arguments_limit)
         self._grow(jsontext.size([call.name, kept]))
-        self.calls.append(call)
+        self._grow_by(call.provider_details)
+        self._add(call)
+
+    def _file(self, file: FileProduced) -> None:
+        """Show a file that has an address; one that is bytes has none until the application has saved it."""
+        self._grow(jsontext.size([file.url, file.filename, file.media_type]))
+        self._grow_by(file.provider_details)
+        if file.data is not None:
+            self._add(file)
+            return
+        self._add(FilePart("", file.filename, file.media_type, file.url, provider_details=file.provider_details))
+        self._now(events.File(self.step, file.media_type, url=file.url, filename=file.filename or None))
+
+    def _provider_tool(self, event: ProviderCalled | ProviderReturned) -> None:
+        """Keep and show what the provider has run itself, cut to what is kept of a result."""
+        limit = get_settings().result_limit
+        self._grow_by(event.provider_details)
+        if isinstance(event, ProviderCalled):
+            value = bounded.cut(event.arguments, limit)
+            self._add(ProviderCallPart(event.call_id, event.name, value, provider_details=event.provider_details))
+            self._now(events.ProviderCall(self.step, event.call_id, event.name, value))
+        else:
+            value = bounded.cut(event.result, limit)
+            self._add(ProviderResultPart(event.call_id, event.name, value, provider_details=event.provider_details))
+            self._now(events.ProviderResult(self.step, event.call_id, event.name, value))
+        self._grow(jsontext.size([event.name, value]))
+
+    def _add(self, item: Item) -> None:
+        self._end_part()
+        self._content.add(item)
+
+    def _grow_by(self, details: ProviderDetails | None) -> None:
+        if details is not None:
+            self._grow(jsontext.size(details))
 
     def _grow(self, more: int) -> None:
         """Count the bytes that the answer takes; raises `RunError` where that is too much."""
@@ -204,59 +264,55 @@ class Draft:
             self._kind = kind
         text, self._half = jsontext.whole(self._half + text)
         if text:
-            self._say(text)
+            self._say(text, kind)
 
-    def _say(self, text: str) -> None:
-        if not self._texts:
+    def _say(self, text: str, kind: type[ModelEvent]) -> None:
+        if not self._begun:
             self._due = time.monotonic()
         elif self._due is None:
             self._due = self._last_flush + get_settings().flush_interval
-        quotes = 0 if self._texts else jsontext.QUOTES  # the deltas of a part are one text
+        quotes = 0 if self._begun else jsontext.QUOTES  # the deltas of a part are one text
         try:
             self._grow(quotes + jsontext.size(text) - jsontext.QUOTES)
         except RunError:
             room = max(get_settings().answer_limit - self._size - quotes, 0)
-            fits = jsontext.beginning(text, room)
-            self._texts += [fits] if fits else []
+            self._keep(jsontext.beginning(text, room), kind)
             raise
-        self._texts.append(text)
+        self._keep(text, kind)
 
-    def _end_part(self) -> None:
-        """Whatever comes next begins a part of its own."""
+    def _keep(self, text: str, kind: type[ModelEvent]) -> None:
+        if not text:
+            return
+        self._fresh.append(text)
+        if kind in SPOKEN:
+            if not self._begun:
+                self._begins = self._content.begins_text(SPOKEN[kind])
+            self._content.say(SPOKEN[kind], text)
+        self._begun = True
+
+    def _end_part(self, kind: Spoken | None = None, details: ProviderDetails | None = None) -> None:
+        """Whatever is said next begins a part of its own; with a kind, the one that ends is of it, and has details."""
         half, self._half = self._half, ""
-        if half:
-            self._say(jsontext.clean_text(half))
+        if half and self._kind is not None:
+            self._say(jsontext.clean_text(half), self._kind)
         self._merge()
-        self._parts = self.parts
-        self._kind, self._texts, self._taken = None, [], 0
+        self._content.end(kind, details)
+        self._kind, self._begun = None, False
 
     def _merge(self) -> None:
         """Make one event of the deltas that have gathered."""
-        fresh = self._texts[self._taken :]
-        if fresh and self._kind is not None:
-            text, most = "".join(fresh), max(get_settings().event_limit // WIDEST - ENVELOPE, 1)
-            pieces = (text[start : start + most] for start in range(0, len(text), most))
-            self._waiting += [_DELTAS[self._kind](self.step, piece) for piece in pieces]
-            self._taken = len(self._texts)
+        fresh, self._fresh = "".join(self._fresh), []
+        if not fresh or self._kind is None:
+            return
+        most = max(get_settings().event_limit // WIDEST - ENVELOPE, 1)
+        delta = _DELTAS[self._kind]
+        said: list[Event] = [delta(self.step, fresh[start : start + most]) for start in range(0, len(fresh), most)]
+        if self._begins:
+            said[0] = events.TextDelta(self.step, fresh[:most], begins=True)
+            self._begins = False
+        self._waiting += said
 
     def _now(self, event: Event) -> None:
+        self._merge()
         self._waiting.append(event)
         self._due = time.monotonic()
-
-
-def length_of(request: ModelRequest) -> int:
-    """Return how many characters a request has, for an estimate of its tokens."""
-    said = [parts.to_json(message.parts) for message in request.messages]
-    tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools]
-    texts = [request.instructions, request.feedback, *(block.text for block in request.context)]
-    return sum(map(len, texts)) + _length(said) + _length(tools) + _length(request.output_schema)
-
-
-def _estimate(read: int, written: int) -> Usage:
-    """Return what so many characters count as, marked as an estimate."""
-    tokens_in, tokens_out = -(-read // CHARACTERS_PER_TOKEN), -(-written // CHARACTERS_PER_TOKEN)
-    return Usage(tokens_in, tokens_out, tokens_in + tokens_out, {ESTIMATED: tokens_in + tokens_out})
-
-
-def _length(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False, default=str)) if value else 0

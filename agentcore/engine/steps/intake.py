@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -12,9 +13,12 @@ from ...declaration.conversion import VALIDATORS, Conversion
 from ...declaration.model import (
     CallRequested,
     DataFound,
+    FileProduced,
     ModelEvent,
     OutputDelta,
     OutputProduced,
+    ProviderCalled,
+    ProviderReturned,
     ReasoningDelta,
     SourceFound,
     StepFinished,
@@ -23,9 +27,12 @@ from ...declaration.model import (
 from ...exceptions import ModelError, NotKept
 from ...values import jsontext
 from ...values.functions import kind_of
+from ...values.logextra import log_extra
 from .. import application
 from ..runtime import Runtime
 from ..threads import BrokeOff, contained
+
+logger = logging.getLogger("agentcore.engine")
 
 T = TypeVar("T")
 
@@ -43,16 +50,23 @@ _TEXTS: dict[type[Any], tuple[str, ...]] = {
     OutputDelta: ("text",),
     DataFound: ("name",),
     CallRequested: ("name",),
-    SourceFound: ("title", "url", "document"),
+    ProviderCalled: ("call_id", "name"),
+    ProviderReturned: ("call_id", "name"),
+    FileProduced: ("media_type", "url", "filename"),
+    SourceFound: ("title", "url", "document", "quote"),
 }
+_MAY_BE_NONE = {"title", "url", "document"}
 
 
-def typed(event: ModelEvent) -> ModelEvent:
+def typed(event: ModelEvent, about: Mapping[str, Any]) -> ModelEvent:
     """Return the event with fields of their types; raises `ModelError` for one that is of another type.
 
     An end whose reason is no text is one without a reason. Usage and data may be anything here: their readers
-    check them. Arguments and outputs may be any JSON, and the model has to mend what is wrong with that.
+    check them. Arguments and outputs may be any JSON, and the model has to mend what is wrong with that. What a
+    provider wants back and the database cannot keep as it is is left out, and the log says so.
     """
+    if getattr(event, "provider_details", None) is not None:
+        event = _with_details(event, about)
     match event:
         case StepFinished(reason) if not isinstance(reason, str):
             event = replace(event, reason=None)
@@ -63,10 +77,27 @@ def typed(event: ModelEvent) -> ModelEvent:
     kind = type(event)
     for field in _TEXTS.get(kind, ()):
         value = getattr(event, field)
-        if not isinstance(value, str) and not (value is None and kind is SourceFound):
+        may_be_none = kind is SourceFound and field in _MAY_BE_NONE
+        if not isinstance(value, str) and not (value is None and may_be_none):
             said = f"The model sent {kind_of(event)} with a {field} of type {kind_of(value)}, which is no text."
             raise ModelError(said, retryable=False)
+    if isinstance(event, FileProduced) and (event.data is None) == (not event.url):
+        said = "The model sent a file with both bytes and an address, or with neither."
+        raise ModelError(f"{said} Have its adapter give one of them.", retryable=False)
     return event
+
+
+def _with_details(event: Any, about: Mapping[str, Any]) -> Any:
+    """Return the event with its details as JSON data, or without them where they would not be stored as they are."""
+    try:
+        details = jsontext.plain(event.provider_details)
+        unkept = jsontext.unkept(details) if isinstance(details, dict) else f"a {kind_of(details)} instead of a dict"
+    except TypeError as error:
+        details, unkept = None, str(error)
+    if unkept:
+        extra = log_extra("details_not_kept", **about)
+        logger.warning("what the provider wants back is left out of %s: it has %s", kind_of(event), unkept, extra=extra)
+    return replace(event, provider_details=None if unkept else details)
 
 
 def _json(event: ModelEvent, field: str, value: object) -> Any:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import replace
-from typing import cast
 
 from ...conf import get_settings
 from ...database import rows
-from ...declaration.model import AgentModel
+from ...declaration.model import AgentModel, ModelRequest, origin_of
 from ...exceptions import ModelError
 from ...failpoints import afailpoint
 from ...journal.commit import Commit, Insert
@@ -17,14 +16,12 @@ from ...models import Step
 from ...states import MessageStatus, RunStatus, StepKind
 from ...values import events
 from ...values.clock import NOW
-from ...values.functions import name_of
 from ...values.logextra import log_extra
-from .. import application, limits, transitions
-from ..application import Hook
+from .. import limits, transitions
 from ..snapshot import Snapshot
-from . import answer, prompt
+from . import answer, choosing, prompt
 from .answer import Turn
-from .draft import length_of
+from .estimate import length_of
 from .stream import Deadline, read_model
 
 logger = logging.getLogger("agentcore.engine")
@@ -35,38 +32,45 @@ LONGEST_BACKOFF = 300.0
 async def model_step(turn: Turn) -> Snapshot | None:
     """Run one model step and stage its end; returns how the run stands then, None where it has ended.
 
-    Where the provider failed and is to be asked again, the snapshot says when.
+    Of several models, the next one is asked where one has failed before it said anything. Where the provider is
+    to be asked again later, the snapshot says when.
     """
-    state, lease = turn.state, turn.lease
-    if prompt.asks_the_application(turn.definition, state):
-        await lease.commit()
-    if state.context is None:
-        context = await prompt.load_context(turn.definition, state.run, turn.runtime)
-        state = replace(state, context=context)
-        turn = replace(turn, state=state)
-    request = await prompt.build(turn.definition, state, turn.runtime)
-    model = await _model(turn)
-    if get_settings().estimate_tokens:
-        turn.draft.asked_with = length_of(request)
-    step, opened = _opened(turn, model)
-    await lease.commit(opened)
-    await afailpoint("after_model_start")
-    try:
-        await read_model(model, request, turn.draft, lease, _deadline(turn))
-        answer.check_not_empty(turn)
-    except ModelError as error:
-        return await _failed(turn, step, error)
+    if choosing.asks_the_application(turn.definition, turn.state):
+        await turn.lease.commit()
+    if turn.state.context is None:
+        context = await prompt.load_context(turn.definition, turn.state, turn.runtime)
+        turn = replace(turn, state=replace(turn.state, context=context))
+    models = await choosing.models(turn.definition, turn.state, turn.runtime)
+    request = await prompt.build(turn.definition, turn.state, turn.runtime)
+    for place, model in enumerate(models, start=1):
+        step = await _open(turn, model)
+        try:
+            await _read(turn, model, request)
+        except ModelError as error:
+            if place == len(models) or turn.draft.has_begun:
+                return await _failed(turn, step, error, len(models))
+            turn = await _given_up(turn, step, error)
+        else:
+            break
     return await answer.finish(turn, step)
 
 
-async def _model(turn: Turn) -> AgentModel:
-    """Return the model to call; a function that chooses one is asked anew for each step."""
-    choose = turn.definition.model_chooser
-    if choose is None:
-        return cast(AgentModel, turn.definition.model)
-    what = f"The function {name_of(choose)}, which chooses the model,"
-    hook = Hook(what, code="model_failed", message=ModelError.SENTENCES["provider_error"])
-    return await application.ask(hook, turn.state.run, turn.runtime, choose, read=turn.definition.as_chosen)
+async def _read(turn: Turn, model: AgentModel, request: ModelRequest) -> None:
+    """Read what a model says to the request into the draft; raises `ModelError` where that is no answer."""
+    request = prompt.as_sent_to(model, request)
+    if get_settings().estimate_tokens:
+        turn.draft.asked_with = length_of(request)
+    await read_model(model, request, turn.draft, turn.lease, _deadline(turn))
+    answer.check_not_empty(turn)
+
+
+async def _open(turn: Turn, model: AgentModel) -> Step:
+    """Commit the start of a step."""
+    step, opened = _opened(turn, model)
+    await turn.lease.commit(opened)
+    await afailpoint("after_model_start")
+    turn.draft.origin = origin_of(model)
+    return step
 
 
 def _opened(turn: Turn, model: AgentModel) -> tuple[Step, Commit]:
@@ -82,6 +86,7 @@ def _opened(turn: Turn, model: AgentModel) -> tuple[Step, Commit]:
         model=model.name[:120],
         provider=model.provider[:60],
         context=[block.to_json() for block in blocks or ()],
+        tools=[*turn.definition.tools_by_name] if turn.definition.tool_sources else [],
     )
     shown = [{"name": block.name, "text": block.text[:300], "chars": len(block.text)} for block in blocks or ()]
     started = events.StepStarted(
@@ -101,19 +106,13 @@ def _deadline(turn: Turn) -> Deadline:
     return Deadline(seconds, late)
 
 
-async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
+async def _failed(turn: Turn, step: Step, error: ModelError, models: int) -> Snapshot | None:
     """Give the step up: try again, or end the run with the provider's own code and what was said."""
-    again = retry_in(error, turn.state.failed_tries)
-    about = log_extra("model_failed", turn.state.run.pk, step.attempt, detail=error.detail[:500])
-    logger.warning("model call failed: %s", error.run_code, extra=about)
-    reason = turn.draft.finish_reason
-    given_up = transitions.abandon(
-        step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
-    )
+    again = retry_in(error, turn.state.failed_tries // models)
     if again is not None:
-        counted = answer.used(turn.state, turn.draft)
-        await turn.lease.commit(given_up, counted)
-        return turn.state.with_run(**counted.run).after_failure(again)
+        turn = await _given_up(turn, step, error)
+        return replace(turn.state, retry_in=again)
+    given_up = _abandoned(turn, step, error)
     kept = answer.keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
     over = transitions.over(
         turn.lease.claim,
@@ -122,10 +121,27 @@ async def _failed(turn: Turn, step: Step, error: ModelError) -> Snapshot | None:
         message=error.shown,
         detail=error.detail,
         retry_after=error.retry_after,
-        finish_reason=reason,
+        finish_reason=turn.draft.finish_reason,
     )
     await turn.lease.commit(kept, Commit(moves=given_up.moves), over)
     return None
+
+
+async def _given_up(turn: Turn, step: Step, error: ModelError) -> Turn:
+    """Commit that a step has failed and is still due; returns the turn to take it again."""
+    given_up, counted = _abandoned(turn, step, error), answer.used(turn.state, turn.draft)
+    await turn.lease.commit(given_up, counted)
+    turn.draft.start_over()
+    return replace(turn, state=turn.state.with_run(**counted.run).after_failure())
+
+
+def _abandoned(turn: Turn, step: Step, error: ModelError) -> Commit:
+    about = log_extra("model_failed", turn.state.run.pk, step.attempt, detail=error.detail[:500])
+    logger.warning("model call failed: %s", error.run_code, extra=about)
+    reason = turn.draft.finish_reason
+    return transitions.abandon(
+        step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
+    )
 
 
 def retry_in(error: ModelError, failed_before: int) -> float | None:

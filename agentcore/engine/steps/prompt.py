@@ -10,8 +10,8 @@ from uuid import UUID
 
 from ...conf import get_settings
 from ...declaration.agent import AgentDefinition
-from ...declaration.context import ContextBlock, LoaderContext
-from ...declaration.model import ModelMessage, ModelRequest
+from ...declaration.context import ContextBlock
+from ...declaration.model import AgentModel, ModelMessage, ModelRequest, origin_of
 from ...exceptions import RunError
 from ...models import Message, Run, Step, Thread, ToolCall
 from ...models.message import MessageQuerySet
@@ -24,6 +24,7 @@ from .. import application
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
+from . import choosing, files
 
 CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
@@ -32,11 +33,11 @@ LONGEST_SHOWN = 4000  # characters of a refused output that its repair is shown
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
 
-async def load_context(definition: AgentDefinition, run: Run, runtime: Runtime) -> tuple[ContextBlock, ...]:
+async def load_context(definition: AgentDefinition, state: Snapshot, runtime: Runtime) -> tuple[ContextBlock, ...]:
     """Run the agent's loaders in order; raises `RunError` naming the loader that failed."""
     blocks: list[ContextBlock] = []
     for loader in definition.context:
-        blocks.extend(await _ask(loader, "context loader", run, runtime, read=partial(_blocks, loader)))
+        blocks.extend(await _ask(loader, "context loader", state, runtime, read=partial(_blocks, loader)))
     size, limit = jsontext.size([block.to_json() for block in blocks]), get_settings().context_limit
     if size > limit:
         detail = f"The context blocks take {size} bytes; CONTEXT_LIMIT is {limit}."
@@ -72,10 +73,11 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     instructions = definition.instructions
     if callable(instructions):
         read = partial(_text, instructions)
-        instructions = await _ask(instructions, "instructions", run, runtime, read=read)
+        instructions = await _ask(instructions, "instructions", snapshot, runtime, read=read)
     # Its own answer, whose output alone is to be mended; nobody else reads it.
     own = refused_text(snapshot.last_model_step)
     refused = [ModelMessage("agent", definition.name, own)] if own else []
+    messages = (*shown(snapshot.history or (), run.order, definition.recent_messages), *refused)
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,
@@ -83,11 +85,19 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
         attempt=run.attempt,
         instructions=instructions,
         context=snapshot.context or (),
-        messages=(*shown(snapshot.history or (), run.order, definition.recent_messages), *refused),
+        messages=messages,
         tools=definition.tool_specs,
         output_schema=definition.output_schema,
         feedback=_feedback(snapshot.last_model_step),
+        settings=await choosing.settings(definition, snapshot, runtime),
+        files=await files.load(definition, messages, snapshot, runtime),
     )
+
+
+def as_sent_to(model: AgentModel, request: ModelRequest) -> ModelRequest:
+    """Return the request as this model may read it: without what another provider wants back."""
+    origin = origin_of(model)
+    return replace(request, messages=tuple(message.as_sent_to(origin) for message in request.messages))
 
 
 def refused_text(last: Step | None) -> tuple[Part, ...]:
@@ -105,11 +115,6 @@ def _feedback(last: Step | None) -> str:
         return last.error_message
     sent = jsontext.shorten(jsontext.canonical(last.rejected["output"]), LONGEST_SHOWN)
     return f"{last.error_message} This was sent: {sent}"
-
-
-def asks_the_application(definition: AgentDefinition, snapshot: Snapshot) -> bool:
-    """Whether the application's code runs before the next model call: what is staged is committed first."""
-    return callable(definition.instructions) or bool(snapshot.context is None and definition.context)
 
 
 async def with_history(snapshot: Snapshot, recent: int, runtime: Runtime) -> Snapshot:
@@ -171,11 +176,13 @@ def _paired(messages: Sequence[Message]) -> tuple[ModelMessage, ...]:
     def whole(message: Message, part: Part) -> bool:
         return not isinstance(part, ToolCallPart | ToolResultPart) or (message.run_id, part.call_id) in both
 
-    shown = [
-        ModelMessage(item.author_kind, _author(item), tuple(_sent(part) for part in item.parts if whole(item, part)))
-        for item in messages
-    ]
+    shown = [_as_message(item, tuple(_sent(part) for part in item.parts if whole(item, part))) for item in messages]
     return tuple(message for message in shown if message.parts)
+
+
+def _as_message(item: Message, parts: tuple[Part, ...]) -> ModelMessage:
+    details = item.provider_details or {}
+    return ModelMessage(item.author_kind, _author(item), parts, details.get("origin", ""), details.get("response"))
 
 
 def _author(message: Message) -> str:
@@ -189,15 +196,7 @@ def _sent(part: Part) -> Part:
     return replace(part, name=names.tool_name(part.name), call_id=names.call_id(part.call_id))
 
 
-async def _ask(function: Any, what: str, run: Run, runtime: Runtime, *, read: Callable[[Any], Any]) -> Any:
+async def _ask(function: Any, what: str, state: Snapshot, runtime: Runtime, *, read: Callable[[Any], Any]) -> Any:
     """Call a loader or instructions; raises `RunError` naming it."""
-    about = LoaderContext(
-        run_id=run.pk,
-        thread_id=run.thread_id,
-        agent=run.agent,
-        user=run.user,
-        prompt=run.prompt.text if run.prompt else "",
-        metadata=run.metadata,
-    )
     hook = Hook(f"The {what} {name_of(function)}", code="context_failed", message=CONTEXT_FAILED)
-    return await application.ask(hook, run, runtime, function, about, read=read)
+    return await application.ask(hook, state.run, runtime, function, state.about, read=read)

@@ -11,7 +11,7 @@ const TERMINAL = new Set(["succeeded", "failed", "canceled"]);
 export const byPlace = (a, b) => a.order - b.order || a.step_order - b.step_order;
 
 /** The text parts of a message, one paragraph each. */
-export const textOf = ({ parts = [] }) => parts.filter((part) => part.type === "text").map((part) => part.text).join("\n\n");
+export const textOf = ({ parts = [] }) => parts.filter((part) => part.type === "text" && part.text).map((part) => part.text).join("\n\n");
 
 export const isTerminal = (status) => TERMINAL.has(status);
 
@@ -33,10 +33,17 @@ export const newRun = (id) => ({
 });
 
 const newStep = (step) => ({
-  step, kind: "model", text: "", reasoning: "", sources: [], calls: [], context: [], model: "", status: "streaming",
+  step, kind: "model", text: "", reasoning: "", sources: [], files: [], providerCalls: [], calls: [], context: [], model: "", status: "streaming",
 });
 
-const draftless = { text: "", reasoning: "", sources: [], status: "streaming" };
+const draftless = { text: "", reasoning: "", sources: [], files: [], providerCalls: [], status: "streaming" };
+
+const source = ({ title, url = null, document = null, quote = "", start = null, end = null }) => ({ title, url, document, quote, start, end });
+const file = ({ file_id = "", url = "", filename = "", media_type = "" }) => ({ file_id, url, filename, media_type });
+const providerCall = ({ call_id, name, arguments: given = null }) => ({ call_id, name, arguments: given, result: null, done: false });
+
+/** The tools that the provider ran, with what came of one of them. */
+const answered = (calls, { call_id, result = null }) => calls.map((call) => (call.call_id === call_id ? { ...call, result, done: true } : call));
 
 function withStep(run, number, change) {
   const at = run.steps.findIndex((step) => step.step === number);
@@ -94,11 +101,12 @@ const RUN_EVENTS = {
   "step.finished": (run, e) => withStep(run, e.step, (step) => ({
     status: step.status === "streaming" ? "complete" : step.status, finishReason: e.finish_reason ?? "",
   })),
-  "text.delta": (run, e) => withStep(run, e.step, (step) => ({ text: step.text + e.text })),
+  "text.delta": (run, e) => withStep(run, e.step, (step) => ({ text: step.text + (e.begins && step.text ? "\n\n" : "") + e.text })),
   "reasoning.delta": (run, e) => withStep(run, e.step, (step) => ({ reasoning: step.reasoning + e.text })),
-  source: (run, e) => withStep(run, e.step, (step) => ({
-    sources: [...step.sources, { title: e.title, url: e.url ?? null, document: e.document ?? null }],
-  })),
+  source: (run, e) => withStep(run, e.step, (step) => ({ sources: [...step.sources, source(e)] })),
+  file: (run, e) => withStep(run, e.step, (step) => ({ files: [...step.files, file(e)] })),
+  "provider.call": (run, e) => withStep(run, e.step, (step) => ({ providerCalls: [...step.providerCalls, providerCall(e)] })),
+  "provider.result": (run, e) => withStep(run, e.step, (step) => ({ providerCalls: answered(step.providerCalls, e) })),
   message: (run, e) => {
     if (e.message.author?.kind !== "agent") return run;
     const number = e.step ?? run.steps.findLast((step) => step.kind === "model")?.step ?? 0;
@@ -175,7 +183,9 @@ export function runFromRecords(record, messages) {
     if (message.author.kind === "agent") {
       const calls = of("tool-call");
       run = withStep(run, message.step_order, {
-        text: textOf(message), status: message.status, finishReason: message.finish_reason ?? "", sources: of("source"), calls: calls.map((part) => part.call_id),
+        text: textOf(message), status: message.status, finishReason: message.finish_reason ?? "", calls: calls.map((part) => part.call_id),
+        sources: of("source").map(source), files: of("file").map(file),
+        providerCalls: of("provider-result").reduce(answered, of("provider-call").map(providerCall)),
         reasoning: of("reasoning").map((part) => part.text).join(""), message: message.id,
       });
       for (const part of calls) run = withCall(run, part.call_id, { name: part.name, arguments: part.arguments });
