@@ -49,6 +49,11 @@ class Died(LeaseLost):
         Died.raised = True
 
     @classmethod
+    def at_once(cls) -> None:
+        """Die at the point this is armed at."""
+        raise cls
+
+    @classmethod
     def at_the_next_point(cls) -> None:
         """Die, where application code has raised it."""
         if cls.raised:
@@ -73,8 +78,8 @@ class Room:
 
 
 def make(turns: Sequence[Any] | Any, tools: Sequence[Tool] = (), *, user: Any = SYSTEM, **options: Any) -> Room:
-    """An agent called `test` that plays `turns`, or is driven by the model given instead."""
-    model = ScriptedModel(turns) if isinstance(turns, Sequence) else turns
+    """An agent called `test` that plays the list of `turns`, or is driven by the model (or tuple of models) instead."""
+    model = ScriptedModel(turns) if isinstance(turns, list) else turns
     agent = Agent(name="test", model=model, tools=list(tools), **options)
     return Room(agent, model, agent.threads.create(user=user))
 

@@ -25,6 +25,7 @@ from agentcore.models import Step
 from agentcore.providers import ModelEvent, ModelRequest, ReasoningDelta, StepFinished, TextDelta, failure_of
 from agentcore.testing import Turn
 from tests.integration.room import log, make, types
+from tests.integration.says import Says
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 
@@ -33,23 +34,6 @@ pytestmark = [pytest.mark.once, pytest.mark.django_db]
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed call is made again at once."""
     monkeypatch.setattr(steps.random, "uniform", lambda low, high: 0.0)
-
-
-class Says:
-    """Yields the events of its turns in order; an exception among them is raised."""
-
-    name, provider = "says", "tests"
-
-    def __init__(self, *turns: list[Any]) -> None:
-        self.turns = list(turns)
-        self.requests: list[ModelRequest] = []
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[ModelEvent]:
-        self.requests.append(request)
-        for event in self.turns[len(self.requests) - 1]:
-            if isinstance(event, BaseException):
-                raise event
-            yield event
 
 
 ANSWER = [TextDelta("Hello."), StepFinished("stop")]

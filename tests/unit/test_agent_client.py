@@ -13,9 +13,14 @@ CLIENT = HERE.parents[1] / "agentcore" / "static" / "agentcore"
 NODE = shutil.which("node")
 
 
+FILES = ["agent_client.mjs", "agent_golden.mjs", "agent_rows.mjs", "agent_sending.mjs", "agent_state.mjs"]
+
+
 @pytest.mark.once
 @pytest.mark.skipif(NODE is None, reason="Node is not installed")
-@pytest.mark.parametrize("file", ["agent_client.mjs", "agent_rows.mjs", "agent_sending.mjs", "agent_state.mjs"])
+@pytest.mark.parametrize(
+    "file", ["agent_client.mjs", "agent_golden.mjs", "agent_rows.mjs", "agent_sending.mjs", "agent_state.mjs"]
+)
 @pytest.mark.covers("ui:3", "ui:14", "ui:15", "fc:E1", "fc:B10", "fc:F4", "fc:F5")
 def test_client_keeps_its_promises(file: str):
     done = subprocess.run([str(NODE), HERE / file, CLIENT], capture_output=True, text=True, timeout=60)
