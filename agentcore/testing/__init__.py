@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .clock import FakeClock, fake_clock
+from .contract import check_model
 from .faults.checker import Asked, Evidence, History, Violation, check_invariants
 from .faults.http_model import HttpModel
 from .faults.plans import failpoint_environment
@@ -24,6 +25,7 @@ __all__ = [
     "UnexpectedCall",
     "Violation",
     "check_invariants",
+    "check_model",
     "failpoint_environment",
     "fake_clock",
     "run_until_idle",
