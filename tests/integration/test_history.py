@@ -6,7 +6,7 @@ import pytest
 
 from agentcore import SYSTEM, tool
 from agentcore.engine import snapshot
-from agentcore.engine.steps import prompt
+from agentcore.engine.steps import conversation, prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
 from agentcore.services import messages, runs, sending
@@ -144,7 +144,7 @@ def test_the_open_call_of_a_parallel_run_is_not_shown_even_under_the_same_id():
             ],
         }
     )
-    said = prompt.shown(prompt.history(fresh(other), 100), other.order, 100)
+    said = conversation.shown(prompt.history(fresh(other), 100), other.order, 100)
     calls = [part.name for message in said for part in message.parts if part.type == "tool-call"]
     assert calls == ["look"]
 
@@ -173,3 +173,16 @@ def test_a_retry_is_shown_what_the_run_before_it_has_kept():
         "call look {'number': 2}",
         "result succeeded found 2",
     ]
+
+
+def test_a_result_stands_behind_its_call_however_late_it_came() -> None:
+    """Somebody found out what became of a call when the thread had gone on: strict providers take no result there."""
+    room = make([Turn(calls=[("look", {}), ("look", {})]), Turn(text="Done."), Turn(text="And on.")], [look])
+    run = room.play()
+    calls = [part.call_id for part in Message.objects.get(run=run, step_order=1).parts if part.type == "tool-call"]
+    late = Message.objects.get(run=run, tool_call__call_id=calls[0])
+    Message.objects.filter(pk=late.pk).update(step_order=90)
+    room.play()
+    asked, *results = room.model.requests[2].messages[1:4]
+    assert [part.call_id for part in asked.parts] == calls
+    assert [result.parts[0].call_id for result in results] == calls

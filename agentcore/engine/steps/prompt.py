@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
-from uuid import UUID
 
 from ...conf import get_settings
 from ...declaration.agent import AgentDefinition
@@ -16,15 +15,15 @@ from ...exceptions import RunError
 from ...models import Message, Run, Step, Thread, ToolCall
 from ...models.message import MessageQuerySet
 from ...models.tool_call import TOLD
-from ...providers import names
 from ...values import jsontext, parts
 from ...values.functions import kind_of, name_of
-from ...values.parts import Part, ToolCallPart, ToolResultPart
+from ...values.parts import Part
 from .. import application
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
 from . import choosing, files
+from .conversation import shown
 
 CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
@@ -149,51 +148,6 @@ def _readable() -> MessageQuerySet:
     """Return the messages that a model may read, to be filtered: what is left out of calls is worked out once."""
     messages: MessageQuerySet = Message.objects.complete().defer(*NOT_TOLD)
     return messages
-
-
-def shown(messages: Sequence[Message], order: int, recent: int) -> tuple[ModelMessage, ...]:
-    """Return what a model is shown of the messages in turn `order`: the newest, whole turns, and all of its own.
-
-    No call is shown without its result, nor a result without its call.
-    """
-    turn = [message for message in messages if message.order == order]
-    older = [message for message in messages if message.order < order]
-    room = max(recent - len(turn), 0)
-    if len(older) > room:
-        cut = older[len(older) - room - 1].order
-        older = [message for message in older if message.order > cut]
-    return _paired([*older, *turn])
-
-
-def _paired(messages: Sequence[Message]) -> tuple[ModelMessage, ...]:
-    named: dict[type[Part], set[tuple[UUID | None, str]]] = {ToolCallPart: set(), ToolResultPart: set()}
-    for item in messages:
-        for part in item.parts:
-            if isinstance(part, ToolCallPart | ToolResultPart):
-                named[type(part)].add((item.run_id, part.call_id))
-    both = named[ToolCallPart] & named[ToolResultPart]  # an id of a call is one run's only
-
-    def whole(message: Message, part: Part) -> bool:
-        return not isinstance(part, ToolCallPart | ToolResultPart) or (message.run_id, part.call_id) in both
-
-    shown = [_as_message(item, tuple(_sent(part) for part in item.parts if whole(item, part))) for item in messages]
-    return tuple(message for message in shown if message.parts)
-
-
-def _as_message(item: Message, parts: tuple[Part, ...]) -> ModelMessage:
-    details = item.provider_details or {}
-    return ModelMessage(item.author_kind, _author(item), parts, details.get("origin", ""), details.get("response"))
-
-
-def _author(message: Message) -> str:
-    return names.tool_name(message.author_name) if message.author_kind == "tool" else message.author_name
-
-
-def _sent(part: Part) -> Part:
-    """Return a part as every provider takes it: one refused name would have each later request refused."""
-    if not isinstance(part, ToolCallPart | ToolResultPart):
-        return part
-    return replace(part, name=names.tool_name(part.name), call_id=names.call_id(part.call_id))
 
 
 async def _ask(function: Any, what: str, state: Snapshot, runtime: Runtime, *, read: Callable[[Any], Any]) -> Any:
