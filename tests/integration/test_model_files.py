@@ -66,6 +66,12 @@ def test_more_than_the_limit_ends_the_run_before_the_model_is_asked(settings: La
     assert (run.status, run.error_code) == ("failed", "files_too_large") and "FILES_LIMIT" in run.error_detail
 
 
+def test_a_model_that_makes_more_than_the_limit_is_stopped(settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "FILES_LIMIT": 10}
+    run = make(Says([*DRAWS, *DRAWS, *DRAWS, StepFinished("stop")]), files=Files(save=Store().save)).play()
+    assert (run.status, run.error_code) == ("failed", "answer_too_long") and "FILES_LIMIT" in run.error_detail
+
+
 def test_a_file_that_the_model_makes_is_saved_shown_and_given_back() -> None:
     store = Store()
     room = make(Says([*DRAWS, StepFinished("stop")], DONE), files=Files(save=store.save))

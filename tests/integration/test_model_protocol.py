@@ -232,6 +232,8 @@ def test_a_large_result_of_a_provider_is_cut_where_it_is_shown(settings: LazySet
     "event",
     [
         ProviderCalled("a", 5),  # type: ignore[arg-type]
+        ProviderCalled("a", "b", b"raw"),
+        ProviderReturned("a", "b", (item for item in "xy")),
         FileProduced("image/png"),
         FileProduced("image/png", b"x", "https://files.example/x"),
         FileProduced("image/png", url=7),  # type: ignore[arg-type]

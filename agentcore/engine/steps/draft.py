@@ -37,6 +37,7 @@ from ...values.usage import Usage
 from . import intake
 from .content import SPOKEN, Content, Item, Spoken
 from .estimate import estimate, length
+from .size import Size, check_calls
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -48,8 +49,6 @@ _DELTAS: Mapping[type[ModelEvent], type[events.TextDelta] | type[events.Reasonin
 
 WIDEST = 6  # bytes that JSON takes for one character at most
 ENVELOPE = 50  # characters that leave room for what else an event says
-TOO_LONG = "The answer became too long and was broken off; what came until then is kept. Ask for less at once."
-TOO_MANY_CALLS = "The model asked for too much at once, and was stopped. Ask for less at once."
 
 
 @dataclass
@@ -85,7 +84,7 @@ class Draft:
     _begins: bool = False
     # The half of a character whose other half comes with the next delta.
     _half: str = ""
-    _size: int = 0
+    _size: Size = field(default_factory=Size)
     _ignores: bool = False
 
     @property
@@ -106,7 +105,7 @@ class Draft:
     @property
     def has_begun(self) -> bool:
         """Whether it has said anything at all."""
-        return self._size > 0
+        return self._size.json > 0
 
     @property
     def end(self) -> End:
@@ -149,28 +148,34 @@ class Draft:
             return
         match event:
             case TextEnded(details) | ReasoningEnded(details):
-                self._grow_by(details)
+                self._size.grow(0, details)
                 self._end_part(SPOKEN[kind], details)
             case SourceFound(title, url, document, quote, start, end):
                 title = title or url or document or ""
-                self._grow(jsontext.size([title, url, document, quote]))
+                self._size.grow(jsontext.size([title, url, document, quote]))
                 self._content.add(SourcePart(title, url, document, quote, start, end))
                 self._now(events.Source(self.step, title, url, document, quote or None, start, end))
             case DataFound(name, value):
                 value = jsontext.clean(value)
-                self._grow(jsontext.size([name, value]))
+                self._size.grow(jsontext.size([name, value]))
                 self._now(events.Data(self.step, name, value))
             case FileProduced():
                 self._file(event)
-            case ProviderCalled() | ProviderReturned():
-                self._provider_tool(event)
+            case ProviderCalled(call_id, name, arguments, details):
+                shown = self._shown(name, arguments, details)
+                self._add(ProviderCallPart(call_id, name, shown, provider_details=details))
+                self._now(events.ProviderCall(self.step, call_id, name, shown))
+            case ProviderReturned(call_id, name, result, details):
+                shown = self._shown(name, result, details)
+                self._add(ProviderResultPart(call_id, name, shown, provider_details=details))
+                self._now(events.ProviderResult(self.step, call_id, name, shown))
             case CallRequested():
                 self._call(event)
             case UsageReported(usage):
                 self._count(usage)
             case OutputProduced(value):
                 self._end_part()
-                self._grow(jsontext.size(value))
+                self._size.grow(jsontext.size(value))
                 self.outputs.append(value)
             case StepFinished(reason, details):
                 self._end_part()
@@ -189,54 +194,30 @@ class Draft:
         self._ignores = True
 
     def _call(self, call: CallRequested) -> None:
-        settings = get_settings()
-        if len(self.calls) >= settings.calls_limit:
-            detail = f"The answer asks for more than the {settings.calls_limit} calls of CALLS_LIMIT."
-            raise RunError(TOO_MANY_CALLS, code="too_many_calls", detail=detail)
-        kept, _ = intake.arguments(call.arguments, settings.arguments_limit)
-        self._grow(jsontext.size([call.name, kept]))
-        self._grow_by(call.provider_details)
+        check_calls(len(self.calls) + 1)
+        kept, _ = intake.arguments(call.arguments, get_settings().arguments_limit)
+        self._size.grow(jsontext.size([call.name, kept]), call.provider_details)
         self._add(call)
 
     def _file(self, file: FileProduced) -> None:
         """Show a file that has an address; one that is bytes has none until the application has saved it."""
-        self._grow(jsontext.size([file.url, file.filename, file.media_type]))
-        self._grow_by(file.provider_details)
+        self._size.grow(jsontext.size([file.url, file.filename, file.media_type]), file.provider_details)
         if file.data is not None:
+            self._size.grow_files(len(file.data))
             self._add(file)
             return
         self._add(FilePart("", file.filename, file.media_type, file.url, provider_details=file.provider_details))
         self._now(events.File(self.step, file.media_type, url=file.url, filename=file.filename or None))
 
-    def _provider_tool(self, event: ProviderCalled | ProviderReturned) -> None:
-        """Keep and show what the provider has run itself, cut to what is kept of a result."""
-        limit = get_settings().result_limit
-        self._grow_by(event.provider_details)
-        if isinstance(event, ProviderCalled):
-            value = bounded.cut(event.arguments, limit)
-            self._add(ProviderCallPart(event.call_id, event.name, value, provider_details=event.provider_details))
-            self._now(events.ProviderCall(self.step, event.call_id, event.name, value))
-        else:
-            value = bounded.cut(event.result, limit)
-            self._add(ProviderResultPart(event.call_id, event.name, value, provider_details=event.provider_details))
-            self._now(events.ProviderResult(self.step, event.call_id, event.name, value))
-        self._grow(jsontext.size([event.name, value]))
+    def _shown(self, name: str, value: Any, details: ProviderDetails | None) -> Any:
+        """Return what is kept and shown of a value that the provider's own tool was given or gave."""
+        shown = bounded.cut(value, get_settings().result_limit)
+        self._size.grow(jsontext.size([name, shown]), details)
+        return shown
 
     def _add(self, item: Item) -> None:
         self._end_part()
         self._content.add(item)
-
-    def _grow_by(self, details: ProviderDetails | None) -> None:
-        if details is not None:
-            self._grow(jsontext.size(details))
-
-    def _grow(self, more: int) -> None:
-        """Count the bytes that the answer takes; raises `RunError` where that is too much."""
-        size, limit = self._size + more, get_settings().answer_limit
-        if size > limit:
-            detail = f"The answer takes more than the {limit} bytes of ANSWER_LIMIT."
-            raise RunError(TOO_LONG, code="answer_too_long", detail=detail)
-        self._size = size
 
     def _count(self, report: object) -> None:
         """Take in a report of what the call has used so far; what cannot be counted is left out."""
@@ -273,10 +254,9 @@ class Draft:
             self._due = self._last_flush + get_settings().flush_interval
         quotes = 0 if self._begun else jsontext.QUOTES  # the deltas of a part are one text
         try:
-            self._grow(quotes + jsontext.size(text) - jsontext.QUOTES)
+            self._size.grow(quotes + jsontext.size(text) - jsontext.QUOTES)
         except RunError:
-            room = max(get_settings().answer_limit - self._size - quotes, 0)
-            self._keep(jsontext.beginning(text, room), kind)
+            self._keep(jsontext.beginning(text, max(self._size.room - quotes, 0)), kind)
             raise
         self._keep(text, kind)
 

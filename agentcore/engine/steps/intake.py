@@ -74,6 +74,10 @@ def typed(event: ModelEvent, about: Mapping[str, Any]) -> ModelEvent:
             event = replace(event, arguments=_json(event, "arguments", event.arguments))
         case OutputProduced():
             event = replace(event, value=_json(event, "value", event.value))
+        case ProviderCalled():
+            event = replace(event, arguments=_json(event, "arguments", event.arguments))
+        case ProviderReturned():
+            event = replace(event, result=_json(event, "result", event.result))
     kind = type(event)
     for field in _TEXTS.get(kind, ()):
         value = getattr(event, field)
