@@ -167,7 +167,12 @@ class Message(models.Model):
     def parts(self) -> tuple[parts.Part, ...]:
         """The typed content."""
         call = self._call
-        return parts.from_json(self.content, self.provider_details) if call is None else (call.as_part(),)
+        return parts.from_json(self.content) if call is None else (call.as_part(),)
+
+    @property
+    def parts_with_details(self) -> tuple[parts.Part, ...]:
+        """The typed content with what its model's provider wants back."""
+        return parts.from_json(self.content, self.provider_details) if self.provider_details else self.parts
 
     @property
     def text(self) -> str:
