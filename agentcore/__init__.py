@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from .declaration.context import RunContext as RunContext
     from .declaration.files import Files as Files
     from .declaration.files import NewFile as NewFile
+    from .declaration.guard import Answer as Answer
+    from .declaration.guard import Ask as Ask
+    from .declaration.guard import AskAgain as AskAgain
+    from .declaration.guard import Deny as Deny
+    from .declaration.guard import Guard as Guard
+    from .declaration.guard import ProposedCall as ProposedCall
+    from .declaration.guard import Redact as Redact
+    from .declaration.guard import Refuse as Refuse
     from .declaration.isolated import isolated as isolated
     from .declaration.tool import Checkable as Checkable
     from .declaration.tool import Tool as Tool
@@ -43,19 +51,27 @@ _HOMES = {
     "OwnerPolicy": "access",
     "SYSTEM": "values.system",
     "Agent": "agent",
+    "Answer": "declaration.guard",
+    "Ask": "declaration.guard",
+    "AskAgain": "declaration.guard",
     "Checkable": "declaration.tool",
     "ContextBlock": "declaration.context",
     "Decision": "services.approvals",
+    "Deny": "declaration.guard",
     "EffectUnknown": "exceptions",
     "FilePart": "values.parts",
     "Files": "declaration.files",
+    "Guard": "declaration.guard",
     "Limits": "declaration.agent",
     "ModelRetry": "exceptions",
     "NewFile": "declaration.files",
     "Part": "values.parts",
+    "ProposedCall": "declaration.guard",
     "ProviderCallPart": "values.parts",
     "ProviderResultPart": "values.parts",
     "ReasoningPart": "values.parts",
+    "Redact": "declaration.guard",
+    "Refuse": "declaration.guard",
     "RunContext": "declaration.context",
     "SourcePart": "values.parts",
     "TextPart": "values.parts",

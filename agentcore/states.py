@@ -111,6 +111,7 @@ TOOL_CALL_TRANSITIONS: dict[ToolCallStatus, frozenset[ToolCallStatus]] = {
             ToolCallStatus.RUNNING,
             ToolCallStatus.WAITING,
             ToolCallStatus.FAILED,
+            ToolCallStatus.DENIED,
             ToolCallStatus.CANCELED,
             ToolCallStatus.EFFECT_UNVERIFIED,
         }

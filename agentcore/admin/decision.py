@@ -37,6 +37,7 @@ class Card:
     call_id: str
     arguments: str
     edited: str
+    because: str
     reason: str
     status: str
     refusal: str
@@ -55,6 +56,7 @@ def card(approval: Approval, user: Any, site: AdminSite, typed: Typed | None = N
         call_id=show.visible(call.call_id, keep=""),
         arguments=show.pretty(approval.arguments),
         edited=show.pretty(approval.edited_arguments) if approval.edited_arguments else "",
+        because=show.visible(approval.because),
         reason=show.visible(approval.reason),
         status=show.badge(approval.status),
         refusal=refusal(approval, user),

@@ -16,9 +16,11 @@ from .choice import ModelChoice, SettingsChoice, ToolSource, chooses_models, mod
 from .context import ContextLoader, Instructions
 from .conversion import Conversion
 from .files import Files
+from .guard import Guard
 from .model import AgentModel, ToolSpec
 from .tool import Tool
 
+GuardedPlace = Literal["before_model", "after_answer", "before_tool"]
 OnBusy = Literal["queue", "reject", "interrupt", "parallel"]
 ON_BUSY: tuple[OnBusy, ...] = ("queue", "reject", "interrupt", "parallel")
 OnVersion = Literal["current", "strict"]
@@ -88,6 +90,8 @@ class AgentDefinition:
     """Functions that load blocks for one run."""
     files: Files | None = None
     """The application's store of files, for messages that name some and models that make some."""
+    guards: Sequence[Guard] = ()
+    """What judges its model calls, answers and tool calls, in this order: the first that refuses decides."""
     output: type[BaseModel] | None = None
     """The class that an answer must fit; None for text."""
     limits: Limits = Limits()
@@ -127,6 +131,10 @@ class AgentDefinition:
             declared.function(f"{agent}: in context", loader, "about")
         if self.files is not None and not isinstance(self.files, Files):
             raise UserError(f"{agent}: files is {declared.shown(self.files)}: write files=Files(load=…, save=…).")
+        object.__setattr__(self, "guards", declared.listed(f"{agent}: guards", self.guards, "Guard(…)"))
+        for guard in self.guards:
+            if not isinstance(guard, Guard):
+                raise UserError(f"{agent}: in guards is {declared.shown(guard)}: write Guard(before_tool=…), say.")
         if not isinstance(self.limits, Limits):
             raise UserError(f"{agent}: limits is {declared.shown(self.limits)}: write limits=Limits(max_steps=…).")
         if self.limits.max_cost is not None and self.limits.price is None:
@@ -146,6 +154,11 @@ class AgentDefinition:
         """Return the models that were declared or chosen; raises `UserError` where that is none."""
         by = f", which {declared.shown(self.model_chooser)} chose," if self.model_chooser else ""
         return models_of(f"Agent {self.name}: the model{by}", chosen)
+
+    def guarding(self, place: GuardedPlace) -> list[Callable[..., Any]]:
+        """Return the functions of its guards that judge there, in their order."""
+        functions = (getattr(guard, place) for guard in self.guards)
+        return [function for function in functions if function is not None]
 
     @cached_property
     def tool_sources(self) -> tuple[ToolSource, ...]:

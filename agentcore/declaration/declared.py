@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,18 @@ def text(what: str, value: Any, most: int) -> None:
         raise UserError(f"{what} is {shown(value)}: use 1 to {most} characters.")
     if not value.isprintable():
         raise UserError(f"{what} is {shown(value)}: use characters that can be seen, on one line.")
+
+
+def said(what: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is text that somebody can read, on one line or several."""
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{what} is {shown(value)}: write a sentence that says what can be done.")
+
+
+def code(what: str, value: Any) -> None:
+    """Raise `UserError` unless `value` is a code that rows keep and programs compare."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", value):
+        raise UserError(f"{what} is {shown(value)}: use up to 64 of a–z, 0–9 and _, beginning with a letter.")
 
 
 def whole(what: str, value: Any, least: int) -> None:

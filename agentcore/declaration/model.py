@@ -36,8 +36,10 @@ class ModelMessage:
 
     def as_sent_to(self, origin: str) -> ModelMessage:
         """Return the message as a model of that origin may read it: without what another provider wants back."""
-        if not self.origin or self.origin == origin:
-            return self
+        return self if not self.origin or self.origin == origin else self.plain()
+
+    def plain(self) -> ModelMessage:
+        """Return the message without what any provider wants back."""
         plain = tuple(part if details_of(part) is None else with_details(part, None) for part in self.parts)
         return replace(self, parts=plain, origin="", provider_details=None)
 
@@ -48,9 +50,9 @@ class ModelRequest:
 
     `settings` is what the application sets for its model, in the model's own words. `files` are those of the
     messages that the application has loaded, by their `file_id`: their bytes, or an address to read them at.
-    With `feedback`, the structured output of the model's last answer was refused: it says
-    why, and what was sent. What was said beside it ends the messages, and stands where the
-    repair says nothing.
+    With `feedback`, the model's last answer was not taken: it says why. Of a structured output that
+    is not valid it says what was sent, and what was said beside it ends the messages and stands where
+    the repair says nothing; an answer that a guard did not let through is in none of the messages.
     """
 
     run_id: UUID

@@ -156,7 +156,8 @@ class Drive:
         definition = await self._with_tools(state)
         if state.runnable:
             return await tools.tool_round(definition, state, self.runtime, self.lease)
-        self.draft = Draft(state.next_step, {"run_id": self.claim.run_id, "attempt": self.claim.attempt})
+        about = {"run_id": self.claim.run_id, "attempt": self.claim.attempt}
+        self.draft = Draft(state.next_step, about, guarded=bool(definition.guarding("after_answer")))
         then = await model.model_step(Turn(definition, state, self.runtime, self.lease, self.draft))
         self.draft = None
         return Outcome.ENDED if then is None else then

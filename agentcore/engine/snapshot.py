@@ -26,6 +26,9 @@ from ..values import jsontext
 from ..values.usage import Usage
 
 OUTPUT_INVALID = "output_invalid"
+ANSWER_NOT_ACCEPTED = "answer_not_accepted"
+NOT_TAKEN = (OUTPUT_INVALID, ANSWER_NOT_ACCEPTED)
+"""What a finished step's code says of an answer that the model was asked to give again."""
 WORKER_LOST = "worker_lost"
 
 
@@ -63,7 +66,7 @@ class Snapshot:
     last_model_step: Step | None = None
     open_step: Step | None = None
     failed_tries: int = 0
-    output_faults: int = 0
+    answers_not_taken: int = 0
     steps_finished: int = 0
     model_calls: int = 0
     lost_calls: int = 0
@@ -146,7 +149,7 @@ class Snapshot:
             largest=_larger(self.largest, Usage.from_json(step.usage)),
             asked=known,
             failed_tries=0,
-            output_faults=self.output_faults + (step.error_code == OUTPUT_INVALID),
+            answers_not_taken=self.answers_not_taken + (step.error_code in NOT_TAKEN),
         )
 
     def after_tool_round(self, still_open: Sequence[ToolCall], said: Sequence[Message]) -> Snapshot:
@@ -212,7 +215,7 @@ def _with_rows(run: Any) -> Snapshot:
         last_model_step=models[-1] if models else None,
         open_step=next((step for step in steps if step.status == StepStatus.STARTED), None),
         failed_tries=sum(step.number > len(finished) and step.error_code not in NO_FAILURE for step in failed),
-        output_faults=sum(step.error_code == OUTPUT_INVALID for step in models),
+        answers_not_taken=sum(step.error_code in NOT_TAKEN for step in models),
         steps_finished=len(finished),
         model_calls=len(models),
         lost_calls=sum(step.error_code in NO_FAILURE for step in failed),

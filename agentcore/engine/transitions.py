@@ -170,7 +170,14 @@ def over(
     )
 
 
-def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "") -> Commit:
+def refuse_call(run: Run, call: ToolCall, fault: str, code: str = "") -> Commit:
+    """Return the commit for a call that is not run: with a guard's code it is denied, else it has failed."""
+    return close_call(run, call, ToolCallStatus.DENIED if code else ToolCallStatus.FAILED, error=fault, code=code)
+
+
+def close_call(
+    run: Run, call: ToolCall, status: ToolCallStatus, *, result: object = None, error: str = "", code: str = ""
+) -> Commit:
     """Return the commit that gives a call its one result: event, message and row."""
     error = jsontext.clean_text(error)
     stored = "" if result is None else jsontext.canonical(result)
@@ -178,13 +185,14 @@ def close_call(run: Run, call: ToolCall, status: ToolCallStatus, *, result: obje
         "status": status.value,
         "result": stored,
         "error": error,
+        "error_code": code,
         "finished_at": None if status is ToolCallStatus.EFFECT_UNVERIFIED else NOW,
     }
     result = json.loads(stored) if stored else None
     part = ToolResultPart(call.call_id, call.name, status.value, result, error, call.edited)
     return Commit(
         events=[
-            events.ToolResult(call.call_id, call.name, status.value, result, error or None, call.edited),
+            events.ToolResult(call.call_id, call.name, status.value, result, error or None, call.edited, code or None),
             Saved(_told(run, call, part)),
         ],
         moves=[Move(call, ToolCallStatus(call.status), values)],

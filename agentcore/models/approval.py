@@ -47,6 +47,8 @@ class Approval(models.Model):
     edited_arguments = models.TextField(_("edited arguments"), blank=True)
     digest = models.CharField(_("digest"), max_length=64)
     allowed = models.JSONField(_("allowed decisions"), default=list)
+    # Why a guard has a person asked.
+    because = models.TextField(_("asked because"), blank=True)
     requested_at = models.DateTimeField(_("requested at"))
     expires_at = models.DateTimeField(_("expires at"))
     decided_at = models.DateTimeField(_("decided at"), null=True, blank=True)

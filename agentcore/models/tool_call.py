@@ -64,6 +64,8 @@ class ToolCall(models.Model):
     worker = models.CharField(_("worker"), max_length=100, blank=True)
     result = models.TextField(_("result"), blank=True)
     error = models.TextField(_("error"), blank=True)
+    # Of a call that a guard denied, the guard's own.
+    error_code = models.CharField(_("error code"), max_length=64, blank=True)
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)

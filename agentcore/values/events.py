@@ -299,6 +299,7 @@ class ToolResult(Event):
     result: Any = None
     error: str | None = None
     edited: Mapping[str, Any] | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -311,6 +312,7 @@ class ApprovalRequest(Event):
     digest: str
     expires_at: Later
     allowed: Sequence[str] = field(default_factory=tuple)
+    because: str | None = None
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class ErrorOut(Schema):
 
 
 class ApprovalOut(Schema):
-    """An approval, with the exact arguments it binds."""
+    """An approval, with the exact arguments it binds; `because` is why a guard has a person asked."""
 
     id: UUID
     run: UUID
@@ -116,6 +116,7 @@ class ApprovalOut(Schema):
     edited_arguments: dict[str, Any] | None
     digest: str
     allowed: list[str]
+    because: str
     status: str
     requested_at: datetime
     expires_at: datetime
@@ -136,6 +137,7 @@ class ApprovalOut(Schema):
             edited_arguments=approval.edited_arguments_json,
             digest=approval.digest,
             allowed=approval.allowed,
+            because=approval.because,
             status=approval.status,
             requested_at=approval.requested_at,
             expires_at=approval.expires_at,
@@ -155,13 +157,15 @@ class NoteOut(Schema):
 class CallOut(Schema):
     """Where a tool call stands; what it was given and what it returned stand in the messages.
 
-    `question` is for whoever may say whether it took effect, and empty for everybody else.
+    `code` is that of the guard which denied it. `question` is for whoever may say whether it took effect, and empty
+    for everybody else.
     """
 
     call_id: str
     name: str
     status: str
     error: str
+    code: str
     question: str
 
     @classmethod
@@ -170,7 +174,14 @@ class CallOut(Schema):
         question = call.question
         if question and not get_policy().may_resolve(user, call):
             question = ""
-        return cls(call_id=call.call_id, name=call.name, status=call.status, error=call.error, question=question)
+        return cls(
+            call_id=call.call_id,
+            name=call.name,
+            status=call.status,
+            error=call.error,
+            code=call.error_code,
+            question=question,
+        )
 
 
 class RunOut(Schema):
@@ -217,7 +228,7 @@ class RunOut(Schema):
             said[run_id].append(message_id)
         calls: dict[UUID, list[CallOut]] = {run.pk: [] for run in listed}
         shown = ToolCall.objects.filter(run__in=listed).only(
-            "run", "call_id", "name", "status", "error", "effect", "worker"
+            "run", "call_id", "name", "status", "error", "error_code", "effect", "worker"
         )
         for call in shown.order_by("created_at", "position"):
             call.run = by_id[call.run_id]  # the policy may ask for it

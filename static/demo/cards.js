@@ -26,14 +26,14 @@ export class CallCard {
     setData(this.#badge, "acCall", call.status);
     setText(this.#name, visible(call.name));
     setText(this.#badge, CALL_STATUS[call.status] ?? call.status);
-    const drawing = JSON.stringify([call.arguments, edited, call.result, call.error, call.progress]);
+    const drawing = JSON.stringify([call.arguments, edited, call.result, call.error, call.code, call.progress]);
     if (drawing === this.#drawn) return;
     this.#drawn = drawing;
     this.#body.replaceChildren(
       ...block(edited ? "Arguments as asked" : "Arguments", pretty(call.arguments), "data-ac-arguments"),
       ...(edited ? block("Changed to", pretty(edited), "data-ac-edited") : []),
       ...(call.progress !== undefined && !call.to ? block("Progress", pretty(call.progress), "data-ac-progress") : []),
-      ...(call.error ? block("Error", pretty(call.error), "data-ac-error") : []),
+      ...(call.error ? block(call.code ? `Error (${visible(call.code)})` : "Error", pretty(call.error), "data-ac-error") : []),
       ...(call.result !== null && call.result !== undefined ? block("Result", pretty(call.result), "data-ac-result") : []),
     );
   }
@@ -101,6 +101,7 @@ export class ApprovalCard {
 
   #draw(approval) {
     this.#title.append(make("code", {}, visible(approval.tool ?? approval.name ?? "")));
+    if (approval.because) this.#arguments.before(make("p", { "data-ac-because": "" }, visible(approval.because)));
     this.#arguments.append(...pairs(approval.arguments, "data-ac-argument"));
   }
 

@@ -14,11 +14,11 @@ const SAID = ""; // the server’s sentence says what can be done
 const WAYS = {
   context_overflow: SHORTER, limit_tokens: SHORTER, context_too_large: SAID, files_too_large: SAID,
   limit_steps: LESS, limit_time: LESS, limit_calls: LESS, limit_cost: LESS,
-  limit_repeats: OTHERWISE, output_invalid: OTHERWISE,
+  limit_repeats: OTHERWISE, output_invalid: OTHERWISE, answer_not_accepted: SAID,
   answer_too_long: SAID, too_many_calls: SAID, refused: SAID, content_filter: SAID,
   rate_limited: LATER, overloaded: LATER, network: LATER, timeout: LATER, provider_error: SAID, empty_answer: SAID,
   credits: OPERATORS, auth: OPERATORS, invalid_request: OPERATORS, internal_error: OPERATORS,
-  model_failed: SAID, context_failed: SAID, tools_failed: SAID, files_failed: SAID, needs_approval_failed: SAID, price_failed: SAID, policy_failed: SAID,
+  model_failed: SAID, context_failed: SAID, tools_failed: SAID, files_failed: SAID, needs_approval_failed: SAID, price_failed: SAID, policy_failed: SAID, guard_failed: SAID,
   effect_unverified: SAID,
   user_error: OPERATORS, model_not_configured: OPERATORS, value_not_kept: OPERATORS, unfinished: OPERATORS, not_run: OPERATORS, illegal_move: OPERATORS,
   duplicate_agent: OPERATORS, agent_unknown: OPERATORS, agent_version_missing: OPERATORS,

@@ -23,8 +23,9 @@ PASSED_ON = {
     "error.run_code": (),
     "hook.code": (),  # of a Hook, which is read here too
     "reason.code": (),  # of a UserError
-    "draft.end.fails": tuple(end.fails for end in ENDS.values() if end.fails),
-    "OUTPUT_INVALID": (snapshot.OUTPUT_INVALID,),
+    "refusal.code": tuple(end.fails for end in ENDS.values() if end.fails),  # or a guard's, with a sentence of its own
+    "verdict.code": (),  # a guard's, with a sentence of its own
+    "fault.code": snapshot.NOT_TAKEN,
 }
 # The page has a sentence of its own for the one; the other is raised to whoever drives the run, which it leaves alone.
 NEVER_A_FAILURE = {"canceled", "inside_transaction"}

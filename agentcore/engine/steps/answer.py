@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...conf import get_settings
 from ...declaration.agent import AgentDefinition
-from ...declaration.model import CallRequested, FileProduced
+from ...declaration.files import NewFile
+from ...declaration.guard import Answer, AskAgain, Redact, Refuse
+from ...declaration.model import CallRequested, FileProduced, OutputProduced, TextDelta
 from ...exceptions import ModelError, ModelRetry
 from ...failpoints import afailpoint
 from ...journal.commit import Commit, Move, Saved, combined
@@ -17,7 +20,7 @@ from ...journal.lease import Lease
 from ...models import Step
 from ...models.message import compose
 from ...states import MessageStatus, RunStatus, StepStatus
-from ...values import bounded, events, parts
+from ...values import bounded, events, jsontext, parts
 from ...values.clock import NOW
 from ...values.finish import FinishReason, WithCalls
 from ...values.logextra import log_extra
@@ -25,11 +28,10 @@ from ...values.parts import FilePart, Part, ToolCallPart
 from ...values.usage import Usage
 from .. import transitions
 from ..runtime import Runtime
-from ..snapshot import OUTPUT_INVALID, Snapshot
-from . import calls, files, prompt
+from ..snapshot import ANSWER_NOT_ACCEPTED, OUTPUT_INVALID, Snapshot
+from . import calls, files, guarding, intake, prompt
 from .calls import Planned
 from .draft import Draft
-from .intake import checked
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -43,6 +45,11 @@ REFUSALS = {
     "content_filter": "The answer was held back by the filter of the model's provider. Ask in another way.",
     "refused": "The model has declined to answer. Ask in another way.",
 }
+NOT_TAKEN = {
+    OUTPUT_INVALID: "The structured output was still not valid after {tries} tries.",
+    ANSWER_NOT_ACCEPTED: "The answer was still not acceptable after {tries} tries. Ask in another way.",
+}
+"""How a run ends whose model has not mended its answer, by what was wrong with the last one."""
 USAGE_MISSING = "usage_missing"
 NOTES = {
     False: "The model does not report what it uses, so {limits} cannot end the run. Have its adapter report usage, or "
@@ -50,6 +57,14 @@ NOTES = {
     True: "The model does not report what it uses: {limits} goes by tokens that are estimated from characters.",
 }
 """What a run notes of such a model, by whether its tokens are estimated."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an answer is not taken, and what the model is told to mend."""
+
+    code: str
+    said: str
 
 
 @dataclass(frozen=True)
@@ -78,11 +93,17 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
     """Stage the commit of a finished step; without calls, it is the end of the run, and is committed."""
     state, draft, lease = turn.state, turn.draft, turn.lease
     if draft.end.fails:
-        await _refuse(turn, step)
+        await _refuse(turn, step, Refuse(draft.end.fails, REFUSALS[draft.end.fails]))
         return None
+    value, fault = await _output(turn)
+    if draft.guarded:
+        verdict = await guarding.after_answer(turn.definition, state, turn.runtime, _answer(turn, value, fault))
+        if isinstance(verdict, Refuse):
+            await _refuse(turn, step, verdict)
+            return None
+        value, fault = await _judged(turn, verdict, value, fault)
     cut_off = CUT_OFF_CALL if draft.end.calls is WithCalls.ANSWER else ""
-    planned = await calls.plan(turn.definition, state.run, step, draft.calls, turn.runtime, refusal=cut_off)
-    value, fault = (None, "") if planned else await _output(turn)
+    planned = await calls.plan(turn.definition, state, step, draft.calls, turn.runtime, refusal=cut_off)
     content = await _content(turn, planned)
     commit = combined(
         [
@@ -93,7 +114,7 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
             calls.record(state.run, planned),
         ]
     )
-    if planned or (fault and state.output_faults < get_settings().output_retries):
+    if planned or (fault and state.answers_not_taken < get_settings().output_retries):
         lease.stage(commit, point="after_model_commit")
         still_open = [item.call for item in planned if not item.fault]
         asked_for = [item.call for item in planned]
@@ -103,55 +124,99 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
     return None
 
 
-async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:
-    """Return the answer as the parts of its message: its calls as they were recorded, its files as they were saved.
+async def _judged(
+    turn: Turn, verdict: Redact | AskAgain | None, value: Any, fault: Fault | None
+) -> tuple[Any, Fault | None]:
+    """Make the draft what the guards have left of it, and return the output and the fault that it has then."""
+    draft = turn.draft
+    match verdict:
+        case AskAgain(feedback):
+            draft.say_instead()
+            return None, Fault(ANSWER_NOT_ACCEPTED, feedback)
+        case Redact(text, output, keep_calls):
+            kept = [replace(call, provider_details=None) for call in draft.calls] if keep_calls else []
+            outputs = [] if output is None else [OutputProduced(output)]
+            draft.say_instead(TextDelta(text), *kept, *outputs)
+            return await _output(turn)
+        case None:
+            draft.agree()
+    return value, fault
 
-    An answer that only mends the output of the last step says what that one said.
-    """
-    state, draft = turn.state, turn.draft
-    content: list[Part] = [] if draft.says_something else [*prompt.refused_text(state.last_model_step)]
-    recorded = iter(planned)
+
+def _answer(turn: Turn, value: Any, fault: Fault | None) -> Answer:
+    """Return the answer as its guards are to judge it: all that could be kept or shown of it."""
+    draft, limit = turn.draft, get_settings().arguments_limit
+    said: list[Part] = [*_mended(turn)]
+    made: list[NewFile] = []
     for place, item in enumerate(draft.items):
+        if isinstance(item, CallRequested):
+            arguments, _ = intake.arguments(item.arguments, limit)
+            said.append(ToolCallPart(item.call_id, item.name, arguments, provider_details=item.provider_details))
+        elif isinstance(item, FileProduced):
+            made.append(files.new(item, _key(turn, place)))
+        else:
+            said.append(item)
+    output = draft.outputs[-1] if fault and draft.outputs else value
+    # A copy, for what is kept is what was said, whatever a guard does with it.
+    return Answer(tuple(said), copy.deepcopy(output), draft.data, tuple(made))
+
+
+async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:
+    """Return the answer as the parts of its message: its calls as they were recorded, its files as they were saved."""
+    content: list[Part] = [*_mended(turn)]
+    recorded = iter(planned)
+    for place, item in enumerate(turn.draft.items):
         if isinstance(item, CallRequested):
             call = next(recorded).call
             content.append(
                 ToolCallPart(call.call_id, call.name, call.arguments_json, provider_details=item.provider_details)
             )
         elif isinstance(item, FileProduced):
-            key = f"{state.run.pk}:{draft.step}:{place}"
-            kept = await files.save(turn.definition, item, key, state, turn.runtime)
+            new = files.new(item, _key(turn, place))
+            kept = await files.save(turn.definition, item, new, turn.state, turn.runtime)
             content += [] if kept is None else [kept]
         else:
             content.append(item)
     return content
 
 
-async def _output(turn: Turn) -> tuple[Any, str]:
-    """Return the output that the answer owes as plain data, and a fault that tells the model what to mend, or "".
+def _mended(turn: Turn) -> Sequence[Part]:
+    """Return what the last step has said, where the answer only mends that step's output."""
+    draft = turn.draft
+    return () if draft.says_something or draft.is_replaced else prompt.refused_text(turn.state.last_model_step)
+
+
+def _key(turn: Turn, place: int) -> str:
+    return f"{turn.state.run.pk}:{turn.draft.step}:{place}"
+
+
+async def _output(turn: Turn) -> tuple[Any, Fault | None]:
+    """Return the output that the answer owes as plain data, and what the model has to mend of it, if anything.
 
     Raises `NotKept` where the declared class reads another value than the one that was said.
     """
     conversion, draft = turn.definition.conversion, turn.draft
-    if conversion is None:
-        return None, ""
+    if conversion is None or draft.calls:
+        return None, None
     if draft.outputs:
         try:
-            return await checked(turn.runtime, conversion, lambda: conversion.record(draft.outputs[-1])), ""
+            return await intake.checked(turn.runtime, conversion, lambda: conversion.record(draft.outputs[-1])), None
         except ModelRetry as error:
-            fault = f"The structured output is not valid: {error.message}."
+            said = f"The structured output is not valid: {error.message}."
     else:
-        fault = f"The answer needs a structured output of type {conversion.declared.__name__}; none came."
-    return None, fault if draft.end.complete else CUT_OFF_OUTPUT
+        said = f"The answer needs a structured output of type {conversion.declared.__name__}; none came."
+    return None, Fault(OUTPUT_INVALID, said if draft.end.complete else CUT_OFF_OUTPUT)
 
 
-async def _refuse(turn: Turn, step: Step) -> None:
-    """Keep what a filtered or refused answer has said, and end the run."""
+async def _refuse(turn: Turn, step: Step, refusal: Refuse) -> None:
+    """End the run; what a refused answer has said is kept, unless it is for guards to judge."""
     draft = turn.draft
     over = transitions.over(
         turn.lease.claim,
         RunStatus.FAILED,
-        code=draft.end.fails,
-        message=REFUSALS[draft.end.fails],
+        code=refusal.code,
+        message=refusal.message,
+        detail=refusal.detail,
         finish_reason=draft.finish_reason,
     )
     said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
@@ -160,7 +225,7 @@ async def _refuse(turn: Turn, step: Step) -> None:
     await turn.lease.commit(_close(step, draft), counted, said, over)
 
 
-def _close(step: Step, draft: Draft, content: Sequence[Part] = (), fault: str = "") -> Commit:
+def _close(step: Step, draft: Draft, content: Sequence[Part] = (), fault: Fault | None = None) -> Commit:
     """Return the commit that finishes a step; an answer that is not taken is kept on it, and void for every reader."""
     values: dict[str, Any] = {
         "status": StepStatus.FINISHED.value,
@@ -168,15 +233,15 @@ def _close(step: Step, draft: Draft, content: Sequence[Part] = (), fault: str = 
         "finish_reason": draft.finish_reason or "",
         "finish_detail": draft.finish_detail,
         "usage": draft.used.to_json(),
-        "error_code": OUTPUT_INVALID if fault else "",
-        "error_message": fault,
+        "error_code": fault.code if fault else "",
+        "error_message": jsontext.clean_text(fault.said) if fault else "",
         "rejected": None,
     }
     void = []
     if fault:
         sent = {"output": bounded.cut(draft.outputs[-1], get_settings().result_limit)} if draft.outputs else {}
         values["rejected"] = {**parts.to_json(content), **sent}
-        void = [events.StepReset(step.number, step.attempt, OUTPUT_INVALID)]
+        void = [events.StepReset(step.number, step.attempt, fault.code)]
     return Commit(
         events=[*draft.take(), *_files(step, content), *void, events.StepFinished(step.number, draft.finish_reason)],
         run={"lost_leases": 0},
@@ -190,12 +255,12 @@ def _files(step: Step, content: Sequence[Part]) -> list[events.File]:
     return [events.File(step.number, part.media_type, part.file_id, filename=part.filename or None) for part in saved]
 
 
-def _over(turn: Turn, value: Any, fault: str) -> Commit:
+def _over(turn: Turn, value: Any, fault: Fault | None) -> Commit:
     """Return the end of a run whose last step asked for no tool."""
     row, reason = turn.lease.claim, turn.draft.finish_reason
     if fault:
-        message = f"The structured output was still not valid after {turn.state.output_faults + 1} tries."
-        return transitions.over(row, RunStatus.FAILED, code=OUTPUT_INVALID, message=message, finish_reason=reason)
+        message = NOT_TAKEN[fault.code].format(tries=turn.state.answers_not_taken + 1)
+        return transitions.over(row, RunStatus.FAILED, code=fault.code, message=message, finish_reason=reason)
     over = transitions.over(row, RunStatus.SUCCEEDED, finish_reason=reason)
     if value is None:
         return over

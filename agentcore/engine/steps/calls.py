@@ -15,8 +15,9 @@ from ...access import SYSTEM, get_policy
 from ...conf import get_settings
 from ...database import rows
 from ...declaration.agent import AgentDefinition
+from ...declaration.guard import Deny
 from ...declaration.model import CallRequested
-from ...declaration.tool import EffectKind, Tool
+from ...declaration.tool import LEAVES_NOTHING, EffectKind, Tool
 from ...exceptions import ModelRetry, NotKept
 from ...journal.commit import Commit, Insert, Move, combined
 from ...models import Approval, Run, Step, ToolCall
@@ -29,7 +30,7 @@ from .. import application, transitions
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
-from . import intake
+from . import guarding, intake
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -41,10 +42,15 @@ REFUSED = "It was not run: whoever this run works for may not have it run any mo
 
 @dataclass(frozen=True)
 class Planned:
-    """A call to record: it runs at once, it waits for a person, or it is refused with `fault`."""
+    """A call to record: it runs at once, it waits for a person, or it is refused with `fault`.
+
+    Where a guard denies it, `code` is the guard's; where one has a person asked, `because` says why.
+    """
 
     call: ToolCall
     fault: str
+    code: str = ""
+    because: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,26 +71,34 @@ class PlanContext:
 
 async def plan(
     definition: AgentDefinition,
-    run: Run,
+    state: Snapshot,
     step: Step,
     requested: Sequence[CallRequested],
     runtime: Runtime,
     *,
     refusal: str = "",
 ) -> list[Planned]:
-    """Check every call a model asked for and ask its tool whether a person must approve it.
+    """Check every call a model asked for, and ask the guards and its tool whether a person must approve it.
 
     With a `refusal`, none of them is run, and the model is told that.
     """
-    planned = []
+    run, planned = state.run, []
     for position, request in enumerate(requested):
         tool = definition.tools_by_name.get(request.name)
         checked, fault = await _check(tool, request, run, runtime)
         fault = refusal or fault
         call = _new_call(run, step, position, request.name, checked, tool)
-        gated = tool is not None and not fault and await _needs_approval(tool, checked, run, call, runtime)
-        call.status = ToolCallStatus.WAITING if gated else ToolCallStatus.PENDING
-        planned.append(Planned(call, fault))
+        if tool is None or fault:
+            planned.append(Planned(call, fault))
+            continue
+        verdict = await guarding.before_tool(definition, state, runtime, call)
+        if isinstance(verdict, Deny):
+            planned.append(Planned(call, verdict.reason, verdict.code))
+            continue
+        because = "" if verdict is None else verdict.reason
+        if because or await _needs_approval(tool, checked, run, call, runtime):
+            call.status = ToolCallStatus.WAITING
+        planned.append(Planned(call, "", because=because))
     return planned
 
 
@@ -97,14 +111,15 @@ def record(run: Run, planned: Sequence[Planned]) -> Commit:
         asked = events.ToolCall(call.step.number, call.call_id, call.name, arguments, str(call.effect), waits)
         commits.append(Commit(events=[asked], inserts=[Insert(call)]))
         if waits:
-            commits.append(_request_approval(call))
+            commits.append(_request_approval(call, item.because))
         if item.fault:
-            commits.append(transitions.close_call(run, call, ToolCallStatus.FAILED, error=item.fault))
+            commits.append(transitions.refuse_call(run, call, item.fault, item.code))
     return combined(commits)
 
 
-def _request_approval(call: ToolCall) -> Commit:
-    """Return the commit that asks for a decision on a call's exact arguments."""
+def _request_approval(call: ToolCall, because: str = "") -> Commit:
+    """Return the commit that asks for a decision on a call's exact arguments, and says why where a guard asks."""
+    because = jsontext.clean_text(because)
     expires = Later(get_settings().approval_days * DAY)
     approval = Approval(
         id=uuid7(),
@@ -114,6 +129,7 @@ def _request_approval(call: ToolCall) -> Commit:
         arguments=call.arguments,
         digest=call.digest,
         allowed=list(ALLOWED),
+        because=because,
     )
     row = Insert(approval, {"requested_at": NOW, "expires_at": expires})
     asked = events.ApprovalRequest(
@@ -124,6 +140,7 @@ def _request_approval(call: ToolCall) -> Commit:
         call.digest,
         expires,
         ALLOWED,
+        because or None,
     )
     pending = ApprovalStatus.PENDING.value
     seen = events.ThreadApproval(str(approval.pk), str(call.run_id), call.call_id, call.name, pending, "")
@@ -192,17 +209,42 @@ async def _needs_approval(tool: Tool, checked: dict[str, Any], run: Run, call: T
 
 @dataclass(frozen=True)
 class Ruling:
-    """A call runs (with the approval it consumes, if it needed one), is asked for again, or fails with `fault`."""
+    """A call runs (with the approval it consumes, if it needed one), is asked for, or is refused with `fault`.
+
+    Where a guard refuses it, `code` is the guard's.
+    """
 
     approval: Approval | None = None
-    asks_again: Commit | None = None
+    asks: Commit | None = None
     fault: str = ""
+    code: str = ""
 
 
 def judge(definition: AgentDefinition, state: Snapshot) -> list[tuple[ToolCall, Ruling]]:
     """Rule on every call that is to run; asks the access policy, which may use the database."""
     tools, approvals = definition.tools_by_name, state.approvals
     return [(call, _judge(state.run, call, tools.get(call.name), approvals.get(call.pk))) for call in state.runnable]
+
+
+async def guarded(
+    definition: AgentDefinition, state: Snapshot, runtime: Runtime, call: ToolCall, ruling: Ruling
+) -> Ruling:
+    """Return the ruling once the guards have judged the call with the arguments that would run.
+
+    A question is answered where a person has approved the call. So it is where the call has begun before, and may
+    have acted: what became of that is another question.
+    """
+    if ruling.fault or ruling.asks:
+        return ruling
+    approved = ruling.approval is not None
+    verdict = await guarding.before_tool(definition, state, runtime, call, approved=approved)
+    if isinstance(verdict, Deny):
+        return Ruling(fault=verdict.reason, code=verdict.code)
+    has_begun = call.tries > 0 and call.effect not in LEAVES_NOTHING
+    if verdict is None or approved or has_begun:
+        return ruling
+    waits = Move(call, ToolCallStatus.PENDING, {"status": ToolCallStatus.WAITING.value})
+    return Ruling(asks=Commit(moves=[waits]).and_then(_request_approval(call, verdict.reason)))
 
 
 def asks_the_policy(definition: AgentDefinition, state: Snapshot) -> bool:
@@ -267,4 +309,4 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
     }
     waits = Move(call, ToolCallStatus.PENDING, values)
     waits.apply()  # the approval to ask for is one of the call as it would run
-    return Ruling(asks_again=voided.and_then(Commit(moves=[waits]), _request_approval(call)))
+    return Ruling(asks=voided.and_then(Commit(moves=[waits]), _request_approval(call)))

@@ -28,7 +28,7 @@ def asks_the_application(definition: AgentDefinition, state: Snapshot) -> bool:
     """Whether the application's code runs before the next model call: what is staged is committed first."""
     functions = (definition.instructions, definition.model_chooser, definition.model_settings)
     loads = state.context is None and bool(definition.context)
-    return loads or any(callable(function) for function in functions)
+    return loads or any(map(callable, functions)) or bool(definition.guarding("before_model"))
 
 
 async def with_tools(definition: AgentDefinition, state: Snapshot, runtime: Runtime) -> AgentDefinition:

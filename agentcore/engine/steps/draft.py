@@ -58,10 +58,13 @@ class Draft:
     `take()` gives the events to commit next. The first delta of a part is due at
     once, later ones at most every `FLUSH_INTERVAL`, adjacent ones merged; any other
     event makes everything due.
+
+    A `guarded` one gives nothing away, neither events nor parts to keep, until somebody has agreed to it.
     """
 
     step: int
     about: Mapping[str, Any] = field(default_factory=dict)
+    guarded: bool = False
     usage: Usage = field(default_factory=Usage)
     # How many characters it was asked with, where what it does not report is to be estimated.
     asked_with: int | None = None
@@ -86,6 +89,9 @@ class Draft:
     _half: str = ""
     _size: Size = field(default_factory=Size)
     _ignores: bool = False
+    _agreed: bool = False
+    # What it had used when something else was put in its place.
+    _used: Usage | None = None
 
     @property
     def items(self) -> list[Item]:
@@ -94,8 +100,22 @@ class Draft:
 
     @property
     def parts(self) -> list[Part]:
-        """What it has said, as the parts of a message; the structured output is kept as a value instead."""
-        return self._content.parts
+        """What a message keeps of it where it is broken off; the structured output is kept as a value instead."""
+        return [] if self._is_withheld else self._content.parts
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether something else was put in the place of what the model said."""
+        return self._used is not None
+
+    @property
+    def data(self) -> tuple[DataFound, ...]:
+        """What it shows beside its message and is yet to be taken."""
+        return tuple(DataFound(event.name, event.value) for event in self._waiting if isinstance(event, events.Data))
+
+    @property
+    def _is_withheld(self) -> bool:
+        return self.guarded and not self._agreed
 
     @property
     def calls(self) -> list[CallRequested]:
@@ -120,17 +140,37 @@ class Draft:
     @property
     def used(self) -> Usage:
         """What it has used: as it reported, or by an estimate where that is asked for and it has answered."""
+        if self._used is not None:
+            return self._used
         if self.usage != Usage() or self.asked_with is None:
             return self.usage
-        said = parts.to_json(self.parts) if self.parts else None
+        said = parts.to_json(self._content.parts) if self._content.parts else None
         asked = [[call.name, call.arguments] for call in self.calls]
         written = sum(map(length, (said, asked, self.outputs)))
         return estimate(self.asked_with, written) if written or self.ended else self.usage
 
     def start_over(self) -> None:
         """Forget a try that has failed; what it used is counted elsewhere."""
-        for name, value in vars(Draft(self.step, self.about)).items():
+        for name, value in vars(Draft(self.step, self.about, self.guarded)).items():
             setattr(self, name, value)
+
+    def agree(self) -> None:
+        """Let it be known as it is; of the structured output, the value that was judged and no pieces of its text."""
+        self._merge()
+        self._waiting = [event for event in self._waiting if not isinstance(event, events.OutputDelta)]
+        self._agreed = True
+
+    def say_instead(self, *said: ModelEvent) -> None:
+        """Forget what was said, also for its provider, and say this in its place; what it used and its end stay."""
+        instead = Draft(self.step, self.about)
+        for event in said:
+            instead.add(event)
+        instead._end_part()
+        self._used = self.used
+        self._content, self._waiting, self._size = instead._content, instead._waiting, instead._size
+        self._fresh, self._half, self._begun, self._kind = [], "", False, None
+        self.outputs, self.response_details = instead.outputs, None
+        self._agreed = True
 
     def add(self, event: ModelEvent) -> None:
         """Take in one event of the model.
@@ -228,11 +268,15 @@ class Draft:
 
     def seconds_until_due(self) -> float | None:
         """Return how long the waiting events may still wait; None when there are none."""
-        return None if self._due is None else max(self._due - time.monotonic(), 0.0)
+        if self._due is None or self._is_withheld:
+            return None
+        return max(self._due - time.monotonic(), 0.0)
 
     def take(self) -> list[Event]:
         """Return the waiting events, and wait for the next ones."""
         self._merge()
+        if self._is_withheld:
+            return []
         taken, self._waiting, self._due = self._waiting, [], None
         self._last_flush = time.monotonic()
         return taken

@@ -48,8 +48,13 @@ async def load(
     return loaded
 
 
+def new(file: FileProduced, key: str) -> NewFile:
+    """Return a file that the model made as the application is given it."""
+    return NewFile(file.data or b"", file.media_type, file.filename, key)
+
+
 async def save(
-    definition: AgentDefinition, file: FileProduced, key: str, state: Snapshot, runtime: Runtime
+    definition: AgentDefinition, file: FileProduced, new: NewFile, state: Snapshot, runtime: Runtime
 ) -> FilePart | None:
     """Have the application keep a file that the model made; None, and a line in the log, where it keeps none."""
     store = definition.files
@@ -57,7 +62,6 @@ async def save(
         about = log_extra("file_not_kept", state.run.pk, state.run.attempt)
         logger.warning("the model made a file, and agent %s has no Files(save=…)", definition.name, extra=about)
         return None
-    new = NewFile(file.data or b"", file.media_type, file.filename, key)
     kept = await application.ask(SAVES, state.run, runtime, store.save, new, state.about, read=store.saved)
     return FilePart(kept, file.filename, file.media_type, provider_details=file.provider_details)
 

@@ -19,7 +19,7 @@ from ...values.clock import NOW
 from ...values.logextra import log_extra
 from .. import limits, transitions
 from ..snapshot import Snapshot
-from . import answer, choosing, prompt
+from . import answer, choosing, guarding, prompt
 from .answer import Turn
 from .estimate import length_of
 from .stream import Deadline, read_model
@@ -43,9 +43,11 @@ async def model_step(turn: Turn) -> Snapshot | None:
     models = await choosing.models(turn.definition, turn.state, turn.runtime)
     request = await prompt.build(turn.definition, turn.state, turn.runtime)
     for place, model in enumerate(models, start=1):
+        asked = prompt.as_sent_to(model, request)
+        asked = await guarding.before_model(turn.definition, turn.state, turn.runtime, asked)
         step = await _open(turn, model)
         try:
-            await _read(turn, model, request)
+            await _read(turn, model, asked)
         except ModelError as error:
             if place == len(models) or turn.draft.has_begun:
                 return await _failed(turn, step, error, len(models))
@@ -57,7 +59,6 @@ async def model_step(turn: Turn) -> Snapshot | None:
 
 async def _read(turn: Turn, model: AgentModel, request: ModelRequest) -> None:
     """Read what a model says to the request into the draft; raises `ModelError` where that is no answer."""
-    request = prompt.as_sent_to(model, request)
     if get_settings().estimate_tokens:
         turn.draft.asked_with = length_of(request)
     await read_model(model, request, turn.draft, turn.lease, _deadline(turn))

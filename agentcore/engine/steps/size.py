@@ -9,7 +9,7 @@ from ...exceptions import RunError
 from ...values import jsontext
 from ...values.parts import ProviderDetails
 
-TOO_LONG = "The answer became too long and was broken off; what came until then is kept. Ask for less at once."
+TOO_LONG = "The answer became too long and was broken off. Ask for less at once."
 TOO_MANY_CALLS = "The model asked for too much at once, and was stopped. Ask for less at once."
 
 

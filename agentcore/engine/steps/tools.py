@@ -29,7 +29,7 @@ from ..runtime import Runtime
 from ..snapshot import Snapshot
 from .body import Work
 from .calling import CallOutcome, execute
-from .calls import Ruling, asks_the_policy, judge
+from .calls import Ruling, asks_the_policy, guarded, judge
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -87,10 +87,13 @@ async def tool_round(definition: AgentDefinition, state: Snapshot, runtime: Runt
 async def _start(this: Round) -> Commit:
     """Return the commit that starts the round: approvals consumed, calls running, and results for what may not run."""
     definition, state = this.definition, this.state
+    if definition.guarding("before_tool"):
+        await this.lease.commit()  # what is staged is not lost, however long they take
     if asks_the_policy(definition, state):
         rulings = await application.ask(POLICY, state.run, this.runtime, judge, definition, state, read=list)
     else:
         rulings = judge(definition, state)
+    rulings = [(call, await guarded(definition, state, this.runtime, call, ruling)) for call, ruling in rulings]
     started = Commit(
         events=[events.StepStarted(this.step.number, StepKind.TOOLS.value, this.attempt)],
         inserts=[Insert(this.step, {"started_at": NOW})],
@@ -105,12 +108,12 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         this.open.append(call)
         return doubtful
     if ruling.fault:
-        refused = transitions.close_call(this.run, call, ToolCallStatus.FAILED, error=ruling.fault)
+        refused = transitions.refuse_call(this.run, call, ruling.fault, ruling.code)
         this.said.extend(refused.messages)
         return refused
-    if ruling.asks_again is not None:
+    if ruling.asks is not None:
         this.open.append(call)
-        return ruling.asks_again
+        return ruling.asks
     # Its code may have been deployed anew since it was asked for: what is run is what a take-over goes by.
     values = {
         "status": ToolCallStatus.RUNNING.value,
@@ -121,7 +124,8 @@ def _begin(this: Round, call: ToolCall, ruling: Ruling) -> Commit:
         "started_at": NOW,
     }
     begins = Move(call, ToolCallStatus.PENDING, values)
-    consumed = [_consume(ruling.approval)] if ruling.approval is not None and call.tries == 0 else []
+    approval = ruling.approval
+    consumed = [_consume(approval)] if approval is not None and approval.consumed_at is None else []
     this.running.append(call)
     return Commit(moves=[begins, *consumed])
 

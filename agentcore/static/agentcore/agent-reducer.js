@@ -123,11 +123,11 @@ const RUN_EVENTS = {
   ),
   "tool.progress": (run, e) => withCall(run, e.call_id, { progress: e.value, status: "running" }),
   "tool.result": (run, e) => withCall(run, e.call_id, {
-    status: e.status, result: e.result ?? null, error: e.error ?? "", edited: e.edited ?? null, to: e.ts, ...ifCut(e),
+    status: e.status, result: e.result ?? null, error: e.error ?? "", code: e.code ?? "", edited: e.edited ?? null, to: e.ts, ...ifCut(e),
   }),
   "approval.request": (run, e) => withApproval(withCall(run, e.call_id, { status: "waiting" }), e.approval, {
     id: e.approval, run: run.id, call_id: e.call_id, tool: e.name, arguments: e.arguments, digest: e.digest,
-    expires_at: e.expires_at ?? null, allowed: e.allowed ?? ["approve", "deny"], status: "pending", ...ifCut(e),
+    expires_at: e.expires_at ?? null, allowed: e.allowed ?? ["approve", "deny"], because: e.because ?? "", status: "pending", ...ifCut(e),
   }),
   "approval.response": (run, e) => withApproval(
     e.verdict === "approved" ? withCall(run, e.call_id, { status: "running", from: e.ts }) : run,
@@ -196,7 +196,7 @@ export function runFromRecords(record, messages) {
       });
     }
   }
-  for (const { call_id, status, error } of record.calls ?? []) if (run.calls[call_id]) run = withCall(run, call_id, { status, error });
+  for (const { call_id, status, error, code = "" } of record.calls ?? []) if (run.calls[call_id]) run = withCall(run, call_id, { status, error, code });
   for (const approval of record.approvals ?? []) run = withApproval(run, approval.id, approval);
   return run;
 }
