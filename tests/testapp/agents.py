@@ -8,6 +8,7 @@ import os
 from agentcore import Agent, ToolContext, tool
 from tests.testapp import world
 from tests.testapp.books import atomic_booker, booker, checked_booker, looper
+from tests.testapp.guarded import guarded
 from tests.testapp.hazards import blocker, faller, interrupter, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Recalls, Slow
@@ -18,6 +19,7 @@ __all__ = [
     "booker",
     "checked_booker",
     "faller",
+    "guarded",
     "interrupter",
     "killer",
     "leaker",
