@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from agentcore import (
     SYSTEM,
@@ -181,6 +183,15 @@ def test_a_call_that_a_redacted_answer_keeps_is_judged() -> None:
     guard = Guard(after_answer=lambda answer, about: Redact("", keep_calls=True), before_tool=Judge(NO))
     run = played(make([PAYS, Turn(text="Done.", calls=[])], [paying()], guards=[guard]))
     assert RAN == [] and run.tool_calls.get().status == "denied"
+
+
+def test_operators_read_a_guards_code_and_why_it_asks(admin_client: Client) -> None:
+    run = played(room_of(Judge(NO, Ask("It is <b>a lot</b>.")), Turn(calls=[("pay", {"amount": 1})] * 2)))
+    page = admin_client.get(reverse("admin:agentcore_run_change", args=[run.pk])).content.decode()
+    assert f"<code>{NO.code}</code>" in page and NO.reason in page
+    approval = only_approval(run)
+    page = admin_client.get(reverse("admin:agentcore_approval_change", args=[approval.pk])).content.decode()
+    assert "It is &lt;b&gt;a lot&lt;/b&gt;." in page
 
 
 # --- asked about --------------------------------------------------------------------------------------------------

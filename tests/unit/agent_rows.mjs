@@ -1,6 +1,6 @@
 // Run by test_agent_client.py: what the logs do not have whole, or not any more, is read from the rows.
 import assert from "node:assert/strict";
-import { requests, run, serve, started } from "./agent_browser.mjs";
+import { client, requests, run, serve, started } from "./agent_browser.mjs";
 
 const call = { call_id: "c1", name: "pay", arguments: { note: "all of it" } };
 const said = (id, stepOrder, kind, parts, order = 0) => ({
@@ -83,6 +83,17 @@ const TESTS = {
     assert.deepEqual(read(), ["/agent/threads/t1/messages?before=0.3&limit=1"]);
     assert.equal(resultOf(thread), "all of it");
     assert.deepEqual([thread.state.runs.r1.calls.c1.result, thread.state.runs.r1.calls.c1.status], ["all of it", "succeeded"]);
+  },
+  async "log and row say why a guard asks, and the code with which it denied a call"() {
+    const { newRun, reduceRun, runFromRecords } = client;
+    const denied = { call_id: "c1", name: "pay", status: "denied", error: "Closed.", code: "payments_closed" };
+    const approval = { call_id: "c2", name: "pay", arguments: {}, digest: "d", allowed: ["approve"], because: "It is a lot." };
+    const events = [...opening(), { type: "message", step: 1, message: asking }, asked, { type: "tool.result", ...denied }, { type: "approval.request", approval: "a1", ...approval }];
+    const logged = numbered(events).reduce(reduceRun, newRun("r1"));
+    const stored = runFromRecords(record({ calls: [denied], approvals: [{ id: "a1", ...approval, status: "pending" }] }), [asking]);
+    for (const { calls, approvals } of [logged, stored]) {
+      assert.deepEqual([calls.c1.status, calls.c1.error, calls.c1.code, approvals.a1.because], ["denied", "Closed.", "payments_closed", "It is a lot."]);
+    }
   },
   async "the arguments of a call that was cut are those of the message that asks for it"() {
     const { thread, socket } = await started();

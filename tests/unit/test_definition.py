@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from agentcore import Agent, ContextBlock, Limits, tool
+from agentcore import Agent, ContextBlock, Guard, Limits, tool
 from agentcore.declaration import registry
 from agentcore.exceptions import DuplicateAgent, UnknownAgent, UserError
 from agentcore.testing import ScriptedModel
@@ -134,6 +134,8 @@ def of_two(about: Any, more: Any) -> Any: ...
         ({"model_settings": "hot"}, "model_settings is 'hot': write a dict"),
         ({"model_settings": {1: 2}}, "model_settings is {1: 2}: write a dict"),
         ({"files": object()}, r"files is .*: write files=Files\(load=…, save=…\)"),
+        ({"guards": Guard()}, r"guards is Guard\(.*: write a list of Guard\(…\)"),
+        ({"guards": [of_two]}, r"in guards is of_two: write Guard\(before_tool=…\)"),
         ({"model": None}, "model is None, which has no name and no provider and no stream"),
         ({"model": ScriptedModel}, r"model is a class: give an instance of it, ScriptedModel\(…\)"),
         ({"model": object()}, "no name and no provider"),

@@ -215,8 +215,8 @@ export function withRows(run, rows) {
   for (const { id, cut, edited_arguments: edited } of Object.values(run.approvals)) {
     const row = cut && rows.approvals[id];
     if (!row) continue;
-    const { arguments: given, digest, allowed, expires_at } = row;
-    whole = withApproval(whole, id, { arguments: given, digest, allowed, expires_at, edited_arguments: row.edited_arguments ?? edited ?? null });
+    const { arguments: given, digest, allowed, expires_at, because = "" } = row;
+    whole = withApproval(whole, id, { arguments: given, digest, allowed, expires_at, because, edited_arguments: row.edited_arguments ?? edited ?? null });
   }
   return { ...whole, output: rows.output ?? run.output };
 }
