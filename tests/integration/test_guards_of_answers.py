@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from agentcore import (
     SYSTEM,
+    Agent,
     Answer,
     AskAgain,
     Files,
@@ -29,6 +30,8 @@ from agentcore import (
     tool,
 )
 from agentcore.exceptions import ModelError
+from agentcore.journal.commit import Commit
+from agentcore.journal.lease import Lease
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.providers import (
     CallRequested,
@@ -159,6 +162,21 @@ def test_nothing_of_an_answer_is_kept_or_shown_before_its_guard_has_agreed() -> 
     assert message.provider_details["response"] == DETAILS, "what was agreed to is kept as it is"
 
 
+def test_an_answer_that_is_not_shown_while_it_is_said_is_not_written_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits: list[Commit] = []
+    send = Lease.send
+
+    def noted(lease: Lease, *said: Commit) -> Any:
+        commits.extend(said)
+        return send(lease, *said)
+
+    monkeypatch.setattr(Lease, "send", noted)
+    room = make([Turn(deltas=["word "] * 300)], guards=[Guard(after_answer=Judge())])
+    assert played(room).status == "succeeded"
+    assert all(commit.events or commit.run for commit in commits), "a commit says something"
+    assert in_thread(room) == ["word " * 300]
+
+
 def test_an_agent_without_a_guard_of_answers_shows_them_while_they_are_said() -> None:
     run = make(Says([*SAYS_IT_EVERYWHERE, *ENDS]), guards=[Guard(before_tool=lambda call, about: None)]).send()
     drive_as_worker(run)
@@ -265,6 +283,15 @@ def test_a_failed_try_is_not_shown_and_the_next_one_is_judged() -> None:
     room = room_of(judge, [TextDelta(SECRET), ModelError("away", code="network", retry_after=0.01)], DONE)
     assert played(room).status == "succeeded"
     assert SECRET not in kept() and [answer.text for answer, _ in judge.asked] == ["Done."]
+
+
+def test_the_answer_of_the_model_that_stands_in_is_judged_as_well() -> None:
+    judge = Judge(Refuse("leaks_secrets", "This cannot be answered here."))
+    away, stands_in = Says([ModelError("away", code="auth")]), Says([*SAYS_IT_EVERYWHERE, *ENDS])
+    agent = Agent(name="listed", model=[away, stands_in], guards=[Guard(after_answer=judge)])
+    run = agent.runs.send(agent.threads.create(user=SYSTEM), "Go", user=SYSTEM)
+    drive_as_worker(run)
+    assert fresh(run).error_code == "leaks_secrets" and SECRET not in kept()
 
 
 class SpeaksOn:
