@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -52,7 +52,7 @@ from agentcore.providers import (
     UsageReported,
 )
 from agentcore.services import runs
-from agentcore.testing import Turn
+from agentcore.testing import Evidence, Turn, check_invariants
 from tests.integration.kept import kept
 from tests.integration.room import (
     Room,
@@ -68,6 +68,14 @@ from tests.integration.room import (
 from tests.integration.says import Says
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _sound() -> Iterator[None]:
+    """Every run is as the laws will have it afterwards."""
+    yield
+    assert [*check_invariants(list(Run.objects.values_list("pk", flat=True)), Evidence(calm=False))] == []
+
 
 SECRET = "s3cr3t"
 DETAILS = {"signature": f"signed {SECRET}"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from agentcore import (
 from agentcore.engine.runtime import Runtime
 from agentcore.models import Approval, Run, ToolCall
 from agentcore.services import approvals, execution, runs, unverified
-from agentcore.testing import Turn
+from agentcore.testing import Evidence, Turn, check_invariants
 from agentcore.testing.faults.plans import armed
 from agentcore.web.schemas import RunOut
 from tests.integration.room import (
@@ -44,7 +44,6 @@ from tests.integration.room import (
     make,
     only_approval,
     only_event,
-    types,
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,9 +55,12 @@ NO = Deny("Payments are closed today. Tell the customer.", "payments_closed")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_ran() -> None:
+def _sound() -> Iterator[None]:
+    """Nothing has run yet; afterwards every run is as the laws will have it."""
     RAN.clear()
     Died.raised = False
+    yield
+    assert [*check_invariants(list(Run.objects.values_list("pk", flat=True)), Evidence(calm=False))] == []
 
 
 def paying(**options: Any) -> Tool:
@@ -78,12 +80,13 @@ class Judge:
         self.verdicts = list(verdicts)
         self.asked: list[ProposedCall] = []
         self.about: list[RunContext] = []
-        self.begun: list[bool] = []
+        self.saw: list[str] = []
 
     def __call__(self, call: ProposedCall, about: RunContext) -> Any:
         self.asked.append(call)
         self.about.append(about)
-        self.begun.append(ToolCall.objects.filter(call_id=call.call_id, status="running").exists())
+        recorded = ToolCall.objects.filter(call_id=call.call_id).first()
+        self.saw.append(recorded.status if recorded else "nothing")
         return self.verdicts[len(self.asked) - 1] if len(self.asked) <= len(self.verdicts) else None
 
 
@@ -131,7 +134,7 @@ def test_a_call_is_judged_when_it_is_recorded_and_again_before_its_start_is_comm
     judge = Judge()
     run = played(room_of(judge))
     assert run.status == "succeeded" and RAN == [100]
-    assert judge.begun == [False, False]
+    assert judge.saw == ["nothing", "pending"], "what is staged is written before it is asked again"
     first, second = judge.asked
     assert first == second == ProposedCall(run.tool_calls.get().call_id, "pay", {"amount": 100}, "unsafe")
     assert [about.run_id for about in judge.about] == [run.pk, run.pk]
@@ -336,7 +339,6 @@ def test_a_worker_that_dies_in_a_guard_has_run_nothing_and_the_next_one_asks_aga
     with armed(before_finish=Died.at_the_next_point):
         execution.drive(run.pk, Runtime("doomed", inline=True))
     assert Died.raised and RAN == [] and run.tool_calls.get().status == "pending"
-    assert "tool.call" in types(run), "what was staged is written before a guard is asked"
     lapse(run)
     assert drive_to_the_end(run).status == "succeeded" and RAN == [100]
     assert asked == [1, 1, 2] and len(room.model.requests) == 2

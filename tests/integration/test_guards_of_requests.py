@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from agentcore.providers import (
     TextEnded,
 )
 from agentcore.services import execution
+from agentcore.testing import Evidence, check_invariants
 from agentcore.testing.faults.plans import armed
 from tests.integration.room import (
     Died,
@@ -42,6 +43,14 @@ from tests.integration.room import (
 from tests.integration.says import Says
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _sound() -> Iterator[None]:
+    """Every run is as the laws will have it afterwards."""
+    yield
+    assert [*check_invariants(list(Run.objects.values_list("pk", flat=True)), Evidence(calm=False))] == []
+
 
 DONE = [TextDelta("Done."), StepFinished("stop")]
 CALLS = [TextDelta("I look."), CallRequested("c1", "look", {}), StepFinished("tool_calls")]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from agentcore.models import Message, Run, Step, ToolCall
 from agentcore.streams.models import Record
@@ -35,6 +36,15 @@ def test_a_run_that_was_taken_over_in_the_middle_of_a_sentence_violates_nothing(
     die_driving(run)
     drive_to_the_end(run)
     assert "step.reset" in [event["type"] for event in log(run)]
+    assert seen() == ""
+
+
+def test_a_run_that_has_mended_its_output_violates_nothing() -> None:
+    class Note(BaseModel):
+        text: str
+
+    turns = [Turn(text="Noted.", output={"wrong": 1}), Turn(output={"text": "x"})]
+    assert make(turns, output=Note).play().status == "succeeded"
     assert seen() == ""
 
 

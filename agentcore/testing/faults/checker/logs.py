@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from ....engine.snapshot import NOT_TAKEN
 from ....states import StepKind, StepStatus, ToolCallStatus, WaitingReason
 from .evidence import Dossier, Violation
 
@@ -63,6 +64,7 @@ class _Reader:
     results: dict[str, list[str]] = field(default_factory=dict)
     messages: set[str] = field(default_factory=set)
     texts: dict[int, str] = field(default_factory=dict)
+    not_taken: str = ""
 
     def read(self, event: dict[str, Any]) -> Iterator[Violation]:
         """Take in the next event."""
@@ -113,6 +115,10 @@ class _Reader:
         if number != self.open:
             done = "has finished" if number in self.finished else "is not open"
             yield self.dossier.violates("I2", f"{at}: step {number} {done}")
+        if kind == "step.reset" and event.get("reason") in NOT_TAKEN:
+            # The step finishes all the same, and what it said stands again where the next one only mends its output.
+            self.said, self.not_taken = "", self.said or self.not_taken
+            return
         if kind == "step.finished":
             self.finished.append(number)
             self.texts[number] = self.said
@@ -149,7 +155,7 @@ class _Reader:
         said = self.said if number == self.open else self.texts.pop(number, None) if number else None
         kept = "".join(part.get("text", "") for part in message.get("parts", ()) if part.get("type") == "text")
         # A character cut in two by its deltas is whole in the message only.
-        if said is not None and said != kept and "\ufffd" not in said + kept:
+        if said is not None and kept not in (said, said or self.not_taken) and "\ufffd" not in said + kept:
             yield self.dossier.violates(
                 "I2", f"{at}: step {number} streamed {said[:60]!r} and is kept as {kept[:60]!r}"
             )
