@@ -21,13 +21,14 @@ from ...values.parts import Part
 from .. import application
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
-from ..snapshot import Snapshot
+from ..snapshot import ANSWER_NOT_ACCEPTED, Snapshot
 from . import choosing, files
 from .conversation import shown
 
 CONTEXT_FAILED = f"What the agent has to know could not be gathered. {TRY_AGAIN}"
 CONTEXT_TOO_LARGE = "There is more to know than the agent may be given. Attach less, or ask about less at once."
 NOT_TOLD = [f"tool_call__{field.name}" for field in ToolCall._meta.concrete_fields if field.name not in TOLD]
+NOT_SHOWN = "Your last answer was not accepted, and nobody has seen it. Answer again. {why}"
 LONGEST_SHOWN = 4000  # characters of a refused output that its repair is shown
 FIRST_TURN = Thread._meta.get_field("next_order").get_default()
 
@@ -107,9 +108,11 @@ def refused_text(last: Step | None) -> tuple[Part, ...]:
 
 
 def _feedback(last: Step | None) -> str:
-    """Return what was wrong with the output of the last step, and what it was, for the model."""
+    """Return what was wrong with the answer of the last step, and which output it was, for the model."""
     if last is None or not last.rejected:
         return ""
+    if last.error_code == ANSWER_NOT_ACCEPTED:
+        return NOT_SHOWN.format(why=last.error_message)
     if "output" not in last.rejected:
         return last.error_message
     sent = jsontext.shorten(jsontext.canonical(last.rejected["output"]), LONGEST_SHOWN)
