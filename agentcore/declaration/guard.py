@@ -56,6 +56,12 @@ class Redact:
         if self.output is None and self.keep_calls is not True:
             declared.said("Redact: text", self.text)
 
+    def after(self, before: Redact | None) -> Redact:
+        """Return both as one: calls that the one before has dropped do not come back."""
+        if before is None or before.keep_calls or not self.keep_calls:
+            return self
+        return Redact(self.text or before.text, self.output)
+
 
 @dataclass(frozen=True)
 class AskAgain:

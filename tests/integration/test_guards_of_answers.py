@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from agentcore import (
     SYSTEM,
@@ -342,6 +342,22 @@ def test_a_cancel_in_the_middle_of_a_guard_keeps_nothing() -> None:
     assert SECRET not in kept()
 
 
+class Grows(BaseModel):
+    """Is another one each time it is read."""
+
+    notes: dict[str, str]
+
+    @field_validator("notes")
+    @classmethod
+    def _grown(cls, notes: dict[str, str]) -> dict[str, str]:
+        return {name: f"{note}!" for name, note in notes.items()}
+
+
+def test_an_output_that_cannot_be_kept_is_not_described_before_it_is_judged() -> None:
+    run = played(room_of(Judge(), [OutputProduced({"notes": {SECRET: "x"}}), *ENDS], output=Grows))
+    assert run.error_code == "value_not_kept" and SECRET not in kept()
+
+
 # --- redacted -----------------------------------------------------------------------------------------------------
 
 
@@ -408,6 +424,15 @@ def test_each_guard_judges_what_the_one_before_has_left() -> None:
     ((answer, _),) = second.asked
     assert answer == Answer((TextPart("one"),))
     assert in_thread(room) == ["two"] and SECRET not in kept()
+
+
+@pytest.mark.parametrize("text", ["two", ""])
+def test_calls_that_one_guard_has_dropped_are_not_kept_by_the_next(text: str) -> None:
+    said = [TextDelta(SECRET), CallRequested("c1", "look", {"what": SECRET}), StepFinished("tool_calls")]
+    guards = [Guard(after_answer=Judge(verdict)) for verdict in (Redact("one"), Redact(text, keep_calls=True))]
+    room = make(Says(said), [look], guards=guards)
+    assert played(room).status == "succeeded"
+    assert in_thread(room) == [text or "one"] and SECRET not in kept() and not ToolCall.objects.exists()
 
 
 def test_the_first_guard_that_refuses_decides() -> None:

@@ -13,7 +13,7 @@ from ...declaration.agent import AgentDefinition
 from ...declaration.files import NewFile
 from ...declaration.guard import Answer, AskAgain, Redact, Refuse
 from ...declaration.model import CallRequested, FileProduced, OutputProduced, TextDelta
-from ...exceptions import ModelError, ModelRetry
+from ...exceptions import ModelError, ModelRetry, NotKept
 from ...failpoints import afailpoint
 from ...journal.commit import Commit, Move, Saved, combined
 from ...journal.lease import Lease
@@ -203,6 +203,11 @@ async def _output(turn: Turn) -> tuple[Any, Fault | None]:
             return await intake.checked(turn.runtime, conversion, lambda: conversion.record(draft.outputs[-1])), None
         except ModelRetry as error:
             said = f"The structured output is not valid: {error.message}."
+        except NotKept as error:
+            if not draft.guarded:
+                raise
+            # Where it changes is named by keys of its own, which nobody has judged.
+            raise NotKept(f"{conversion.what}: an output is another one when it is stored and read again.") from error
     else:
         said = f"The answer needs a structured output of type {conversion.declared.__name__}; none came."
     return None, Fault(OUTPUT_INVALID, said if draft.end.complete else CUT_OFF_OUTPUT)

@@ -56,7 +56,7 @@ async def after_answer(
         read = partial(_of_answer, function, answer)
         verdict: Redact | AskAgain | Refuse | None = await _ask(function, answer, state, runtime, read=read)
         if isinstance(verdict, Redact):
-            left, answer = verdict, answer.redacted(verdict)
+            left, answer = verdict.after(left), answer.redacted(verdict)
         elif verdict is not None:
             return verdict
     return left
@@ -66,9 +66,13 @@ async def before_tool(
     definition: AgentDefinition, state: Snapshot, runtime: Runtime, call: ToolCall, *, approved: bool = False
 ) -> Deny | Ask | None:
     """Return what stands against a call with its arguments as they are: the first denial, or else a question."""
-    proposed = ProposedCall(call.call_id, call.name, call.arguments_json, str(call.effect), approved)
+    functions = definition.guarding("before_tool")
+    if not functions:
+        return None
+    effect = definition.tools_by_name[call.name].effect.value
+    proposed = ProposedCall(call.call_id, call.name, call.arguments_json, effect, approved)
     asked: Ask | None = None
-    for function in definition.guarding("before_tool"):
+    for function in functions:
         verdict = await _ask(function, proposed, state, runtime, read=partial(_of_call, function))
         if isinstance(verdict, Deny):
             return verdict
