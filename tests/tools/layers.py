@@ -132,8 +132,8 @@ def _circles(modules: dict[str, Module]) -> Iterator[Violation]:
 def _foreign(module: Module) -> Iterator[Violation]:
     for imported in module.imports:
         library = imported.target.split(".")[0]
-        if library in SDKS and module.name != f"{PACKAGE}.providers.{library}":
-            yield Violation("sdk", module.path, imported.line, f"{library} belongs to providers/{library}.py")
+        if library in SDKS and not _within(module.name, (f"{PACKAGE}.providers.{library}",)):
+            yield Violation("sdk", module.path, imported.line, f"{library} belongs to providers/{library}")
         if library in QUEUE and not _within(module.name, QUEUE_ROOMS):
             yield Violation("queue", module.path, imported.line, f"{library} belongs to services/dispatch.py and jobs/")
         if library in LAYER and not _within(module.name, LAYER_ROOMS):

@@ -1,0 +1,140 @@
+"""HTTP clients: a connection belongs to an event loop, and a model is asked from many, one after the other or at once.
+
+A model keeps one client, which holds no connection. Behind it is a client for each
+loop, made when the loop first asks, closed when the loop ends. So nothing is carried
+through a fork, connections are used again within a loop, and none outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import httpx2
+from pydantic_ai.models import Model, create_async_httpx2_client
+from pydantic_ai.models.fallback import FallbackModel
+from pydantic_ai.models.wrapper import WrapperModel
+
+__all__ = ["Line", "line", "models_in", "separate"]
+
+CONNECTIONS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
+MOST_SHOWN = 1000
+
+
+class Line:
+    """What is noticed of the connection of one call: that something comes, and answers that are no stream."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+        self.status = 0
+        self.media_type = ""
+        self.said = b""
+
+    def answered(self, response: httpx2.Response) -> None:
+        """Note what kind of answer begins."""
+        self.status = response.status_code
+        self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.said = b""
+
+    def came(self, data: bytes) -> None:
+        """Note that something has come, be it a comment; of what is no stream of events, also what it was."""
+        self.heard.set()
+        if self.media_type != "text/event-stream" and len(self.said) < MOST_SHOWN:
+            self.said += data[:MOST_SHOWN]
+
+
+line: ContextVar[Line | None] = ContextVar("agentcore_model_line", default=None)
+"""The line of the call that this task makes."""
+
+
+@dataclass
+class _Kept:
+    client: httpx2.AsyncClient
+    keeper: AsyncGenerator[None]
+
+
+_clients: dict[asyncio.AbstractEventLoop, _Kept] = {}
+
+
+class ByLoop(httpx2.AsyncBaseTransport):
+    """Sends a request by the client of the running loop."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request, and return its answer while it still comes in; follows no redirect."""
+        client = await _of_this_loop()
+        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
+        on = line.get()
+        if on is not None:
+            on.answered(response)
+        return httpx2.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=_Incoming(response, on),
+            extensions=response.extensions,
+        )
+
+
+class _Incoming(httpx2.AsyncByteStream):
+    def __init__(self, response: httpx2.Response, on: Line | None) -> None:
+        self._response = response
+        self._on = on
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._response.aiter_raw():
+            if self._on is not None:
+                self._on.came(data)
+            yield data
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+async def _of_this_loop() -> httpx2.AsyncClient:
+    loop = asyncio.get_running_loop()
+    kept = _clients.get(loop)
+    if kept is None:
+        for other in [other for other in _clients if other.is_closed()]:
+            del _clients[other]
+        client = httpx2.AsyncClient(limits=CONNECTIONS)
+        kept = _clients[loop] = _Kept(client, _until_the_loop_ends(loop, client))
+        await anext(kept.keeper)
+    return kept.client
+
+
+async def _until_the_loop_ends(loop: asyncio.AbstractEventLoop, client: httpx2.AsyncClient) -> AsyncGenerator[None]:
+    """Close the client when the loop shuts down its asynchronous generators, which is the last thing that it does."""
+    try:
+        yield
+    finally:
+        _clients.pop(loop, None)
+        await client.aclose()
+
+
+def separate(model: Model) -> None:
+    """Give a model a client of every loop's own, in the place of one that its provider made for itself.
+
+    A client that the application gave stays as it is: it is the application's, and belongs to one loop.
+    """
+    for one in models_in(model):
+        provider = one.provider
+        # No public interface replaces a client: pydantic-ai itself does it so between two of its runs.
+        made = getattr(provider, "_own_http_client", None)
+        if provider is None or not isinstance(made, httpx2.AsyncClient) or isinstance(made._transport, ByLoop):
+            continue
+        client = create_async_httpx2_client(timeout=made.timeout, transport=ByLoop())
+        provider._set_http_client(client)
+        provider._own_http_client = client
+        provider._http_client_factory = None
+
+
+def models_in(model: Model) -> Iterator[Model]:
+    """Yield a model, or those that it is made of."""
+    if isinstance(model, FallbackModel):
+        for one in model.models:
+            yield from models_in(one)
+    elif isinstance(model, WrapperModel):
+        yield from models_in(model.wrapped)
+    else:
+        yield model
