@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ __all__ = ["Line", "line", "models_in", "separate"]
 
 CONNECTIONS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100)
 MOST_SHOWN = 1000
+LAST_WORD = b"[DONE]"
+PATIENCE = 0.05
+"""Seconds that the end of an answer may take behind its last word."""
 
 
 class Line:
@@ -31,9 +35,11 @@ class Line:
         self.status = 0
         self.media_type = ""
         self.said = b""
+        self._responses: list[httpx2.Response] = []
 
     def answered(self, response: httpx2.Response) -> None:
         """Note what kind of answer begins."""
+        self._responses.append(response)
         self.status = response.status_code
         self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         self.said = b""
@@ -43,6 +49,11 @@ class Line:
         self.heard.set()
         if self.media_type != "text/event-stream" and len(self.said) < MOST_SHOWN:
             self.said += data[:MOST_SHOWN]
+
+    async def hang_up(self) -> None:
+        """Close what is open still: not every SDK does where its reader is cancelled."""
+        while self._responses:
+            await self._responses.pop().aclose()
 
 
 line: ContextVar[Line | None] = ContextVar("agentcore_model_line", default=None)
@@ -79,15 +90,24 @@ class ByLoop(httpx2.AsyncBaseTransport):
 class _Incoming(httpx2.AsyncByteStream):
     def __init__(self, response: httpx2.Response, on: Line | None) -> None:
         self._response = response
+        self._pieces = response.aiter_raw()
         self._on = on
+        self._last = b""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for data in self._response.aiter_raw():
+        async for data in self._pieces:
             if self._on is not None:
                 self._on.came(data)
+            self._last = data
             yield data
 
     async def aclose(self) -> None:
+        """Close the answer; one that has come to its last word is read to its end, so that its connection is kept."""
+        if self._last.rstrip().endswith(LAST_WORD):
+            with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError):
+                async with asyncio.timeout(PATIENCE):
+                    async for _ in self._pieces:
+                        pass
         await self._response.aclose()
 
 

@@ -80,3 +80,4 @@ class _Waiting(Generic[T]):
         finally:
             self.ended = True
             self._on.heard.set()
+            await self._on.hang_up()
