@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import time
 from contextlib import aclosing
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from agentcore.providers import TextDelta, UsageReported
 from agentcore.providers.pydantic_ai import clients
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request, said
+from tests.integration.live import eventually
 from tests.wires import WIRES, Wire, oddities, replies
 
 pytestmark = pytest.mark.once
@@ -19,29 +19,24 @@ every_wire = pytest.mark.parametrize("wire", EVERY_WIRE, ids=NAMES)
 
 
 @every_wire
-async def test_closing_the_stream_hangs_up_within_a_second(wire: Wire) -> None:
+async def test_closing_the_stream_hangs_up(wire: Wire) -> None:
     with wire.serve(replies.stays(wire.says("Good ", "day."), 4)) as server:
         events = model_at(wire, server).stream(request())
         await anext(events)
-        begun = time.monotonic()
         await events.aclose()
-        assert time.monotonic() - begun < 1
-        assert await asyncio.to_thread(server.hung_up.wait, 1)
+        assert await asyncio.to_thread(server.hung_up.wait, 5)
 
 
 @every_wire
-async def test_cancelling_whoever_waits_hangs_up_within_a_second(wire: Wire) -> None:
+async def test_cancelling_whoever_waits_hangs_up(wire: Wire) -> None:
     with wire.serve(replies.stays(wire.says("Good ", "day."), 0)) as server:
         model = model_at(wire, server)
         reader = asyncio.ensure_future(events_of(model))
-        while not server.requests:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: server.requests)
         reader.cancel()
-        begun = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await reader
-        assert time.monotonic() - begun < 1
-        assert await asyncio.to_thread(server.hung_up.wait, 1)
+        assert await asyncio.to_thread(server.hung_up.wait, 5)
 
 
 async def test_a_stream_may_be_closed_by_another_task_than_the_one_that_read_it() -> None:
@@ -50,19 +45,15 @@ async def test_a_stream_may_be_closed_by_another_task_than_the_one_that_read_it(
         events = model_at(wire, server).stream(request())
         await asyncio.create_task(anext(events))  # type: ignore[arg-type]
         await asyncio.create_task(events.aclose())
-        assert await asyncio.to_thread(server.hung_up.wait, 1)
+        assert await asyncio.to_thread(server.hung_up.wait, 5)
 
 
 async def test_comments_that_keep_a_connection_alive_show_that_the_call_lives() -> None:
     wire = WIRES["chat"]
     with wire.serve(oddities.keeps_alive(4, 0.2)) as server:
-        moments = []
-        async with aclosing(model_at(wire, server).stream(request())) as events:
-            async for event in events:
-                moments.append((time.monotonic(), event))
-    gaps = [after - before for (before, _), (after, _) in zip(moments, moments[1:], strict=False)]
-    assert max(gaps) < 0.6
-    assert len([event for _, event in moments if isinstance(event, UsageReported)]) >= 4
+        events = await events_of(model_at(wire, server))
+    before_the_text = events[: events.index(TextDelta("Good day."))]
+    assert len(chosen(before_the_text, UsageReported)) >= 4
 
 
 async def test_a_long_call_shows_that_it_lives_while_its_arguments_come() -> None:
