@@ -49,7 +49,8 @@ SQL_ROOMS = (
 PUBLIC = {
     f"{PACKAGE}.{name}"
     for name in (
-        "access", "exceptions", "models", "providers", "routing", "states", "urls", "web.requests",
+        "access", "exceptions", "models", "providers", "providers.pydantic_ai", "routing", "states", "urls",
+        "web.requests",
     )
 } | {PACKAGE}  # fmt: skip
 WRITES = {"update", "aupdate", "create", "acreate", "update_or_create", "get_or_create", "bulk_update", "save", "asave"}
@@ -132,8 +133,8 @@ def _circles(modules: dict[str, Module]) -> Iterator[Violation]:
 def _foreign(module: Module) -> Iterator[Violation]:
     for imported in module.imports:
         library = imported.target.split(".")[0]
-        if library in SDKS and module.name != f"{PACKAGE}.providers.{library}":
-            yield Violation("sdk", module.path, imported.line, f"{library} belongs to providers/{library}.py")
+        if library in SDKS and not _within(module.name, (f"{PACKAGE}.providers.{library}",)):
+            yield Violation("sdk", module.path, imported.line, f"{library} belongs to providers/{library}")
         if library in QUEUE and not _within(module.name, QUEUE_ROOMS):
             yield Violation("queue", module.path, imported.line, f"{library} belongs to services/dispatch.py and jobs/")
         if library in LAYER and not _within(module.name, LAYER_ROOMS):

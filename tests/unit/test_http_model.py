@@ -84,6 +84,16 @@ def test_a_script_decides_by_what_it_is_asked() -> None:
         assert "Go: 2 results" in post(model, "Go", "a", "b").text
 
 
+def test_a_check_answers_first_and_takes_no_reply() -> None:
+    def check(seen: Seen) -> Reply | None:
+        return refuses(422, "Say something.") if not seen.prompt else None
+
+    with HttpModel(says("Good day."), check=check) as model:
+        refused, answered = post(model, ""), post(model)
+    assert (refused.status_code, answered.status_code, len(model.requests)) == (422, 200, 2)
+    assert (model.unexpected, model.url) == (0, f"{model.address}/v1")
+
+
 @pytest.mark.parametrize("size", [0, 1, 40])
 def test_a_reply_can_be_cut_after_any_byte(size: int) -> None:
     whole = sse(chunk({"content": "Grüße"}))

@@ -75,18 +75,21 @@ class Seen:
 
 
 Script = Callable[[Seen], Reply]
+Check = Callable[[Seen], Reply | None]
 
 
 class HttpModel:
     """The server, for as long as the `with` block lasts.
 
     It answers with `script(request)`, or with the `replies` in order where there is no
-    script. A request too many is refused, and counted in `unexpected`.
+    script. A request too many is refused, and counted in `unexpected`. What `check`
+    finds wrong with a request is answered first, and takes no reply from the script.
     """
 
-    def __init__(self, *replies: Reply, script: Script | None = None) -> None:
+    def __init__(self, *replies: Reply, script: Script | None = None, check: Check | None = None) -> None:
         self.replies = list(replies)
         self.script = script
+        self.check = check
         self.requests: list[Seen] = []
         self.unexpected = 0
         self.hung_up = threading.Event()
@@ -111,12 +114,19 @@ class HttpModel:
     @property
     def url(self) -> str:
         """The base URL for an adapter: where `/chat/completions` is found."""
-        return f"http://127.0.0.1:{self._server.server_port}/v1"
+        return f"{self.address}/v1"
+
+    @property
+    def address(self) -> str:
+        """The server itself, for adapters that add the version to the path."""
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     def answer(self, seen: Seen) -> Reply:
         """Note a request and return what the script says to it."""
         with self._lock:
             self.requests.append(seen)
+            if self.check is not None and (refusal := self.check(seen)) is not None:
+                return refusal
             if self.script is not None:
                 return self.script(seen)
             if self.replies:

@@ -1,0 +1,96 @@
+"""What pydantic-ai raises, as a `ModelError` with a code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+from pydantic_ai import exceptions as pai
+
+from ...exceptions import ModelError
+from .clients import Line
+
+__all__ = ["BROKE_OFF", "failure_of"]
+
+BROKE_OFF = "The model provider's answer broke off."
+
+CODES: tuple[tuple[type[Exception], str], ...] = (
+    (pai.ModelQuotaExceededError, "credits"),
+    (pai.ModelRateLimitError, "rate_limited"),
+    (pai.ModelUnavailableError, "overloaded"),
+    (pai.ModelServerError, "provider_error"),
+    (pai.ModelContextWindowExceededError, "context_overflow"),
+    (pai.ModelAuthenticationError, "auth"),
+    (pai.ModelRequestRejectedError, "invalid_request"),
+    (pai.ModelTimeoutError, "timeout"),
+    (pai.ModelRequestTimeout, "timeout"),
+    (pai.ModelConnectionError, "network"),
+)
+"""The first that fits counts: some are kinds of others."""
+MISTAKES = (pai.UserError, NotImplementedError)
+SAID: dict[str | None, str] = {
+    "invalid_request_error": "invalid_request",
+    "permission_error": "auth",
+    "request_forbidden": "auth",
+    "authentication_error": "auth",
+    "insufficient_credits": "credits",
+    "billing_error": "credits",
+    "request_too_large": "context_overflow",
+}
+"""By the provider's own words, where an error in the middle of a stream has no status."""
+STATUSES = {408: "timeout", 413: "context_overflow"}
+HIDDEN = "[hidden]"
+
+
+def failure_of(error: Exception, *, keys: Iterable[str] = (), on: Line | None = None) -> ModelError | None:
+    """Return the model's failure that an exception of pydantic-ai stands for; None for any other exception.
+
+    `keys` are left out of what it says, and `on` tells what kind of answer came where it was no stream.
+    """
+    if isinstance(error, ExceptionGroup):  # of a list of models that pydantic-ai asks: the last one's counts
+        last = error.exceptions[-1]
+        return failure_of(last, keys=keys, on=on) if isinstance(last, Exception) else None
+    if isinstance(error, MISTAKES):
+        return ModelError(_without(keys, f"The model cannot take this request: {error}"), code="invalid_request")
+    if said := _no_stream(on):
+        return ModelError(_without(keys, said))
+    if isinstance(error, pai.ModelAPIError):
+        code = next((code for kind, code in CODES if isinstance(error, kind)), None) or _by_status(error, on)
+        return ModelError(_without(keys, _about(error, code)), code=code, retry_after=error.retry_after)
+    if isinstance(error, pai.UnexpectedModelBehavior | ValidationError):
+        return ModelError(_without(keys, f"The model provider said what cannot be read: {error}"))
+    return None
+
+
+def _about(error: pai.ModelAPIError, code: str) -> str:
+    if isinstance(error, pai.ModelNotFoundError):
+        return f"The model provider does not know the model {error.model_name!r}, or its base URL is wrong: {error}"
+    if code == "network":
+        return f"The connection to the model provider failed: {error}"
+    if code == "timeout":
+        return f"The model provider did not answer in time: {error}"
+    return f"The model provider refused: {error}"
+
+
+def _by_status(error: pai.ModelAPIError, on: Line | None) -> str:
+    """Return the code of an error that has no category, by its status or else by its provider's own words."""
+    status = getattr(error, "status_code", None) or (on.status if on is not None else 0)
+    named = (error.provider_error_code, error.provider_error_type)
+    said = STATUSES.get(status) or next((SAID[name] for name in named if name in SAID), None)
+    if said is not None:
+        return said
+    return "invalid_request" if 300 <= status < 500 else "provider_error"
+
+
+def _no_stream(on: Line | None) -> str:
+    """Return what came in the place of a stream, where something did: the page of a proxy, or of a wrong address."""
+    if on is None or on.status != 200 or on.media_type in ("", "text/event-stream"):
+        return ""
+    said = on.said.decode("utf-8", "replace").strip()
+    return f"The model provider answered with {on.media_type} instead of a stream. Check its base URL. It said: {said}"
+
+
+def _without(keys: Iterable[str], said: str) -> str:
+    for key in keys:
+        said = said.replace(key, HIDDEN) if key else said
+    return said

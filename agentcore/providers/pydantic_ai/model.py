@@ -1,0 +1,204 @@
+"""The adapter: one model of pydantic-ai, asked by the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from pydantic_ai.models import Model
+from pydantic_ai.native_tools import AbstractNativeTool
+
+from ...declaration.model import ModelEvent, ModelRequest, OutputProduced, StepFinished, UsageReported
+from ...exceptions import ModelError
+from ...values.finish import FinishReason
+from ...values.usage import Usage
+from ..origins import origin
+from .answer import Answer, value_of
+from .clients import Line, models_in, separate
+from .details import of_part, of_response, plain
+from .failures import BROKE_OFF, failure_of
+from .live import in_a_task
+from .request import Asked, asked
+from .usage import count_cumulatively, usage_of
+
+__all__ = ["PydanticAIModel"]
+
+logger = logging.getLogger("agentcore.providers")
+
+MOST_PAUSES = 10
+FAILED = "The model provider ended its answer because it failed."
+
+
+class PydanticAIModel:
+    """A model of pydantic-ai, without its agent loop: `PydanticAIModel(OpenAIChatModel("gpt-5", provider=…))`.
+
+    `settings` are settings of the model in pydantic-ai's words; those of the agent and of the run overrule them.
+    `native_tools` are tools that its provider runs itself, such as `WebSearchTool()`.
+    Time limits are the engine's. Tries are the engine's too, so the SDK makes none unless `max_retries` is set.
+    """
+
+    def __init__(
+        self,
+        model: Model | str,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        native_tools: Sequence[AbstractNativeTool] = (),
+    ) -> None:
+        """Take a model, or the name of one; raises `ModelNotConfigured` where that cannot be made here."""
+        if isinstance(model, str):
+            from .configured import made  # it makes models by name, and this class needs none
+
+            model = made(model)
+        separate(model)
+        self._model = model
+        self._settings = dict(settings or {})
+        self._native_tools = list(native_tools)
+
+    def __repr__(self) -> str:
+        return f"PydanticAIModel({self.name!r}, provider={self.provider!r})"
+
+    @property
+    def name(self) -> str:
+        """What the provider calls it."""
+        return self._model.model_name
+
+    @property
+    def provider(self) -> str:
+        """Whose it is, by pydantic-ai's name."""
+        return self._model.system
+
+    @property
+    def origin(self) -> str:
+        """The provider, its address and the account: what provider details go back to.
+
+        The class of the model counts too: OpenAI's two interfaces do not read each other's.
+        """
+        addresses = [f"{type(one).__name__} {_address(one)}" for one in models_in(self._model)]
+        return origin(self.provider, "\n".join(addresses), "\n".join(self._keys()))
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
+        """Yield one model call's events; raises `ModelError` for what the provider or the network refuses."""
+        on = Line()
+        call = _Call(self._model, asked(request, self._model, self._settings, self._native_tools))
+        try:
+            async with aclosing(in_a_task(call.said(), on)) as events:
+                async for event in events:
+                    # What came and said nothing yet shows all the same that the call lives.
+                    yield event if event is not None else UsageReported(call.usage)
+        except Exception as error:
+            failure = failure_of(error, keys=self._keys(), on=on)
+            if failure is None:
+                raise
+            yield UsageReported(call.usage)
+            raise failure from None
+
+    def _keys(self) -> list[str]:
+        return [key for one in models_in(self._model) if (key := _key(one))]
+
+
+class _Call:
+    """One call of the engine's: as a rule one request, more where an answer was paused or a reply is owed."""
+
+    def __init__(self, model: Model, first: Asked) -> None:
+        self._model = model
+        self._first = first
+        self._spent = Usage()
+        self._answer: Answer | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What all its responses have used so far."""
+        return self._spent if self._answer is None else self._spent + usage_of(self._answer.stream.usage)
+
+    async def said(self) -> AsyncGenerator[ModelEvent]:
+        """Yield all that comes of the call."""
+        request = self._first
+        async for event in self._respond(request):
+            yield event
+        pauses = 0
+        while self._last.response.state == "suspended":
+            pauses += 1
+            if pauses > MOST_PAUSES:
+                raise ModelError(f"The model provider has paused its answer more than {MOST_PAUSES} times.")
+            request = request.going_on(self._last.response)
+            async for event in self._respond(request):
+                yield event
+        answer, details = self._last, self._details(self._last)
+        if answer.outputs and not answer.calls:
+            record = answer.outputs[-1]
+            details["output"] = {"place": answer.place, "call": self._record(answer)}
+            if request.wants_reply and not answer.says_something and answer.reason == FinishReason.STOP:
+                # Many models write nothing beside a call; whoever asked is owed a reply.
+                details["output"]["response"] = self._details(answer)
+                async for event in self._respond(request.for_reply(answer.response, record)):
+                    yield event
+                details = {**self._details(self._last), "output": details["output"]}
+            yield OutputProduced(value_of(record.args))
+        yield StepFinished(self._last.reason, details or None)
+
+    async def _respond(self, request: Asked) -> AsyncGenerator[ModelEvent]:
+        """Yield what one response says; raises what breaks it before its provider has said that it ends."""
+        self._spent, self._answer = self.usage, None
+        messages = self._model.prepare_messages(request.messages, request.parameters)
+        async with self._model.request_stream(messages, request.settings, request.parameters, None) as stream:
+            count_cumulatively(stream)
+            answer = self._answer = Answer(stream, request)
+            reported = self.usage
+            try:
+                async for event in stream:
+                    for said in answer.take(event):
+                        yield said
+                    if self.usage != reported:
+                        reported = self.usage
+                        yield UsageReported(reported)
+            except Exception as error:
+                if not answer.ended:
+                    raise
+                logger.warning("the provider's stream broke after its end: %s", type(error).__name__)
+            if answer.has_failed:
+                raise ModelError(FAILED)
+            if not answer.ended:
+                raise ModelError(BROKE_OFF, code="network")
+            for said in answer.close():
+                yield said
+            yield UsageReported(self.usage)
+
+    @property
+    def _last(self) -> Answer:
+        if self._answer is None:
+            raise asyncio.InvalidStateError("nothing has answered yet")
+        return self._answer
+
+    def _details(self, answer: Answer) -> dict[str, Any]:
+        found = of_response(answer.response)
+        if not (answer.comes_back or answer.outputs or "provider_details" in found):
+            return {}
+        return {**found, "signatures": answer.signatures} if answer.signatures else found
+
+    def _record(self, answer: Answer) -> dict[str, Any]:
+        call = answer.outputs[-1]
+        arguments = call.args_as_dict()
+        return {
+            "name": call.tool_name,
+            "call_id": call.tool_call_id,
+            "arguments": plain(arguments),
+            **(of_part(call) or {}),
+        }
+
+
+def _address(model: Model) -> str:
+    """Return where a model is asked: what its client says counts more than what its provider is known for."""
+    provider = model.provider
+    if provider is None:
+        return ""
+    return str(getattr(provider.client, "base_url", "") or provider.base_url)
+
+
+def _key(model: Model) -> str:
+    """Return the key that a model is asked with, wherever its client keeps it; empty where it has none."""
+    client = getattr(model.provider, "client", None)
+    found = getattr(client, "api_key", None) or getattr(getattr(client, "_api_client", None), "api_key", None)
+    return found if isinstance(found, str) else ""

@@ -1,0 +1,114 @@
+"""The connection is the run's: it closes with the stream, is used again within a loop, and outlives none."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from contextlib import aclosing
+
+import pytest
+
+from agentcore.providers import TextDelta, UsageReported
+from agentcore.providers.pydantic_ai import clients
+from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request, said
+from tests.integration.live import eventually
+from tests.wires import WIRES, Wire, oddities, replies
+
+pytestmark = pytest.mark.once
+every_wire = pytest.mark.parametrize("wire", EVERY_WIRE, ids=NAMES)
+
+
+@every_wire
+async def test_closing_the_stream_hangs_up(wire: Wire) -> None:
+    with wire.serve(replies.stays(wire.says("Good ", "day."), 4)) as server:
+        events = model_at(wire, server).stream(request())
+        await anext(events)
+        await events.aclose()
+        assert await asyncio.to_thread(server.hung_up.wait, 5)
+
+
+@every_wire
+async def test_cancelling_whoever_waits_hangs_up(wire: Wire) -> None:
+    with wire.serve(replies.stays(wire.says("Good ", "day."), 0)) as server:
+        model = model_at(wire, server)
+        reader = asyncio.ensure_future(events_of(model))
+        await eventually(lambda: server.requests)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert await asyncio.to_thread(server.hung_up.wait, 5)
+
+
+async def test_a_stream_may_be_closed_by_another_task_than_the_one_that_read_it() -> None:
+    wire = WIRES["chat"]
+    with wire.serve(replies.stays(wire.says("Good ", "day."), 2)) as server:
+        events = model_at(wire, server).stream(request())
+        await asyncio.create_task(anext(events))  # type: ignore[arg-type]
+        await asyncio.create_task(events.aclose())
+        assert await asyncio.to_thread(server.hung_up.wait, 5)
+
+
+async def test_comments_that_keep_a_connection_alive_show_that_the_call_lives() -> None:
+    wire = WIRES["chat"]
+    with wire.serve(oddities.keeps_alive(4, 0.2)) as server:
+        events = await events_of(model_at(wire, server))
+    before_the_text = events[: events.index(TextDelta("Good day."))]
+    assert len(chosen(before_the_text, UsageReported)) >= 4
+
+
+async def test_a_long_call_shows_that_it_lives_while_its_arguments_come() -> None:
+    from agentcore.testing.faults.http_model import Pause, Reply
+    from tests.wires import FunctionCall
+
+    wire = WIRES["chat"]
+    frames = list(wire.asks(FunctionCall("look", {"n": 1})).pieces)
+    slow = Reply([piece for frame in frames for piece in (frame, Pause(0.15))])
+    with wire.serve(slow) as server:
+        events = await events_of(model_at(wire, server))
+    assert len(chosen(events, UsageReported)) >= len(frames) - 2
+
+
+def test_one_model_answers_in_one_loop_after_the_other_and_leaves_nothing_behind() -> None:
+    wire = WIRES["chat"]
+    with wire.serve(*[wire.says("Good day.")] * 3) as server:
+        model = model_at(wire, server)
+        for _ in range(3):
+            assert said(asyncio.run(events_of(model))) == "Good day."
+            assert not clients._clients
+    gc.collect()
+
+
+def test_one_model_answers_in_two_loops_at_once() -> None:
+    wire = WIRES["chat"]
+    with wire.serve(*[wire.says("Good day.")] * 8) as server:
+        model = model_at(wire, server)
+
+        async def both() -> list[str]:
+            loops = [asyncio.to_thread(asyncio.run, events_of(model)) for _ in range(4)]
+            return [said(events) for events in await asyncio.gather(*loops)]
+
+        assert asyncio.run(both()) == ["Good day."] * 4
+
+
+@every_wire
+async def test_a_connection_is_used_again_within_a_loop(wire: Wire) -> None:
+    with wire.serve(*[wire.says("Good day.")] * 3) as server:
+        model = model_at(wire, server)
+        for _ in range(3):
+            await events_of(model)
+        pool = clients._clients[asyncio.get_running_loop()].client._transport._pool  # type: ignore[attr-defined]
+        (kept,) = pool.connections
+        assert kept.info().endswith("IDLE, Request Count: 3")
+
+
+async def test_text_goes_out_as_soon_as_it_is_said() -> None:
+    wire = WIRES["chat"]
+    with wire.serve(replies.stays(wire.says("Good ", "day."), 3)) as server:
+        async with aclosing(model_at(wire, server).stream(request())) as events:
+            texts = []
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    texts.append(event.text)
+                if len(texts) == 2:
+                    break
+    assert texts == ["Good ", "day."]
