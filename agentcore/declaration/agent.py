@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -200,9 +200,15 @@ class AgentDefinition:
                 f"Agent {self.name}: output is {declared.shown(output)}: write a subclass of pydantic's BaseModel, "
                 "with a field for each thing it says."
             )
-        return Conversion.to(output, f"Agent {self.name}, output {output.__name__}")
+        return _conversion(output, f"Agent {self.name}, output {output.__name__}")
 
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
         """The JSON Schema of the structured output, if there is one."""
         return dict(self.conversion.schema) if self.conversion else None
+
+
+@lru_cache(maxsize=256)
+def _conversion(output: type[BaseModel], what: str) -> Conversion:
+    """Return how an output is read: an agent whose tools are chosen by run is described anew for each step."""
+    return Conversion.to(output, what)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
-from ..values.parts import Part, ProviderDetails, details_of, with_details
+from ..values.parts import Part, ProviderDetails, ReasoningPart, TextPart, details_of, with_details
 from ..values.usage import Usage
 from .context import ContextBlock
 
@@ -39,9 +39,10 @@ class ModelMessage:
         return self if not self.origin or self.origin == origin else self.plain()
 
     def plain(self) -> ModelMessage:
-        """Return the message without what any provider wants back."""
-        plain = tuple(part if details_of(part) is None else with_details(part, None) for part in self.parts)
-        return replace(self, parts=plain, origin="", provider_details=None)
+        """Return the message without what any provider wants back, and without parts that had nothing else."""
+        plain = (part if details_of(part) is None else with_details(part, None) for part in self.parts)
+        said = tuple(part for part in plain if not isinstance(part, TextPart | ReasoningPart) or part.text)
+        return replace(self, parts=said, origin="", provider_details=None)
 
 
 @dataclass(frozen=True)

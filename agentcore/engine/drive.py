@@ -66,6 +66,7 @@ class Drive:
         self.runtime = runtime
         self.began = time.monotonic()
         self.draft: Draft | None = None
+        self.offered: AgentDefinition | None = None
         self.began_suspect = state.suspect
         self.steps_before = state.steps_finished
         opens = prompt.opens_its_thread(state.run)
@@ -125,6 +126,7 @@ class Drive:
 
     async def _read(self) -> Snapshot:
         """Read the rows again; everything this drive has to say is committed."""
+        self.offered = None
         state = await self.runtime.read(snapshot.load, self.claim.run_id)
         return await prompt.with_history(state, self.definition.recent_messages, self.runtime)
 
@@ -153,13 +155,15 @@ class Drive:
         state = await limits.check(state, self.definition.limits, self.runtime)
         if state.blocked and not state.runnable:
             return await self._suspend(state)
-        definition = await self._with_tools(state)
+        # A round runs what its model was offered; where somebody has decided meanwhile, the sources are asked again.
+        offered, self.offered = self.offered, None
+        definition = offered if offered and state.runnable else await self._with_tools(state)
         if state.runnable:
             return await tools.tool_round(definition, state, self.runtime, self.lease)
         about = {"run_id": self.claim.run_id, "attempt": self.claim.attempt}
         self.draft = Draft(state.next_step, about, guarded=bool(definition.guarding("after_answer")))
         then = await model.model_step(Turn(definition, state, self.runtime, self.lease, self.draft))
-        self.draft = None
+        self.draft, self.offered = None, definition
         return Outcome.ENDED if then is None else then
 
     async def _with_tools(self, state: Snapshot) -> AgentDefinition:

@@ -214,7 +214,7 @@ def _with_rows(run: Any) -> Snapshot:
         approvals={approval.tool_call_id: approval for approval in sorted(asked, key=lambda item: item.pk)},
         last_model_step=models[-1] if models else None,
         open_step=next((step for step in steps if step.status == StepStatus.STARTED), None),
-        failed_tries=sum(step.number > len(finished) and step.error_code not in NO_FAILURE for step in failed),
+        failed_tries=sum(step.number > len(finished) and _is_a_try(step) for step in failed),
         answers_not_taken=sum(step.error_code in NOT_TAKEN for step in models),
         steps_finished=len(finished),
         model_calls=len(models),
@@ -222,6 +222,11 @@ def _with_rows(run: Any) -> Snapshot:
         largest=reduce(_larger, (Usage.from_json(step.usage) for step in models), Usage()),
         context=_context(models),
     )
+
+
+def _is_a_try(step: Step) -> bool:
+    """Whether a failed step counts as one try: its model has failed, and no other was asked in its place."""
+    return step.error_code not in NO_FAILURE and not step.passed_on
 
 
 def _larger(one: Usage, other: Usage) -> Usage:

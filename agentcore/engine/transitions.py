@@ -91,6 +91,7 @@ def abandon(
     *,
     detail: str = "",
     finish_reason: FinishReason | None = None,
+    passed_on: bool = False,
 ) -> Commit:
     """Return the commit that gives up an open step; a model step's draft is void for every reader."""
     values = {
@@ -100,6 +101,7 @@ def abandon(
         "error_detail": jsontext.clean_text(detail),
         "finish_reason": finish_reason or "",
         "finished_at": NOW,
+        "passed_on": passed_on,
     }
     reset = [events.StepReset(step.number, attempt, code)] if step.kind == StepKind.MODEL else []
     return Commit(events=reset, moves=[Move(step, StepStatus.STARTED, values)])

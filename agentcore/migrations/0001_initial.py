@@ -112,6 +112,7 @@ class Migration(migrations.Migration):
                 ('tools', models.JSONField(blank=True, default=list, verbose_name='tools')),
                 ('error_code', models.CharField(blank=True, max_length=64, verbose_name='error code')),
                 ('error_message', models.TextField(blank=True, verbose_name='error message')),
+                ('passed_on', models.BooleanField(default=False, verbose_name='passed on')),
                 ('error_detail', models.TextField(blank=True, verbose_name='error detail')),
                 ('rejected', models.JSONField(blank=True, null=True, verbose_name='rejected answer')),
                 ('started_at', models.DateTimeField(verbose_name='started at')),

@@ -34,6 +34,8 @@ class Step(models.Model):
     tools = models.JSONField(_("tools"), default=list, blank=True)
     error_code = models.CharField(_("error code"), max_length=64, blank=True)
     error_message = models.TextField(_("error message"), blank=True)
+    # Whether another model of the agent's was asked in its place at once.
+    passed_on = models.BooleanField(_("passed on"), default=False)
     # What only operators may read: the provider's own words, say.
     error_detail = models.TextField(_("error detail"), blank=True)
     # What the model said and the engine did not take: `{"v": 1, "text": …, "output": …}`.

@@ -167,7 +167,7 @@ def details_to_json(
     `response` is what it wants back with the answer as a whole.
     """
     details = [details_of(part) for part in parts]
-    if not any(details) and not response:
+    if not origin or (not any(details) and not response):
         return None
     return {"v": VERSION, "origin": origin, "parts": details, "response": response}
 
@@ -181,8 +181,8 @@ def from_json(content: Mapping[str, Any], details: Mapping[str, Any] | None = No
     """Read the stored forms; raises `Invalid` for a version or a part this release does not know."""
     if content.get("v") != VERSION:
         raise Invalid(f"Message content of version {content.get('v')!r} cannot be read by this release.")
-    found = parse(content["parts"])
-    if details is None:
+    found = _typed(content["parts"])
+    if details is None or len(details["parts"]) != len(found):  # somebody has changed what was said
         return found
     pairs = zip(found, details["parts"], strict=True)
     return tuple(part if given is None else with_details(part, given) for part, given in pairs)
@@ -190,22 +190,31 @@ def from_json(content: Mapping[str, Any], details: Mapping[str, Any] | None = No
 
 def parse(parts: Sequence[Any]) -> tuple[Part, ...]:
     """Check plain data from a caller and return typed parts, without details; raises `Invalid` for the first fault."""
-    try:
-        found = _PARTS.validate_python(tuple(parts))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(place) for place in first["loc"])
-        raise Invalid(f"Message part {where}: {first['msg']}.") from error
+    found = _typed(parts)
     for place, part in enumerate(found):
         if isinstance(part, FilePart) and (fault := _fault_of(part)):
             raise Invalid(f"Message part {place}: {fault}")
     return tuple(part if details_of(part) is None else with_details(part, None) for part in found)
 
 
+def is_web_address(url: str) -> bool:
+    """Whether it is an address that a page may link to."""
+    return url.lower().startswith(("https://", "http://"))
+
+
+def _typed(parts: Sequence[Any]) -> tuple[Part, ...]:
+    try:
+        return _PARTS.validate_python(tuple(parts))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(place) for place in first["loc"])
+        raise Invalid(f"Message part {where}: {first['msg']}.") from error
+
+
 def _fault_of(part: FilePart) -> str:
     if bool(part.file_id) == bool(part.url):
         return "a file has either a file_id or a url."
-    if part.url and not part.url.lower().startswith(("https://", "http://")):
+    if part.url and not is_web_address(part.url):
         return "the url of a file begins with https:// or http://."
     return ""
 

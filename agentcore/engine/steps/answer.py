@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -79,11 +80,12 @@ class Turn:
 
 
 def check_not_empty(turn: Turn) -> None:
-    """Raise the `ModelError` of an answer that is none: no call, no text to read, and no output where one is owed."""
+    """Raise the `ModelError` of an answer that is none: no call, no text or file, and no output where one is owed."""
     draft, owes_output = turn.draft, turn.definition.output is not None
     if draft.end.fails or draft.calls or (owes_output and draft.outputs):
         return
-    is_something = draft.says_something or (owes_output and not draft.end.complete)
+    has_file = any(isinstance(item, FilePart | FileProduced) for item in draft.items)
+    is_something = draft.says_something or has_file or (owes_output and not draft.end.complete)
     if draft.finish_reason is FinishReason.TOOL_CALLS or not is_something:
         nothing = f"The model ended with {draft.finish_reason or 'no reason'}, and has said nothing."
         raise ModelError(nothing, code="empty_answer")
@@ -153,7 +155,7 @@ def _answer(turn: Turn, value: Any, fault: Fault | None) -> Answer:
             arguments, _ = intake.arguments(item.arguments, limit)
             said.append(ToolCallPart(item.call_id, item.name, arguments, provider_details=item.provider_details))
         elif isinstance(item, FileProduced):
-            made.append(files.new(item, _key(turn, place)))
+            made.append(_new_file(turn, item, place))
         else:
             said.append(item)
     output = draft.outputs[-1] if fault and draft.outputs else value
@@ -172,7 +174,7 @@ async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:
                 ToolCallPart(call.call_id, call.name, call.arguments_json, provider_details=item.provider_details)
             )
         elif isinstance(item, FileProduced):
-            new = files.new(item, _key(turn, place))
+            new = _new_file(turn, item, place)
             kept = await files.save(turn.definition, item, new, turn.state, turn.runtime)
             content += [] if kept is None else [kept]
         else:
@@ -186,8 +188,11 @@ def _mended(turn: Turn) -> Sequence[Part]:
     return () if draft.says_something or draft.is_replaced else prompt.refused_text(turn.state.last_model_step)
 
 
-def _key(turn: Turn, place: int) -> str:
-    return f"{turn.state.run.pk}:{turn.draft.step}:{place}"
+def _new_file(turn: Turn, file: FileProduced, place: int) -> NewFile:
+    """Return a file as the application is to save it, under a key of its place and its bytes."""
+    data = file.data or b""
+    key = f"{turn.state.run.pk}:{turn.draft.step}:{place}:{hashlib.sha256(data).hexdigest()[:16]}"
+    return NewFile(data, file.media_type, file.filename, key)
 
 
 async def _output(turn: Turn) -> tuple[Any, Fault | None]:

@@ -26,7 +26,8 @@ NO_MODEL = ModelError.SENTENCES["provider_error"]
 
 def asks_the_application(definition: AgentDefinition, state: Snapshot) -> bool:
     """Whether the application's code runs before the next model call: what is staged is committed first."""
-    functions = (definition.instructions, definition.model_chooser, definition.model_settings)
+    load = definition.files.load if definition.files else None
+    functions = (definition.instructions, definition.model_chooser, definition.model_settings, load)
     loads = state.context is None and bool(definition.context)
     return loads or any(map(callable, functions)) or bool(definition.guarding("before_model"))
 

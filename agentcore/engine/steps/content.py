@@ -29,6 +29,7 @@ class Content:
     _texts: list[str] = field(default_factory=list)
     # Sources stand behind the text that rests on them, which goes on after they are named.
     _sources: list[Part] = field(default_factory=list)
+    _has_text: bool = False
 
     @property
     def items(self) -> list[Item]:
@@ -50,8 +51,7 @@ class Content:
 
     def begins_text(self, kind: Spoken) -> bool:
         """Whether the next piece of text begins a part behind another one."""
-        is_new = kind is TextPart and not (self._speaks is TextPart and self._texts)
-        return is_new and any(isinstance(item, TextPart) and item.text for item in self._items)
+        return kind is TextPart and self._has_text and not (self._speaks is TextPart and self._texts)
 
     def say(self, kind: Spoken, text: str) -> None:
         """Go on with the part that is being said, or begin one of another kind."""
@@ -68,6 +68,7 @@ class Content:
         text = "".join(self._texts)
         if self._speaks is not None and (text or details):
             self._items.append(self._speaks(text, provider_details=details))
+            self._has_text = self._has_text or (self._speaks is TextPart and bool(text))
         self._items += self._sources
         self._speaks, self._texts, self._sources = None, [], []
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from ...declaration.model import ModelMessage
 from ...models import Message
 from ...providers import names
-from ...values.parts import Part, ToolCallPart, ToolResultPart
+from ...values.parts import Part, ReasoningPart, ToolCallPart, ToolResultPart
 
 
 def shown(messages: Sequence[Message], order: int, recent: int) -> tuple[ModelMessage, ...]:
@@ -30,27 +32,35 @@ def _paired(messages: Sequence[Message]) -> Iterator[ModelMessage]:
 
     A result may have come long after: somebody found out what became of the call, or another call took longer.
     """
-    # By the run, too: an id of a call is one run's only.
-    results = {
-        (message.run_id, part.call_id): _as_message(message, [part])
-        for message in messages
-        for part in message.parts
-        if isinstance(part, ToolResultPart)
-    }
+    # By the run, too: an id of a call is one run's only. An application may have saved some that are not.
+    results: defaultdict[tuple[UUID | None, str], deque[ModelMessage]] = defaultdict(deque)
     for message in messages:
-        parts, answers = [], []
+        for part in message.parts:
+            if isinstance(part, ToolResultPart):
+                results[message.run_id, part.call_id].append(_as_message(message, [part]))
+    for message in messages:
+        parts: list[Part] = []
+        answers: list[ModelMessage] = []
+        is_whole = True
         for part in message.parts_with_details:
             if isinstance(part, ToolResultPart):
                 continue  # it stands with its call
             if isinstance(part, ToolCallPart):
-                answer = results.pop((message.run_id, part.call_id), None)
-                if answer is None:
+                found = results[message.run_id, part.call_id]
+                if not found:
+                    is_whole = False
                     continue
-                answers.append(answer)
+                answers.append(found.popleft())
             parts.append(part)
-        if parts:
-            yield _as_message(message, parts)
+        said = _as_message(message, parts) if is_whole else _without_reasoning(message, parts)
+        if said.parts:
+            yield said
         yield from answers
+
+
+def _without_reasoning(message: Message, parts: Sequence[Part]) -> ModelMessage:
+    """Return a message that lacks a call: a provider wants its reasoning back with what it led to, or not at all."""
+    return _as_message(message, [part for part in parts if not isinstance(part, ReasoningPart)]).plain()
 
 
 def _as_message(item: Message, parts: Sequence[Part]) -> ModelMessage:

@@ -202,11 +202,11 @@ class Draft:
             case FileProduced():
                 self._file(event)
             case ProviderCalled(call_id, name, arguments, details):
-                shown = self._shown(name, arguments, details)
+                shown = self._shown(call_id + name, arguments, details)
                 self._add(ProviderCallPart(call_id, name, shown, provider_details=details))
                 self._now(events.ProviderCall(self.step, call_id, name, shown))
             case ProviderReturned(call_id, name, result, details):
-                shown = self._shown(name, result, details)
+                shown = self._shown(call_id + name, result, details)
                 self._add(ProviderResultPart(call_id, name, shown, provider_details=details))
                 self._now(events.ProviderResult(self.step, call_id, name, shown))
             case CallRequested():
@@ -218,6 +218,7 @@ class Draft:
                 self._size.grow(jsontext.size(value))
                 self.outputs.append(value)
             case StepFinished(reason, details):
+                self._size.grow(0, details)
                 self._end_part()
                 self.ended = True
                 self.response_details = details
@@ -249,10 +250,10 @@ class Draft:
         self._add(FilePart("", file.filename, file.media_type, file.url, provider_details=file.provider_details))
         self._now(events.File(self.step, file.media_type, url=file.url, filename=file.filename or None))
 
-    def _shown(self, name: str, value: Any, details: ProviderDetails | None) -> Any:
+    def _shown(self, called: str, value: Any, details: ProviderDetails | None) -> Any:
         """Return what is kept and shown of a value that the provider's own tool was given or gave."""
         shown = bounded.cut(value, get_settings().result_limit)
-        self._size.grow(jsontext.size([name, shown]), details)
+        self._size.grow(jsontext.size([called, shown]), details)
         return shown
 
     def _add(self, item: Item) -> None:

@@ -23,34 +23,36 @@ NOT_READ = f"The files of this conversation could not be read. {TRY_AGAIN}"
 NOT_KEPT = f"A file of the answer could not be kept. {TRY_AGAIN}"
 LOADS = Hook("The loader of files", code="files_failed", message=NOT_READ)
 SAVES = Hook("The saver of files", code="files_failed", message=NOT_KEPT)
-TOO_LARGE = "The files of this conversation are too large for the model. Attach fewer, or smaller ones."
+TOO_LARGE = "The files are too large for the model. Attach fewer, or smaller ones."
 
 
 async def load(
-    definition: AgentDefinition, messages: Sequence[ModelMessage], state: Snapshot, runtime: Runtime
+    definition: AgentDefinition, messages: Sequence[ModelMessage], turn: int, state: Snapshot, runtime: Runtime
 ) -> dict[str, bytes | str]:
-    """Return what the application gives of the files that the messages name, by their `file_id`.
+    """Return what the application gives of the files that the messages name, by their `file_id`, the newest first.
 
-    Raises `RunError` where that is more than `FILES_LIMIT` bytes in all.
+    The last `turn` messages are the run's own turn: raises `RunError` where its files take more than `FILES_LIMIT`
+    bytes. Of an older file that does not fit, the model learns the name.
     """
     store = definition.files
     loaded: dict[str, bytes | str] = {}
     if store is None or store.load is None:
         return loaded
-    for part in _named(messages):
+    own = {part.file_id for part in _named(messages[len(messages) - turn :])}
+    size, limit = 0, get_settings().files_limit
+    for part in _named(reversed(messages)):
         given = await application.ask(LOADS, state.run, runtime, store.load, part, state.about, read=store.loaded)
-        if given is not None:
+        if given is None:
+            continue
+        if size + len(given) <= limit:
             loaded[part.file_id] = given
-        size, limit = sum(map(len, loaded.values())), get_settings().files_limit
-        if size > limit:
-            detail = f"The files take {size} bytes or more; FILES_LIMIT is {limit}."
+            size += len(given)
+        elif part.file_id in own:
+            detail = f"The files of this turn take {size + len(given)} bytes or more; FILES_LIMIT is {limit}."
             raise RunError(TOO_LARGE, code="files_too_large", detail=detail)
+        else:
+            break
     return loaded
-
-
-def new(file: FileProduced, key: str) -> NewFile:
-    """Return a file that the model made as the application is given it."""
-    return NewFile(file.data or b"", file.media_type, file.filename, key)
 
 
 async def save(

@@ -28,6 +28,7 @@ from ...exceptions import ModelError, NotKept
 from ...values import jsontext
 from ...values.functions import kind_of
 from ...values.logextra import log_extra
+from ...values.parts import is_web_address
 from .. import application
 from ..runtime import Runtime
 from ..threads import BrokeOff, contained
@@ -74,6 +75,10 @@ def typed(event: ModelEvent, about: Mapping[str, Any]) -> ModelEvent:
             event = replace(event, arguments=_json(event, "arguments", event.arguments))
         case OutputProduced():
             event = replace(event, value=_json(event, "value", event.value))
+        case SourceFound(start=start, end=end) if not _is_place(start, end):
+            event = replace(event, start=None, end=None)
+        case FileProduced():
+            event = _file(event)
         case ProviderCalled():
             event = replace(event, arguments=_json(event, "arguments", event.arguments))
         case ProviderReturned():
@@ -85,10 +90,24 @@ def typed(event: ModelEvent, about: Mapping[str, Any]) -> ModelEvent:
         if not isinstance(value, str) and not (value is None and may_be_none):
             said = f"The model sent {kind_of(event)} with a {field} of type {kind_of(value)}, which is no text."
             raise ModelError(said, retryable=False)
-    if isinstance(event, FileProduced) and (event.data is None) == (not event.url):
-        said = "The model sent a file with both bytes and an address, or with neither."
+    return event
+
+
+def _file(event: FileProduced) -> FileProduced:
+    """Return the event with its bytes as bytes; raises `ModelError` where it has none and no address of the web."""
+    if isinstance(event.data, bytearray | memoryview):
+        event = replace(event, data=bytes(event.data))
+    has_data, has_url = isinstance(event.data, bytes), isinstance(event.url, str) and is_web_address(event.url)
+    if has_data == has_url or (event.data is not None and not has_data) or (event.url and not has_url):
+        said = "The model sent a file that is neither bytes nor at one address that begins with https:// or http://."
         raise ModelError(f"{said} Have its adapter give one of them.", retryable=False)
     return event
+
+
+def _is_place(start: Any, end: Any) -> bool:
+    """Whether they are characters of a text, from one to another."""
+    are_numbers = all(isinstance(place, int) and not isinstance(place, bool) for place in (start, end))
+    return are_numbers and 0 <= start < end
 
 
 def _with_details(event: Any, about: Mapping[str, Any]) -> Any:
@@ -101,7 +120,7 @@ def _with_details(event: Any, about: Mapping[str, Any]) -> Any:
     if unkept:
         extra = log_extra("details_not_kept", **about)
         logger.warning("what the provider wants back is left out of %s: it has %s", kind_of(event), unkept, extra=extra)
-    return replace(event, provider_details=None if unkept else details)
+    return replace(event, provider_details=None if unkept else details or None)
 
 
 def _json(event: ModelEvent, field: str, value: object) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ...conf import get_settings
@@ -42,26 +44,29 @@ async def model_step(turn: Turn) -> Snapshot | None:
         turn = replace(turn, state=replace(turn.state, context=context))
     models = await choosing.models(turn.definition, turn.state, turn.runtime)
     request = await prompt.build(turn.definition, turn.state, turn.runtime)
+    began, errors = time.monotonic(), list[ModelError]()
     for place, model in enumerate(models, start=1):
         asked = prompt.as_sent_to(model, request)
         asked = await guarding.before_model(turn.definition, turn.state, turn.runtime, asked)
         step = await _open(turn, model)
         try:
-            await _read(turn, model, asked)
+            await _read(turn, model, asked, _deadline(turn, began))
         except ModelError as error:
+            errors.append(error)
             if place == len(models) or turn.draft.has_begun:
-                return await _failed(turn, step, error, len(models))
-            turn = await _given_up(turn, step, error)
+                return await _failed(turn, step, errors)
+            turn = await _given_up(turn, step, error, passes_on=True)
+            await limits.check(turn.state, turn.definition.limits, turn.runtime)
         else:
             break
     return await answer.finish(turn, step)
 
 
-async def _read(turn: Turn, model: AgentModel, request: ModelRequest) -> None:
+async def _read(turn: Turn, model: AgentModel, request: ModelRequest, deadline: Deadline) -> None:
     """Read what a model says to the request into the draft; raises `ModelError` where that is no answer."""
     if get_settings().estimate_tokens:
         turn.draft.asked_with = length_of(request)
-    await read_model(model, request, turn.draft, turn.lease, _deadline(turn))
+    await read_model(model, request, turn.draft, turn.lease, deadline)
     answer.check_not_empty(turn)
 
 
@@ -96,24 +101,31 @@ def _opened(turn: Turn, model: AgentModel) -> tuple[Step, Commit]:
     return step, Commit(events=[started], inserts=[Insert(step, {"started_at": NOW})], starts=True)
 
 
-def _deadline(turn: Turn) -> Deadline:
-    """Return how long this step may take, and what it means when it takes longer."""
+def _deadline(turn: Turn, began: float) -> Deadline:
+    """Return how long this step may take, with all its models, and what it means when it takes longer."""
     seconds = get_settings().step_seconds
+    left = max(began + seconds - time.monotonic(), 0.0)
     most = turn.definition.limits.max_seconds
-    left = seconds if most is None else max(most - turn.state.seconds_running, 0.0)
-    if most is not None and left < seconds:
-        return Deadline(left, limits.out_of_time(most))
+    may_run = left if most is None else max(most - turn.state.seconds_running, 0.0)
+    if most is not None and may_run < left:
+        return Deadline(may_run, limits.out_of_time(most))
     late = ModelError(f"The model did not end its step within {seconds:g} seconds.", code="timeout")
-    return Deadline(seconds, late)
+    return Deadline(left, late)
 
 
-async def _failed(turn: Turn, step: Step, error: ModelError, models: int) -> Snapshot | None:
-    """Give the step up: try again, or end the run with the provider's own code and what was said."""
-    again = retry_in(error, turn.state.failed_tries // models)
-    if again is not None:
-        turn = await _given_up(turn, step, error)
-        return replace(turn.state, retry_in=again)
-    given_up = _abandoned(turn, step, error)
+async def _failed(turn: Turn, step: Step, errors: Sequence[ModelError]) -> Snapshot | None:
+    """Give the step up, which each model has failed at: try again, or end the run with what the first one said.
+
+    It is tried again where one of them may be asked again, and not before the time that any of those has named.
+    The error of a model that has begun to speak counts for what was said.
+    """
+    last = errors[-1]
+    waits = [seconds for error in errors if (seconds := retry_in(error, turn.state.failed_tries)) is not None]
+    if waits:
+        turn = await _given_up(turn, step, last)
+        return replace(turn.state, retry_in=max(waits))
+    error = last if turn.draft.has_begun else errors[0]
+    given_up = _abandoned(turn, step, last)
     kept = answer.keep_draft(turn.state, turn.draft, MessageStatus.FAILED)
     over = transitions.over(
         turn.lease.claim,
@@ -128,20 +140,27 @@ async def _failed(turn: Turn, step: Step, error: ModelError, models: int) -> Sna
     return None
 
 
-async def _given_up(turn: Turn, step: Step, error: ModelError) -> Turn:
-    """Commit that a step has failed and is still due; returns the turn to take it again."""
-    given_up, counted = _abandoned(turn, step, error), answer.used(turn.state, turn.draft)
+async def _given_up(turn: Turn, step: Step, error: ModelError, *, passes_on: bool = False) -> Turn:
+    """Commit that a step has failed and is still due; returns the turn to take it again, or to pass it on."""
+    given_up, counted = _abandoned(turn, step, error, passes_on=passes_on), answer.used(turn.state, turn.draft)
     await turn.lease.commit(given_up, counted)
     turn.draft.start_over()
-    return replace(turn, state=turn.state.with_run(**counted.run).after_failure())
+    state = turn.state.with_run(**counted.run)
+    return replace(turn, state=state if passes_on else state.after_failure())
 
 
-def _abandoned(turn: Turn, step: Step, error: ModelError) -> Commit:
+def _abandoned(turn: Turn, step: Step, error: ModelError, *, passes_on: bool = False) -> Commit:
     about = log_extra("model_failed", turn.state.run.pk, step.attempt, detail=error.detail[:500])
     logger.warning("model call failed: %s", error.run_code, extra=about)
     reason = turn.draft.finish_reason
     return transitions.abandon(
-        step, step.attempt, error.run_code, error.shown, detail=error.detail, finish_reason=reason
+        step,
+        step.attempt,
+        error.run_code,
+        error.shown,
+        detail=error.detail,
+        finish_reason=reason,
+        passed_on=passes_on,
     )
 
 

@@ -77,7 +77,9 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     # Its own answer, whose output alone is to be mended; nobody else reads it.
     own = refused_text(snapshot.last_model_step)
     refused = [ModelMessage("agent", definition.name, own)] if own else []
-    messages = (*shown(snapshot.history or (), run.order, definition.recent_messages), *refused)
+    history = snapshot.history or ()
+    messages = (*shown(history, run.order, definition.recent_messages), *refused)
+    turn = len(shown(history, run.order, 0)) + len(refused)
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,
@@ -90,14 +92,15 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
         output_schema=definition.output_schema,
         feedback=_feedback(snapshot.last_model_step),
         settings=await choosing.settings(definition, snapshot, runtime),
-        files=await files.load(definition, messages, snapshot, runtime),
+        files=await files.load(definition, messages, turn, snapshot, runtime),
     )
 
 
 def as_sent_to(model: AgentModel, request: ModelRequest) -> ModelRequest:
     """Return the request as this model may read it: without what another provider wants back."""
     origin = origin_of(model)
-    return replace(request, messages=tuple(message.as_sent_to(origin) for message in request.messages))
+    messages = (message.as_sent_to(origin) for message in request.messages)
+    return replace(request, messages=tuple(message for message in messages if message.parts))
 
 
 def refused_text(last: Step | None) -> tuple[Part, ...]:

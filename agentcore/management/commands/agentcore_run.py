@@ -159,6 +159,8 @@ class Printer:
 
     def _show(self, event: dict[str, Any]) -> None:
         if event["type"] == "text.delta":
+            if event.get("begins"):
+                self._write("\n\n", ending="")
             self._write(jsontext.visible(event["text"], keep="\n\t"), ending="")
             self._in_text = True
             return

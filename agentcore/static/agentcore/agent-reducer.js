@@ -43,7 +43,7 @@ const file = ({ file_id = "", url = "", filename = "", media_type = "" }) => ({ 
 const providerCall = ({ call_id, name, arguments: given = null }) => ({ call_id, name, arguments: given, result: null, done: false });
 
 /** The tools that the provider ran, with what came of one of them. */
-const answered = (calls, { call_id, result = null }) => calls.map((call) => (call.call_id === call_id ? { ...call, result, done: true } : call));
+const returned = (calls, { call_id, result = null }) => calls.map((call) => (call.call_id === call_id ? { ...call, result, done: true } : call));
 
 function withStep(run, number, change) {
   const at = run.steps.findIndex((step) => step.step === number);
@@ -83,6 +83,18 @@ function inOrder(state, event) {
   return true;
 }
 
+/** What the parts of a saved message say, as its step has it. */
+function saidIn(message) {
+  const { parts = [] } = message;
+  const of = (type) => parts.filter((part) => part.type === type);
+  const ran = { "provider-call": (calls, part) => [...calls, providerCall(part)], "provider-result": returned };
+  return {
+    text: textOf(message), reasoning: of("reasoning").map((part) => part.text).join(""),
+    sources: of("source").map(source), files: of("file").map(file),
+    providerCalls: parts.reduce((calls, part) => (Object.hasOwn(ran, part.type) ? ran[part.type](calls, part) : calls), []),
+  };
+}
+
 const RUN_EVENTS = {
   "run.created": (run, e) => ({
     ...run, number: e.number ?? run.number, order: e.order ?? run.order, agent: e.agent ?? "",
@@ -106,14 +118,14 @@ const RUN_EVENTS = {
   source: (run, e) => withStep(run, e.step, (step) => ({ sources: [...step.sources, source(e)] })),
   file: (run, e) => withStep(run, e.step, (step) => ({ files: [...step.files, file(e)] })),
   "provider.call": (run, e) => withStep(run, e.step, (step) => ({ providerCalls: [...step.providerCalls, providerCall(e)] })),
-  "provider.result": (run, e) => withStep(run, e.step, (step) => ({ providerCalls: answered(step.providerCalls, e) })),
+  "provider.result": (run, e) => withStep(run, e.step, (step) => ({ providerCalls: returned(step.providerCalls, e) })),
   message: (run, e) => {
     if (e.message.author?.kind !== "agent") return run;
     const number = e.step ?? run.steps.findLast((step) => step.kind === "model")?.step ?? 0;
     // Of an event that was cut the words are not whole; those that were streamed are.
-    return withStep(run, number, (step) => ({
-      text: e.cut ? step.text : textOf(e.message), status: e.message.status ?? "complete", message: e.message.id,
-    }));
+    return withStep(run, number, {
+      ...(e.cut ? {} : saidIn(e.message)), status: e.message.status ?? "complete", message: e.message.id,
+    });
   },
   "tool.call": (run, e) => withStep(
     withCall(run, e.call_id, {
@@ -183,10 +195,8 @@ export function runFromRecords(record, messages) {
     if (message.author.kind === "agent") {
       const calls = of("tool-call");
       run = withStep(run, message.step_order, {
-        text: textOf(message), status: message.status, finishReason: message.finish_reason ?? "", calls: calls.map((part) => part.call_id),
-        sources: of("source").map(source), files: of("file").map(file),
-        providerCalls: of("provider-result").reduce(answered, of("provider-call").map(providerCall)),
-        reasoning: of("reasoning").map((part) => part.text).join(""), message: message.id,
+        ...saidIn(message), status: message.status, finishReason: message.finish_reason ?? "", calls: calls.map((part) => part.call_id),
+        message: message.id,
       });
       for (const part of calls) run = withCall(run, part.call_id, { name: part.name, arguments: part.arguments });
     }

@@ -11,7 +11,16 @@ from ....engine.snapshot import NOT_TAKEN
 from ....states import StepKind, StepStatus, ToolCallStatus, WaitingReason
 from .evidence import Dossier, Violation
 
-DRAFTED = {"text.delta", "reasoning.delta", "output.delta", "source", "data"}
+DRAFTED = {
+    "text.delta",
+    "reasoning.delta",
+    "output.delta",
+    "source",
+    "data",
+    "file",
+    "provider.call",
+    "provider.result",
+}
 STEPS = {"step.started", "step.reset", "step.finished", "tool.progress", "tool.call", *DRAFTED}
 UNDECIDED = ToolCallStatus.EFFECT_UNVERIFIED.value
 
