@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from agentcore import RunContext
 from agentcore.exceptions import ModelNotConfigured
-from agentcore.providers import AgentModel
-from agentcore.providers.named import model_of
+from agentcore.providers import AgentModel, model_of
 
 from .offline import OfflineModel
 
@@ -37,7 +35,7 @@ READERS = frozenset({"openai", "openrouter", "anthropic", "google"})
 """Providers that are known to read PDF files and images."""
 
 
-def choose_model(about: RunContext | None = None) -> AgentModel | str:
+def choose_model() -> AgentModel | str:
     """Return the model that the environment chooses, as its name for pydantic-ai, or the offline one.
 
     `DEMO_MODEL` overrules the rest: `offline`, or any name such as "anthropic:claude-opus-5-5".

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,6 +15,7 @@ from django.contrib.auth.models import AbstractUser
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from agentcore import FilePart, TextPart
+from agentcore.declaration import registry
 from agentcore.models import Approval, Message, Run
 from agentcore.testing import HttpModel, run_until_idle
 from agentcore.testing.faults.http_model import FunctionCall, asks, says
@@ -42,6 +45,16 @@ def media(settings: LazySettings, tmp_path: Path) -> Path:
     return settings.MEDIA_ROOT
 
 
+@contextmanager
+def asked() -> Iterator[None]:
+    """Have the support agent ask the model that the environment chooses now; a process of the demo begins with that."""
+    model = choose_model()
+    require(model)  # as a worker does: what it needs takes seconds to load
+    with registry.isolated():
+        registry.replace(replace(support.definition, model=model))
+        yield
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpModel]:
     """A server that speaks chat, chosen as a person would choose it."""
@@ -50,8 +63,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpModel]:
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         monkeypatch.setenv("OPENAI_BASE_URL", model.url)
         monkeypatch.setenv("OPENAI_MODEL", f"test-{uuid4().hex}")  # a name is a model for as long as a process lives
-        require(choose_model())  # loads the SDK, which may take longer than a lease lasts here
-        yield model
+        with asked():
+            yield model
 
 
 @pytest.fixture
@@ -62,8 +75,8 @@ def anthropic(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpModel]:
         for name, value in (("API_KEY", wire.key), ("BASE_URL", wire.base(server))):
             monkeypatch.setenv(f"ANTHROPIC_{name}", value)
         monkeypatch.setenv("DEMO_MODEL", f"anthropic:{wire.model}-{uuid4().hex}")
-        require(choose_model())
-        yield server
+        with asked():
+            yield server
 
 
 def played(user: AbstractUser, case: Case, **body: Any) -> Run:

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from django.core.management import CommandError, call_command
 
-from agentcore.providers.named import model_of
+from agentcore.providers import model_of
 from supportdemo.providers import choose_model, label_of, reads_files
 
 pytestmark = pytest.mark.once
