@@ -14,6 +14,7 @@ from django.utils.module_loading import import_string
 
 from . import access, conf
 from .exceptions import UserError
+from .providers.named import unusable
 
 DOCS = "https://github.com/django-agentcore/django-agentcore/blob/main/docs/reference/checks.md"
 WORKER = "manage.py agentcore_worker"
@@ -68,6 +69,12 @@ def check_asgi(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 def check_routing(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that DATABASE_ROUTERS leave agentcore in one database, the default one; touches none."""
     return list(_routing())
+
+
+@register("agentcore")
+def check_models(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that the models that agents name can be used here: what they need is installed, and there is a key."""
+    return list(_models())
 
 
 def _keys() -> Iterator[CheckMessage]:
@@ -164,6 +171,11 @@ def _deadlines() -> Iterator[CheckMessage]:
     if values.job_timeout <= longest:
         hint = f"Make it more than {longest:g}: a slice, and the longest step that may begin at its end."
         yield _warning(10, f"AGENTCORE['JOB_TIMEOUT'] is {values.job_timeout}: RQ would break healthy steps off.", hint)
+
+
+def _models() -> Iterator[CheckMessage]:
+    for agent, missing in unusable():
+        yield _warning(12, f"Agent {agent!r} cannot ask its model. {missing}", "Until then its runs fail.")
 
 
 def _queue() -> Iterator[CheckMessage]:

@@ -32,6 +32,7 @@ from .commands import obey
 from .forked import ForkedRuns
 from .inbox import Inbox
 from .job import AgentcoreJob, only_ours
+from .prefork import make_models
 from .redis_client import AWAY, twin
 from .sweeper import Sweeper
 from .watchdog import STUCK_STATUS, Watchdog
@@ -72,6 +73,7 @@ class ConcurrentWorker(BaseWorker):
 
     def work(self, burst: bool = False, *args: Any, **kwargs: Any) -> bool:
         """Work until told to stop, or, with `burst`, until the queue is empty; returns whether anything was done."""
+        make_models()  # what they need takes seconds to load, in which the loop would stand still
         loop = asyncio.new_event_loop()
         gc.collect()
         gc.freeze()  # what is loaded by now stays; looking at it again and again costs a tenth of the worker's time

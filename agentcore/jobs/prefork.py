@@ -11,6 +11,7 @@ from ..database.compiled import Compiled
 from ..declaration import registry
 from ..journal import fence, parts
 from ..journal.batch import ORDER
+from ..providers.named import unusable
 from ..streams import hub
 from ..values.logextra import log_extra
 
@@ -37,6 +38,12 @@ def _describe_agents() -> None:
         _ = definition.tool_specs, definition.output_schema
 
 
+def make_models() -> None:
+    """Make the models that agents name, and say in the log which cannot be made: their runs will fail."""
+    for agent, missing in unusable():
+        logger.warning("agent %s cannot ask its model. %s", agent, missing, extra=log_extra("model_not_configured"))
+
+
 def _compile_queries() -> None:
     for query in Compiled.every:
         query.prepare()
@@ -53,6 +60,7 @@ def _write_statements() -> None:
 PARTS: tuple[Callable[[], object], ...] = (
     hub.channel_layer,  # its module is loaded with it; it connects with the first hint
     _describe_agents,
+    make_models,
     _compile_queries,
     _write_statements,
 )

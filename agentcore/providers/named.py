@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
+from ..declaration import registry
 from ..declaration.model import AgentModel
 from ..exceptions import ModelNotConfigured
 
@@ -18,10 +20,26 @@ def model_of(given: AgentModel | str) -> AgentModel:
     return _named(given) if isinstance(given, str) else given
 
 
+def unusable() -> Iterator[tuple[str, str]]:
+    """Yield each declared agent with a model by name that cannot be used here, and what is missing; asks nobody.
+
+    What a function of the run will choose is not known before the run.
+    """
+    for agent in registry.names():
+        definition = registry.get(agent)
+        if definition.model_chooser is not None:
+            continue
+        for given in definition.models(definition.model):
+            try:
+                model_of(given)
+            except ModelNotConfigured as error:
+                yield agent, error.message
+
+
 @lru_cache(maxsize=256)
 def _named(name: str) -> AgentModel:
     try:
-        from . import pydantic_ai
+        from .pydantic_ai import model
     except ImportError as error:
         raise ModelNotConfigured(MISSING.format(name=name)) from error
-    return pydantic_ai.model(name)
+    return model(name)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
+from unittest import mock
 
 from django.conf import LazySettings
 from django.core import checks
 from django.db.models import Model
 
-from agentcore import conf
+from agentcore import Agent, conf
 from agentcore.access import AccessPolicy
+from agentcore.declaration import registry
+from agentcore.providers import named
 
 QUEUE = {"URL": "redis://localhost/0", "SERIALIZER": "rq.serializers.JSONSerializer"}
 REDIS_LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -22,6 +26,7 @@ SQLITE = {
     },
 }
 POSTGRES = {"ENGINE": "django.db.backends.postgresql", "OPTIONS": {"options": "-c lock_timeout=5000"}}
+AGENT = "the models of an agent"
 WRONG: dict[type, list[Any]] = {str: [None, [], 1, ""], bool: [None, [], "yes", 1, 0]}
 
 
@@ -159,6 +164,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"DATABASES": {"default": {"ENGINE": "django.db.backends.postgresql"}}},
         {"DATABASES": {"default": {**POSTGRES, "OPTIONS": {"options": "-c statement_timeout=5000"}}}},
     ],
+    "agentcore.W012": [{AGENT: "openai:gpt-5"}, {AGENT: "groq:llama-4"}, {AGENT: ("vllm:llama-4", "nobody:gpt-5")}],
 }
 # What looks like it and is fine.
 FINE: list[dict[str, Any]] = [
@@ -177,8 +183,15 @@ FINE: list[dict[str, Any]] = [
 
 
 def found(settings: LazySettings, values: Mapping[str, Any]) -> list[checks.CheckMessage]:
-    """What agentcore's checks say of the good settings with these values among them."""
+    """What agentcore's checks say of the good settings with these values among them, and of an agent's models."""
     for name, value in {**GOOD, **values}.items():
-        setattr(settings, name, without(*value) if name == "INSTALLED_APPS" else value)
-    messages = checks.run_checks(tags=["agentcore"], include_deployment_checks=True)
+        if name != AGENT:
+            setattr(settings, name, without(*value) if name == "INSTALLED_APPS" else value)
+    with registry.isolated(), mock.patch.dict(os.environ, {"OPENAI_BASE_URL": ""}):
+        os.environ.pop("OPENAI_API_KEY", None)
+        os.environ.pop("OPENAI_BASE_URL")
+        named._named.cache_clear()
+        if AGENT in values:
+            Agent(name="of_the_checks", model=values[AGENT])
+        messages = checks.run_checks(tags=["agentcore"], include_deployment_checks=True)
     return [message for message in messages if str(message.id).startswith("agentcore.")]

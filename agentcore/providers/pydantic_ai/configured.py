@@ -13,6 +13,7 @@ __all__ = ["made"]
 
 EXTRA = re.compile(r"pydantic-ai-slim\[[\w-]+\]")
 VARIABLE = re.compile(r"`([A-Z][A-Z0-9_]+)`")
+GUESS = re.compile(r"Did you mean '(.+)'\?")
 HINT = " To try Pydantic AI without"
 
 
@@ -41,11 +42,12 @@ def _not_installed(name: str, error: ImportError) -> str:
 
 def _refused(name: str, error: UserError) -> str:
     said = str(error).partition(HINT)[0]
-    unknown = f"Unknown model: {name}"
-    if said.startswith(unknown):
-        guess = said.removeprefix(unknown).strip(". ") or 'Write provider:model, such as "openai:gpt-5"'
-        return f"pydantic-ai knows no model {name}. {guess.rstrip('?')}{'?' if guess.endswith('?') else '.'}"
-    missing = [variable for variable in VARIABLE.findall(said)]
-    if missing:
-        return f"The model {name} needs a key: set the environment variable {missing[0]}."
+    if said.startswith("Unknown model:"):
+        guess = GUESS.search(said)
+        provider = name.partition(":")[0]
+        return f"pydantic-ai knows no model {name}, " + (
+            f"but {guess[1]}: is that meant?" if guess else f"for it knows no provider {provider}."
+        )
+    if variable := VARIABLE.search(said):
+        return f"The model {name} needs the environment variable {variable[1]}, which is not set."
     return f"The model {name} cannot be used here: {said}"
