@@ -34,6 +34,8 @@ class StepRow:
     detail: str
     finish: str
     rejected: str
+    tools: str
+    counts: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,8 @@ def _step(step: Step, run: Run) -> StepRow:
         if step.finish_detail
         else step.finish_reason,
         rejected=show.brief_value(step.rejected) if step.rejected else "",
+        tools=show.brief(", ".join(step.tools)),
+        counts=show.brief(", ".join(f"{name} {count}" for name, count in step.usage.get("details", {}).items())),
     )
 
 

@@ -18,6 +18,7 @@ from ..database import rows
 from ..states import MessageStatus
 from ..values import jsontext, parts
 from ..values.ids import uuid7
+from ..values.parts import Part
 from .fields import choices, only
 from .tool_call import ToolCall
 
@@ -164,10 +165,15 @@ class Message(models.Model):
         self.__dict__.pop("parts", None)
 
     @cached_property
-    def parts(self) -> tuple[parts.Part, ...]:
+    def parts(self) -> tuple[Part, ...]:
         """The typed content."""
         call = self._call
-        return parts.from_json(self.content, self.provider_details) if call is None else (call.as_part(),)
+        return parts.from_json(self.content) if call is None else (call.as_part(),)
+
+    @property
+    def parts_with_details(self) -> tuple[Part, ...]:
+        """The typed content with what its model's provider wants back."""
+        return parts.from_json(self.content, self.provider_details) if self.provider_details else self.parts
 
     @property
     def text(self) -> str:
@@ -218,7 +224,7 @@ def compose(
     step_order: int,
     author_kind: str,
     author_name: str,
-    content: tuple[parts.Part, ...] = (),
+    content: tuple[Part, ...] = (),
     tool_call: ToolCall | None = None,
     status: MessageStatus = MessageStatus.COMPLETE,
     author_user_id: Any = None,

@@ -6,6 +6,7 @@ import hashlib
 import re
 
 TAKEN = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+TAKEN_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 
 
 def tool_name(name: str) -> str:
@@ -20,7 +21,10 @@ def tool_name(name: str) -> str:
 
 
 def call_id(given: str) -> str:
-    """Return a call's id as it may be sent back: the same for the same, of the characters that all take."""
-    if TAKEN.fullmatch(given):
+    """Return a call's id as it may be sent back: the same for the same, of the characters and the length that all take.
+
+    OpenAI's chat completions take 40 characters, and other providers give longer ones.
+    """
+    if TAKEN_ID.fullmatch(given):
         return given
     return f"call_{hashlib.sha256(given.encode('utf-8', 'replace')).hexdigest()[:32]}"

@@ -22,7 +22,9 @@ class Usage:
     `total_tokens` is what limits and prices go by: input and output together, and more
     where a provider counts tokens (of its reasoning, say) that are in neither. It is
     never less than the two; 0 means that they are all there is. `details` keeps a
-    provider's finer counts (cached, reasoning, …), in tokens; they are part of the others.
+    provider's finer counts, in tokens; they are part of the others. Their common names are
+    cache_read_tokens, cache_write_tokens, reasoning_tokens, input_audio_tokens and
+    output_audio_tokens.
     """
 
     input_tokens: int = 0

@@ -262,3 +262,10 @@ def test_what_was_said_is_there_when_a_choice_is_made() -> None:
     room = make(choose, tools=[look])
     assert room.play().status == "succeeded"
     assert seen == [1, 3]
+
+
+def test_the_admin_shows_what_a_step_was_offered_and_what_its_tokens_were(admin_client: Any) -> None:
+    used = UsageReported(Usage(10, 4, details={"reasoning_tokens": 3}))
+    run = make(Says([*DONE[:1], used, *DONE[1:]]), tools=[ToolSource(lambda about: [look])]).play()
+    page = admin_client.get(f"/admin/agentcore/run/{run.pk}/change/").content.decode()
+    assert "Tools offered: look" in page and "Of the tokens: reasoning_tokens 3" in page

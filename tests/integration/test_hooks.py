@@ -84,7 +84,7 @@ HOOKS: dict[str, tuple[Callable[[Any], tuple[Any, list[Tool], Options]], str]] =
     "price": (lambda hook: ([], [], {"limits": Limits(max_cost=1, price=hook)}), "price_failed"),
     "loader": (lambda hook: ([], [], {"context": [hook]}), "context_failed"),
     "instructions": (lambda hook: ([], [], {"instructions": hook}), "context_failed"),
-    "model": (lambda hook: (lambda: hook(), [], {}), "model_failed"),
+    "model": (lambda hook: (lambda about: hook(), [], {}), "model_failed"),
     "needs_approval": (
         lambda hook: ([Turn(calls=[("act", {})])], [acting(needs_approval=hook)], {}),
         "needs_approval_failed",

@@ -80,7 +80,7 @@ def test_a_file_that_the_model_makes_is_saved_shown_and_given_back() -> None:
     ((new, about),) = store.asked
     assert (new.data, new.media_type, new.filename, about.run_id) == (b"\x89PNG", "image/png", "map.png", run.pk)
     kept = FilePart("saved-1", "map.png", "image/png", provider_details={"id": "ig_1"})
-    assert Message.objects.get(run=run).parts == (TextPart("Here."), kept)
+    assert Message.objects.get(run=run).parts_with_details == (TextPart("Here."), kept)
     assert only_event(run, "file")["file_id"] == "saved-1"
     assert room.model.requests[1].messages[1].parts[1] == kept
 

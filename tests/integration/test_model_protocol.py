@@ -168,7 +168,7 @@ def test_details_that_cannot_be_kept_as_they_are_are_left_out_of_an_answer_that_
     said = [event for details in unkept for event in (TextDelta("So."), TextEnded(details))]
     with caplog.at_level(logging.WARNING, "agentcore.engine"):
         room = played([*said, TextDelta("Yes."), TextEnded({"id": "kept"}), StepFinished("stop")])
-    details = [getattr(part, "provider_details", None) for part in answer(room).parts]
+    details = [getattr(part, "provider_details", None) for part in answer(room).parts_with_details]
     assert details == [None, None, None, None, {"id": "kept"}]
     assert caplog.text.count("left out of") == 4 and "raw" not in caplog.text
 

@@ -89,8 +89,9 @@ def test_dependencies_have_lower_bounds_and_no_caps_but_for_a_reason() -> None:
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     requirements = [item.split(";")[0] for group in groups for item in group if not item.startswith("django-agentcore")]
     capped = [item for item in requirements if not re.fullmatch(r"[\w.-]+(\[[\w,]+\])?>=[\d.]+ *", item)]
-    # We use what is not public in rq, see tests/integration/test_rq_seams.py; pytest is for development only.
-    assert capped == ["rq>=3,<3.1", "pytest>=8.3,<9.2"]
+    # We use what is not public in rq and pydantic-ai (tests/integration/test_rq_seams.py, tests/integration/adapter);
+    # pytest is for development only.
+    assert capped == ["rq>=3,<3.1", "pydantic-ai-slim[openai]>=2.68,<3", "pytest>=8.3,<9.2"]
 
 
 def test_the_core_does_not_depend_on_a_provider(wheel: Path) -> None:

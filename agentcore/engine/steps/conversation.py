@@ -39,7 +39,7 @@ def _paired(messages: Sequence[Message]) -> Iterator[ModelMessage]:
     }
     for message in messages:
         parts, answers = [], []
-        for part in message.parts:
+        for part in message.parts_with_details:
             if isinstance(part, ToolResultPart):
                 continue  # it stands with its call
             if isinstance(part, ToolCallPart):

@@ -115,8 +115,8 @@ async def _of_this_loop() -> httpx2.AsyncClient:
     loop = asyncio.get_running_loop()
     kept = _clients.get(loop)
     if kept is None:
-        for other in [other for other in _clients if other.is_closed()]:
-            del _clients[other]
+        for other in [other for other in list(_clients) if other.is_closed()]:
+            _clients.pop(other, None)
         client = httpx2.AsyncClient(limits=CONNECTIONS)
         kept = _clients[loop] = _Kept(client, _until_the_loop_ends(loop, client))
         await anext(kept.keeper)
