@@ -73,10 +73,10 @@ def test_files_go_to_providers_that_are_known_to_read_them(
 @pytest.mark.parametrize(
     "named, says",
     [
-        ("anthropic:claude-opus-5-5", "set the environment variable ANTHROPIC_API_KEY"),
-        ("openai:gpt-5", "set the environment variable OPENAI_API_KEY"),
+        ("anthropic:claude-opus-5-5", "environment variable ANTHROPIC_API_KEY"),
+        ("openai:gpt-5", "environment variable OPENAI_API_KEY"),
         ("antropic:claude-opus-5-5", "knows no model antropic:claude-opus-5-5"),
-        ("gpt5", "provider:model"),
+        ("gpt5", "knows no provider gpt5"),
         ("mistral:mistral-large-latest", 'pip install "pydantic-ai-slim[mistral]"'),
     ],
 )
