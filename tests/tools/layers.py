@@ -49,7 +49,8 @@ SQL_ROOMS = (
 PUBLIC = {
     f"{PACKAGE}.{name}"
     for name in (
-        "access", "exceptions", "models", "providers", "providers.pydantic_ai", "routing", "states", "urls", "web.requests",
+        "access", "exceptions", "models", "providers", "providers.pydantic_ai", "routing", "states", "urls",
+        "web.requests",
     )
 } | {PACKAGE}  # fmt: skip
 WRITES = {"update", "aupdate", "create", "acreate", "update_or_create", "get_or_create", "bulk_update", "save", "asave"}
