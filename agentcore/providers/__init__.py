@@ -25,6 +25,7 @@ from ..declaration.model import (
 )
 from ..values.finish import FinishReason
 from .failures import failure_of
+from .named import model_of
 from .names import call_id, tool_name
 from .origins import origin
 
@@ -51,6 +52,7 @@ __all__ = [
     "UsageReported",
     "call_id",
     "failure_of",
+    "model_of",
     "origin",
     "tool_name",
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
 
 from ..declaration import registry
 from ..declaration.model import AgentModel
 from ..exceptions import ModelNotConfigured
 
+_made: dict[str, AgentModel] = {}
 MISSING = (
     "The model {name} needs pydantic-ai, which is not installed. Install it with pip install "
     '"django-agentcore[pydantic-ai]", or give the agent a model object.'
@@ -17,7 +17,16 @@ MISSING = (
 
 def model_of(given: AgentModel | str) -> AgentModel:
     """Return a model as it is, or the one of a name; raises `ModelNotConfigured` where that cannot be made here."""
-    return _named(given) if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    if given not in _made:
+        _made[given] = _make(given)
+    return _made[given]
+
+
+def is_made(given: AgentModel | str) -> bool:
+    """Whether a model is at hand; the SDK of one that is only named may be yet to be loaded, which takes seconds."""
+    return not isinstance(given, str) or given in _made
 
 
 def unusable() -> Iterator[tuple[str, str]]:
@@ -36,8 +45,7 @@ def unusable() -> Iterator[tuple[str, str]]:
                 yield agent, error.message
 
 
-@lru_cache(maxsize=256)
-def _named(name: str) -> AgentModel:
+def _make(name: str) -> AgentModel:
     try:
         from .pydantic_ai import model
     except ImportError as error:

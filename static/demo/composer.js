@@ -116,7 +116,7 @@ export class Composer {
 
   #draw(file) {
     if (!this.#files.has(file.key)) return;
-    const words = { uploading: "sending…", extracted: size(file.blob.size), metadata_only: "stored, text not readable", failed: visible(file.error) };
+    const words = { uploading: "sending…", extracted: size(file.blob.size), picture: size(file.blob.size), metadata_only: "stored, text not readable", failed: visible(file.error) };
     const remove = () => { this.#files.delete(file.key); chip.remove(); this.note(""); };
     const chip = make("li", { class: "chip", "data-ac-chip": file.name, "data-ac-file-state": file.state, "data-ac-upload-key": file.key },
       make("span", {}, visible(file.name)),

@@ -2,6 +2,7 @@
 
 import { ApprovalCard, CallCard, OutputCard } from "./cards.js";
 import { endOf, heldWords, waitingWords } from "./ends.js";
+import { fileLink, Findings, showsSomething } from "./findings.js";
 import { GrowingText, make, place, readable, setData, setText, usageLine, visible } from "./text.js";
 
 // A refusal with words of its own is about something else.
@@ -33,9 +34,7 @@ class MessageView {
     const drawing = JSON.stringify([files, state, message.error?.message]);
     if (drawing === this.#drawn) return;
     this.#drawn = drawing;
-    this.#chips.replaceChildren(...files.map((file) => make("li", {}, make("a", {
-      class: "chip", href: `${this.page.filesUrl}${encodeURIComponent(file.file_id)}/`, "data-ac-file": file.file_id, download: "",
-    }, make("span", {}, visible(file.filename))))));
+    this.#chips.replaceChildren(...files.map((file) => make("li", {}, fileLink(file, this.page.filesUrl))));
     this.#note.replaceChildren();
     if (state === "sending") this.#note.append("Sending…");
     if (state === "failed") {
@@ -57,13 +56,14 @@ class StepView {
   #thinking = new GrowingText(this.#reasoning);
   #thoughts = make("details", { class: "fold", "data-ac-reasoning": "" },
     make("summary", {}, "Reasoning"), make("div", { class: "fold-body" }, this.#reasoning));
-  #sources = make("ul", { class: "sources", "data-ac-sources": "", "aria-label": "Sources" });
+  #findings;
   #calls = new Map();
   #approvals = new Map();
   #drawn = [];
 
   constructor(page) {
     this.page = page;
+    this.#findings = new Findings(page.filesUrl);
     this.node = make("div", { class: "step" });
   }
 
@@ -80,18 +80,14 @@ class StepView {
       this.#thinking.set(step.reasoning, growing);
       nodes.push(this.#thoughts);
     }
+    nodes.push(...this.#findings.before(step, growing));
     if (step.text) {
       this.#words.set(growing ? step.text : step.text.trimEnd(), growing);
       if (this.#answer.getAttribute("aria-busy") !== String(growing)) this.#answer.setAttribute("aria-busy", String(growing));
       setData(this.#answer, "acState", step.status);
       nodes.push(this.#answer);
     }
-    if (step.sources.length) {
-      if (this.#sources.children.length !== step.sources.length) {
-        this.#sources.replaceChildren(...step.sources.map((source) => make("li", {}, visible(source.title))));
-      }
-      nodes.push(this.#sources);
-    }
+    nodes.push(...this.#findings.after(step));
     for (const call of calls) {
       if (!this.#calls.has(call.call_id)) this.#calls.set(call.call_id, new CallCard());
       const card = this.#calls.get(call.call_id);
@@ -183,7 +179,7 @@ class RunView {
     const live = run.status === "running";
     const nodes = [this.#head];
     for (const step of run.steps) {
-      if (!step.text && !step.reasoning && !step.sources.length && !step.calls.length) continue;
+      if (!showsSomething(step)) continue;
       if (!this.#steps.has(step.step)) this.#steps.set(step.step, new StepView(this.page));
       const view = this.#steps.get(step.step);
       view.update(step, run, live);

@@ -6,9 +6,12 @@ import logging
 
 from django.db import DatabaseError
 
-from agentcore import ContextBlock, RunContext
+from agentcore import ContextBlock, FilePart, RunContext
 from supportdemo.files.models import Attachment
+from supportdemo.files.store import read
 from supportdemo.knowledge.retriever import get_retriever
+from supportdemo.problems import Problem
+from supportdemo.providers import choose_model, reads_files
 
 logger = logging.getLogger("supportdemo.cases")
 MAX_CHARACTERS = 24_000
@@ -35,6 +38,22 @@ def case_files(ctx: RunContext) -> list[ContextBlock]:
         if left <= 0:
             break
     return blocks
+
+
+def picture(part: FilePart, ctx: RunContext) -> bytes | None:
+    """Give a picture or a scan of this message to a model that can look at it; of other files the text is enough.
+
+    Only files of the case are found. Those of earlier messages are not given again: what was seen in them has been
+    said, and one that the provider refuses fails one answer, and not all that follow.
+    """
+    if part.file_id not in ctx.metadata.get("files", []) or not reads_files(choose_model()):
+        return None
+    pictures = Attachment.objects.filter(case__thread_id=ctx.thread_id, status=Attachment.Status.PICTURE)
+    found = next((attachment for attachment in pictures if str(attachment.pk) == part.file_id), None)
+    try:
+        return read(found) if found is not None else None
+    except Problem:  # the store has lost it; the store's log says so, and the model is told the name
+        return None
 
 
 def knowledge(ctx: RunContext) -> list[ContextBlock]:

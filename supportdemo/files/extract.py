@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .models import Attachment
-from .sniff import Sniffed
+from .sniff import PDF, Sniffed
 
 MAX_CHARACTERS = 24_000
 MAX_PAGES = 50
@@ -29,9 +29,11 @@ class Extracted:
 
 def extract(sniffed: Sniffed, data: bytes) -> Extracted:
     """Return the text of an accepted file; what cannot be read is said, never raised."""
-    if sniffed.text is None:
+    if sniffed.text is not None:
+        return _text(sniffed.text)
+    if sniffed.media_type == PDF:
         return _pdf(data)
-    return _text(sniffed.text)
+    return Extracted(Attachment.Status.PICTURE, error="It is a picture; no text is read in one.")
 
 
 def _text(text: str, truncated: bool = False) -> Extracted:
@@ -50,5 +52,6 @@ def _pdf(data: bytes) -> Extracted:
     except (subprocess.SubprocessError, ValueError):
         return Extracted(Attachment.Status.FAILED, error="The PDF could not be read; it may be damaged.")
     if answer["error"]:
-        return Extracted(Attachment.Status.METADATA_ONLY, error=answer["error"])
+        status = Attachment.Status.PICTURE if answer["scan"] else Attachment.Status.METADATA_ONLY
+        return Extracted(status, error=answer["error"])
     return _text(answer["text"], answer["truncated"])

@@ -34,6 +34,7 @@ class Attachment(models.Model):
 
     class Status(models.TextChoices):
         EXTRACTED = "extracted", "text read"
+        PICTURE = "picture", "stored, a picture without text"
         METADATA_ONLY = "metadata_only", "stored, without text"
         FAILED = "failed", "stored, but could not be read"
 

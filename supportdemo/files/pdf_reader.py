@@ -1,4 +1,4 @@
-"""Read a PDF from standard input and write `{text, truncated, error}`: a program, run alone under its own limits."""
+"""Read a PDF from standard input and write `{text, truncated, error, scan}`: a program of its own, under limits."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def read(data: bytes, max_pages: int, max_characters: int) -> dict[str, object]:
             break
     text = "\n\n".join(texts).replace("\0", "").strip()
     if not text:
-        return problem("The PDF holds no text; it may be a scan.")
-    return {"text": text[: max_characters + 1], "truncated": len(text) > max_characters, "error": ""}
+        return problem("The PDF holds no text; it may be a scan.", scan=True)
+    return {"text": text[: max_characters + 1], "truncated": len(text) > max_characters, "error": "", "scan": False}
 
 
-def problem(message: str) -> dict[str, object]:
-    """Return an answer without text."""
-    return {"text": "", "truncated": False, "error": message}
+def problem(message: str, *, scan: bool = False) -> dict[str, object]:
+    """Return an answer without text; of a scan there is something to see."""
+    return {"text": "", "truncated": False, "error": message, "scan": scan}
 
 
 if __name__ == "__main__":

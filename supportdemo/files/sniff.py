@@ -19,7 +19,8 @@ TEXT_TYPES = {
     ".csv": "text/csv",
     ".json": "application/json",
 }
-ACCEPTED = (*TEXT_TYPES, ".pdf")
+BINARY_TYPES = {".pdf": PDF, ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+ACCEPTED = (*TEXT_TYPES, *BINARY_TYPES)
 # Tab, line feed, form feed and carriage return are all that text needs below the space.
 NOT_IN_TEXT = frozenset(map(chr, (*range(9), 11, *range(14, 32), 127)))
 
@@ -44,10 +45,12 @@ def sniff(name: str, data: bytes) -> Sniffed:
     if suffix not in ACCEPTED:
         raise Problem(415, "file_type", f"{name} is not accepted. Send one of {', '.join(ACCEPTED)}.")
     kind = filetype.guess(data)
-    if (kind is not None and kind.mime == PDF) != (suffix == ".pdf"):
+    # Text may begin as a picture does, but not as a PDF: whether it is text is seen below.
+    found, wanted = kind.mime if kind is not None else "", BINARY_TYPES.get(suffix)
+    if found != wanted and (wanted or found == PDF):
         raise Problem(415, "file_mismatch", f"{name} is not what its name says. Send it under its true type.")
-    if suffix == ".pdf":
-        return Sniffed(PDF, None)
+    if wanted:
+        return Sniffed(wanted, None)
     text = _decode(data)
     if text is None:
         raise Problem(415, "file_not_text", f"{name} is not plain UTF-8 text. Save it as UTF-8 and send it again.")

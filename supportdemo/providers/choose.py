@@ -3,43 +3,70 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-from agentcore import RunContext
-from agentcore.providers import AgentModel
+from agentcore.exceptions import ModelNotConfigured
+from agentcore.providers import AgentModel, model_of
 
 from .offline import OfflineModel
 
-OPENAI_DEFAULT = "gpt-4o-mini"
-OPENROUTER_URL = "https://openrouter.ai/api/v1"
-OPENROUTER_DEFAULT = "openai/gpt-4o-mini"
+OFFLINE = "offline"
 
 
-def choose_model(about: RunContext | None = None) -> AgentModel:
-    """Return the model for the keys in the environment; `DEMO_MODEL=offline` overrules them.
+@dataclass(frozen=True)
+class Provider:
+    """A provider that a variable chooses, and which of its models answers where `model_variable` names none."""
 
-    `OPENAI_API_KEY` or `OPENROUTER_API_KEY` choose the provider, `OPENAI_BASE_URL`
-    another compatible one, `OPENAI_MODEL` the model.
+    variable: str
+    name: str
+    model_variable: str
+    model: str
+
+
+PROVIDERS = (
+    # Only OpenAI itself has the Responses API for certain: what another address serves is asked as chat.
+    Provider("OPENAI_BASE_URL", "openai-chat", "OPENAI_MODEL", "gpt-5-mini"),
+    Provider("OPENAI_API_KEY", "openai", "OPENAI_MODEL", "gpt-5-mini"),
+    Provider("OPENROUTER_API_KEY", "openrouter", "OPENAI_MODEL", "openai/gpt-5-mini"),
+    Provider("ANTHROPIC_API_KEY", "anthropic", "ANTHROPIC_MODEL", "claude-haiku-5-5"),
+)
+"""The first whose variable is set is asked."""
+READERS = frozenset({"openai", "openrouter", "anthropic", "google"})
+"""Providers that are known to read PDF files and images."""
+
+
+def choose_model() -> AgentModel | str:
+    """Return the model that the environment chooses, as its name for pydantic-ai, or the offline one.
+
+    `DEMO_MODEL` overrules the rest: `offline`, or any name such as "anthropic:claude-opus-5-5".
     """
-    openai_key = os.environ.get("OPENAI_API_KEY", "")
-    openrouter_key = os.environ.get("OPENROUTER_API_KEY", "")
-    if os.environ.get("DEMO_MODEL") == "offline" or not (openai_key or openrouter_key):
+    named = os.environ.get("DEMO_MODEL", "")
+    if named and named != OFFLINE:
+        return named
+    found = None if named else next((one for one in PROVIDERS if os.environ.get(one.variable)), None)
+    if found is None:
         return OfflineModel()
-    from .openai import OpenAIModel  # only with a key is the SDK needed
-
-    base_url = os.environ.get("OPENAI_BASE_URL") or None
-    name = os.environ.get("OPENAI_MODEL", "")
-    if openai_key:
-        return OpenAIModel(name or OPENAI_DEFAULT, api_key=openai_key, base_url=base_url, provider="openai")
-    return OpenAIModel(
-        name or OPENROUTER_DEFAULT, api_key=openrouter_key, base_url=base_url or OPENROUTER_URL, provider="openrouter"
-    )
+    return f"{found.name}:{os.environ.get(found.model_variable) or found.model}"
 
 
-def is_offline(model: AgentModel) -> bool:
+def require(model: AgentModel | str) -> None:
+    """Raise `ModelNotConfigured`, which says what is missing and the way out, for a model that cannot be used here."""
+    try:
+        model_of(model)
+    except ModelNotConfigured as error:
+        raise ModelNotConfigured(f"{error} Or set DEMO_MODEL=offline to start without a provider.") from error
+
+
+def is_offline(model: AgentModel | str) -> bool:
     """Whether no provider is asked."""
     return isinstance(model, OfflineModel)
 
 
-def label_of(model: AgentModel) -> str:
+def label_of(model: AgentModel | str) -> str:
     """Return what the page calls the model."""
-    return "Offline model (no API key)" if is_offline(model) else model.name
+    return model if isinstance(model, str) else "Offline model (no API key)"
+
+
+def reads_files(model: AgentModel | str) -> bool:
+    """Whether its provider reads PDF files and images; of a server that speaks chat nobody knows."""
+    return isinstance(model, str) and model.partition(":")[0] in READERS

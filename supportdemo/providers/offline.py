@@ -50,7 +50,7 @@ class OfflineModel:
 
     def __init__(self, delay: float | None = None) -> None:
         """Pause `delay` seconds after each word (default: `DEMO_MODEL_DELAY`, or 0.03)."""
-        self.delay = float(os.environ.get("DEMO_MODEL_DELAY", "0.03")) if delay is None else delay
+        self._delay = delay
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         """Yield the calls the message needs, or else the answer with its triage."""
@@ -87,10 +87,11 @@ class OfflineModel:
         yield StepFinished("stop")
 
     async def _speak(self, text: str) -> AsyncGenerator[TextDelta, None]:
+        delay = float(os.environ.get("DEMO_MODEL_DELAY", "0.03")) if self._delay is None else self._delay
         for piece in PIECES.findall(text):
             yield TextDelta(piece)
-            if self.delay:
-                await asyncio.sleep(self.delay)
+            if delay:
+                await asyncio.sleep(delay)
 
 
 def next_calls(reading: Reading, tools: set[str]) -> list[Request]:

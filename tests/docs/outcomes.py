@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.docs.pages import blocks
 from tests.docs.project import Project
+from tests.wires import WIRES, FunctionCall
 
 PARROT = """
 from agentcore.providers import StepFinished, TextDelta
@@ -22,7 +24,6 @@ model = Parrot()
 """
 GIVEN: dict[str, dict[str, str]] = {
     "README.md": {
-        "orders/llm.py": PARROT,
         "orders/payments.py": """
             def refund(order, amount_cents, key):
                 return {"refunded": amount_cents, "key": key}
@@ -51,6 +52,12 @@ GIVEN: dict[str, dict[str, str]] = {
 }
 """By page: the files it calls yours."""
 
+REFUNDS = FunctionCall("issue_refund", {"order": "A-1", "amount_cents": 1200})
+ANSWERED_BY = {
+    "docs/tutorial/first-agent.md": ("openai", WIRES["responses"], [REFUNDS, "Your 12.00 are on their way."]),
+}
+"""By page: the provider whose key its reader has, the wire of its models, and what one of them says."""
+
 # Has an agent of the page's play a script of one call and a text; prints the call's status and result.
 PLAY = """
 from agentcore import Agent
@@ -66,6 +73,19 @@ def play(tool, **arguments):
     (call,) = agent.tools.list(run, user=ada)
     return call.status, call.result_json
 """
+
+
+@contextmanager
+def provider(project: Project, page: str) -> Iterator[None]:
+    """Stand in for the provider that a page has its reader ask; all that it says must be asked for."""
+    if page not in ANSWERED_BY:
+        yield
+        return
+    name, wire, said = ANSWERED_BY[page]
+    with wire.serve(*(wire.asks(one) if isinstance(one, FunctionCall) else wire.says(one) for one in said)) as server:
+        project.env |= {f"{name.upper()}_API_KEY": wire.key, f"{name.upper()}_BASE_URL": wire.base(server)}
+        yield
+    assert (len(server.requests), server.unexpected) == (len(said), 0)
 
 
 def it_stands(project: Project) -> None:

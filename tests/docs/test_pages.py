@@ -33,8 +33,9 @@ def each(names: Iterable[str]) -> list[Any]:
 
 def follow(project: Project, page: str, those: Iterable[Block]) -> None:
     outcomes.given(project, page)
-    project.follow(those)
-    outcomes.check(project, page)
+    with outcomes.provider(project, page):
+        project.follow(those)
+        outcomes.check(project, page)
 
 
 @pytest.mark.once

@@ -7,20 +7,24 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
 from agentcore import TextPart, Tool
 from agentcore.exceptions import ModelError
-from agentcore.providers import ModelEvent, ModelMessage, ModelRequest
+from agentcore.providers import ModelEvent, ModelMessage, ModelRequest, TextEnded, UsageReported
+from agentcore.providers.pydantic_ai import PydanticAIModel
 from agentcore.testing import HttpModel
-from supportdemo.providers.openai import OpenAIModel
 from tests.integration.room import Room, make
 
 KEY = "sk-canary-5ecret"
 SAID = ModelMessage("user", "ada", (TextPart("Go"),))
 
 
-def adapter(model: HttpModel, url: str = "") -> OpenAIModel:
-    """The demo's adapter, pointed at the scripted model."""
-    return OpenAIModel("test-1", api_key=KEY, base_url=url or model.url)
+def adapter(model: HttpModel, url: str = "") -> PydanticAIModel:
+    """The adapter for every provider, pointed at the scripted model."""
+    provider = OpenAIProvider(base_url=url or model.url, api_key=KEY)
+    return PydanticAIModel(OpenAIChatModel("test-1", provider=provider))
 
 
 def request() -> ModelRequest:
@@ -29,10 +33,11 @@ def request() -> ModelRequest:
 
 
 async def ask(model: HttpModel, url: str = "") -> AsyncIterator[ModelEvent]:
-    """The events of one model call."""
+    """The events of one model call that say something: not what was counted, nor where a part ends."""
     async with aclosing(adapter(model, url).stream(request())) as events:
         async for event in events:
-            yield event
+            if not isinstance(event, UsageReported | TextEnded):
+                yield event
 
 
 async def heard(model: HttpModel, url: str = "") -> tuple[list[ModelEvent], ModelError | None]:

@@ -74,6 +74,22 @@ def test_pdf_text_is_read(user: AbstractUser, case: Case) -> None:
     assert "Invoice for A-1001" in Attachment.objects.get().text and "Page two" in Attachment.objects.get().text
 
 
+@pytest.mark.parametrize(
+    "name, data, media_type",
+    [
+        ("cup.png", PNG, "image/png"),
+        ("cup.JPG", b"\xff\xd8\xff\xe0" + b"\0" * 64, "image/jpeg"),
+        ("cup.webp", b"RIFF\0\0\0\0WEBPVP8 " + b"\0" * 64, "image/webp"),
+    ],
+)
+def test_a_picture_is_stored_for_a_model_that_can_look_at_it(
+    user: AbstractUser, case: Case, name: str, data: bytes, media_type: str
+) -> None:
+    body = upload(user, case, name, data).json()
+    assert (body["status"], body["media_type"]) == ("picture", media_type)
+    assert Attachment.objects.get().text == ""
+
+
 def encrypted() -> bytes:
     from io import BytesIO
 
@@ -89,7 +105,7 @@ def encrypted() -> bytes:
     "data, status, error",
     [
         (pdf(*["x"] * 51), "metadata_only", "51 pages"),
-        (pdf(""), "metadata_only", "no text"),
+        (pdf(""), "picture", "no text"),
         (encrypted(), "metadata_only", "password"),
         (b"%PDF-1.7\n" + b"nonsense " * 100, "failed", "could not be read"),
         (pdf("x").replace(b"/Kids [3 0 R]", b"/Kids [2 0 R]"), "failed", "could not be read"),
@@ -124,7 +140,9 @@ def test_reader_out_of_bounds_is_ended_and_costs_only_the_text(
     [
         ("page.html", b"<script>alert(1)</script>", 415, "file_type"),
         ("picture.svg", SVG, 415, "file_type"),
-        ("page.png", b"<html>", 415, "file_type"),
+        ("page.png", b"<html>", 415, "file_mismatch"),
+        ("photo.jpg", PNG, 415, "file_mismatch"),
+        ("photo.gif", b"GIF89a", 415, "file_type"),
         ("program.exe", b"MZ", 415, "file_type"),
         ("nosuffix", b"hello", 415, "file_type"),
         ("report.docx", b"PK\x03\x04", 415, "file_type"),

@@ -10,6 +10,7 @@ from pathlib import Path
 # Given by the test run's plugin, to itself and to every process it starts.
 DIRECTORY = Path(os.environ.get("AGENTCORE_TEST_DIR") or tempfile.gettempdir())
 os.environ.setdefault("DEMO_DATA_DIR", str(DIRECTORY / "demo"))
+os.environ.setdefault("DEMO_MODEL", "offline")  # whatever keys whoever runs the tests has
 os.environ.setdefault("DEMO_SECRET_KEY", "only for tests, never for anything that listens beyond this machine")
 
 from supportdemo.settings import *  # noqa: E402, F403

@@ -49,7 +49,7 @@ def test_scripts_never_turn_text_into_markup(script: Path):
         "document.write",
         "eval(",
         "new Function",
-        "http",
+        "://",
     ):
         assert forbidden not in source, forbidden
 

@@ -11,7 +11,7 @@ from ...declaration.choice import settings_of
 from ...declaration.model import AgentModel
 from ...declaration.tool import Tool
 from ...exceptions import ModelError
-from ...providers.named import model_of
+from ...providers.named import is_made, model_of
 from ...values.functions import name_of
 from .. import application
 from ..application import TRY_AGAIN, Hook
@@ -48,7 +48,12 @@ async def models(definition: AgentDefinition, state: Snapshot, runtime: Runtime)
     declared: Any = definition.model
     if definition.model_chooser is not None:
         declared = await _choose("model", definition.model_chooser, definition.models, state, runtime)
-    return tuple(model_of(model) for model in definition.models(declared))
+    return tuple([await _made(model, runtime) for model in definition.models(declared)])
+
+
+async def _made(model: AgentModel | str, runtime: Runtime) -> AgentModel:
+    """Return a model that may only be named; what has to be loaded for it is loaded off the event loop."""
+    return model_of(model) if is_made(model) else await runtime.threads.run(lambda: model_of(model))
 
 
 async def settings(definition: AgentDefinition, state: Snapshot, runtime: Runtime) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('sha256', models.CharField(max_length=64)),
                 ('text', models.TextField(blank=True)),
                 ('truncated', models.BooleanField(default=False)),
-                ('status', models.CharField(choices=[('extracted', 'text read'), ('metadata_only', 'stored, without text'), ('failed', 'stored, but could not be read')], max_length=16)),
+                ('status', models.CharField(choices=[('extracted', 'text read'), ('picture', 'stored, a picture without text'), ('metadata_only', 'stored, without text'), ('failed', 'stored, but could not be read')], max_length=16)),
                 ('error', models.CharField(blank=True, max_length=200)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('case', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='attachments', to='cases.case')),

@@ -14,8 +14,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection, connections
 
+from agentcore.exceptions import ModelNotConfigured
 from supportdemo.accounts.people import PEOPLE
-from supportdemo.providers import choose_model, is_offline, label_of
+from supportdemo.providers import choose_model, is_offline, label_of, require
 from supportdemo.servers import RedisMissing, RedisServer
 from supportdemo.stack import (
     ROOT,
@@ -29,6 +30,8 @@ from supportdemo.stack import (
     worker_command,
 )
 from supportdemo.supervisor import Output, Supervisor
+
+REAL = "OPENAI_API_KEY, OPENROUTER_API_KEY or ANTHROPIC_API_KEY chooses a real one"
 
 
 class Command(BaseCommand):
@@ -56,7 +59,7 @@ class Command(BaseCommand):
                 failure = self._run(Path(directory), options["host"], options["port"])
         except KeyboardInterrupt:
             interrupted = True
-        except (CannotStart, RedisMissing) as error:
+        except (CannotStart, RedisMissing, ModelNotConfigured) as error:
             raise CommandError(str(error)) from error
         self._say(f"{self._below_ctrl_c() if interrupted else ''}Stopped.")
         if failure:
@@ -64,6 +67,7 @@ class Command(BaseCommand):
 
     def _run(self, directory: Path, host: str, port: int) -> str:
         """Return why it ended, or an empty string if somebody wanted it to."""
+        require(choose_model())  # before anything is started: every run would fail of it
         with redis_for_demo(directory) as (redis_url, server):
             self._say(f"Redis      {'private, ' if server else ''}{redis_url}")
             self._prepare_database()
@@ -109,7 +113,7 @@ class Command(BaseCommand):
 
     def _welcome(self, url: str) -> None:
         model = choose_model()
-        hint = "; OPENAI_API_KEY or OPENROUTER_API_KEY chooses a real one" if is_offline(model) else ""
+        hint = f"; {REAL}" if is_offline(model) else ""
         logins = "\n".join(f"    {f'{person.name} / {person.password}':<14}{person.role}" for person in PEOPLE)
         self._say(
             f"\n  The support desk is open:  {url}\n\n  Log in as\n{logins}\n\n"
