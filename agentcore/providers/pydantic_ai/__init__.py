@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import PydanticAIModel
+from .adapter import PydanticAIModel
 
 __all__ = ["PydanticAIModel", "model"]
 

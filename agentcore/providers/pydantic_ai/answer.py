@@ -222,8 +222,10 @@ class Answer:
 
         Chat completions without an end get one from pydantic-ai; models that run in this process say none.
         """
-        if ENDS & self._said.keys() or self.stream.provider_url is None:
+        if ENDS & self._said.keys():
             return True
+        if self.stream.provider_url is None:
+            return self.response.state == "complete"
         return self.stream.finish_reason is not None and not is_chat(self.stream)
 
     @property

@@ -55,4 +55,4 @@ def plain(value: Any) -> Any:
 
 
 def _kept(details: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in details.items() if name not in TOLD}
+    return {name: value for name, value in details.items() if name not in TOLD and value is not None}

@@ -47,6 +47,8 @@ def failure_of(error: Exception, *, keys: Iterable[str] = (), on: Line | None = 
 
     `keys` are left out of what it says, and `on` tells what kind of answer came where it was no stream.
     """
+    if isinstance(error, ModelError):
+        return error
     if isinstance(error, ExceptionGroup):  # of a list of models that pydantic-ai asks: the last one's counts
         last = error.exceptions[-1]
         return failure_of(last, keys=keys, on=on) if isinstance(last, Exception) else None

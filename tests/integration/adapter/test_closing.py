@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import pytest
 
-from agentcore.providers import TextDelta, UsageReported
+from agentcore.providers import StepFinished, TextDelta, UsageReported
 from agentcore.providers.pydantic_ai import clients
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request, said
 from tests.integration.live import eventually
@@ -46,6 +46,16 @@ async def test_a_stream_may_be_closed_by_another_task_than_the_one_that_read_it(
         await asyncio.create_task(anext(events))  # type: ignore[arg-type]
         await asyncio.create_task(events.aclose())
         assert await asyncio.to_thread(server.hung_up.wait, 5)
+
+
+@every_wire
+async def test_a_server_that_keeps_its_answer_open_does_not_keep_the_run(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentcore.providers.pydantic_ai.adapter.AFTER_THE_END", 0.2)
+    with wire.serve(replies.stays(wire.says("Good ", "day."), 99)) as server:
+        events = await events_of(model_at(wire, server))
+    assert (said(events), chosen(events, StepFinished)[-1].reason) == ("Good day.", "stop")
 
 
 async def test_comments_that_keep_a_connection_alive_show_that_the_call_lives() -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from agentcore import SYSTEM
 from agentcore.models import Run
 from agentcore.services import execution
+from agentcore.testing.faults.http_model import Reply
+from agentcore.testing.faults.wire import sse
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, model_at, room_at
-from tests.wires import Finish, FunctionCall, Text, Thought, Wire
+from tests.wires import WIRES, Finish, FunctionCall, Text, Thought, Wire
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 every_wire = pytest.mark.parametrize("wire", EVERY_WIRE, ids=NAMES)
@@ -62,3 +66,32 @@ def test_what_one_provider_wants_back_never_reaches_another(wire: Wire) -> None:
             run = execution.execute(room.send("Again"), user=SYSTEM, model=model_at(other, server))
             assert run.status == "succeeded", (wire.name, other.name, run.error_detail)
             assert wire.seal("s1") not in str(server.requests[0].body) or not wire.signs
+
+
+def test_reasoning_in_several_summaries_goes_back_as_one_item_with_its_content() -> None:
+    wire = WIRES["responses"]
+    first = wire.answer(Thought("Hm", "s1"), FunctionCall("look", {"n": 1}, "a"), finish=Finish.CALLS)
+    with wire.serve(replace(first, pieces=list(_with_a_second_summary(first))), wire.says("Two.")) as server:
+        run = room_at(wire, server).play()
+        items = [item for item in server.requests[1].body["input"] if item.get("type") == "reasoning"]
+    assert run.status == "succeeded", run.error_detail
+    assert [part.text for part in run.messages.filter(author_kind="agent").first().parts[:2]] == ["Hm", "And more."]
+    (item,) = items
+    assert item["encrypted_content"] == wire.seal("s1")
+    assert [summary["text"] for summary in item["summary"]] == ["Hm", "And more."]
+
+
+def _with_a_second_summary(reply: Reply) -> Iterator[bytes]:
+    """Yield the frames of a reply whose reasoning has two summaries: what is sealed of it comes after both."""
+    for frame in reply.pieces:
+        assert isinstance(frame, bytes)
+        yield frame
+        if b'"response.reasoning_summary_part.done"' in frame:
+            said = json.loads(frame.partition(b"data: ")[2])
+            for kind, members in (
+                ("part.added", {"part": {"type": "summary_text", "text": ""}}),
+                ("text.delta", {"delta": "And more."}),
+                ("part.done", {"part": {"type": "summary_text", "text": "And more."}}),
+            ):
+                name = f"response.reasoning_summary_{kind}"
+                yield sse({**said, "type": name, "summary_index": 1, **members})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -29,6 +29,8 @@ __all__ = ["PydanticAIModel"]
 logger = logging.getLogger("agentcore.providers")
 
 MOST_PAUSES = 10
+AFTER_THE_END = 5.0
+"""Seconds that a stream may stay open and silent after its provider has said that it ends."""
 FAILED = "The model provider ended its answer because it failed."
 
 
@@ -89,10 +91,10 @@ class PydanticAIModel:
                     # What came and said nothing yet shows all the same that the call lives.
                     yield event if event is not None else UsageReported(call.usage)
         except Exception as error:
+            yield UsageReported(call.usage)
             failure = failure_of(error, keys=self._keys(), on=on)
             if failure is None:
                 raise
-            yield UsageReported(call.usage)
             raise failure from None
 
     def _keys(self) -> list[str]:
@@ -118,9 +120,9 @@ class _Call:
         request = self._first
         async for event in self._respond(request):
             yield event
-        pauses = 0
+        pauses = before = 0
         while self._last.response.state == "suspended":
-            pauses += 1
+            pauses, before = pauses + 1, before + self._last.kept
             if pauses > MOST_PAUSES:
                 raise ModelError(f"The model provider has paused its answer more than {MOST_PAUSES} times.")
             request = request.going_on(self._last.response)
@@ -129,7 +131,7 @@ class _Call:
         answer, details = self._last, self._details(self._last)
         if answer.outputs and not answer.calls:
             record = answer.outputs[-1]
-            details["output"] = {"place": answer.place, "call": self._record(answer)}
+            details["output"] = {"place": before + answer.place, "call": self._record(answer)}
             if request.wants_reply and not answer.says_something and answer.reason == FinishReason.STOP:
                 # Many models write nothing beside a call; whoever asked is owed a reply.
                 details["output"]["response"] = self._details(answer)
@@ -146,9 +148,9 @@ class _Call:
         async with self._model.request_stream(messages, request.settings, request.parameters, None) as stream:
             count_cumulatively(stream)
             answer = self._answer = Answer(stream, request)
-            reported = self.usage
+            reported, events = self.usage, aiter(stream)
             try:
-                async for event in stream:
+                while (event := await _next(events, answer)) is not None:
                     for said in answer.take(event):
                         yield said
                     if self.usage != reported:
@@ -187,6 +189,28 @@ class _Call:
             "arguments": plain(arguments),
             **(of_part(call) or {}),
         }
+
+
+async def _next(events: AsyncIterator[Any], answer: Answer) -> Any:
+    """Return the next event, None after the last; a server that has ended its answer may not keep it open for long.
+
+    What ends an answer may be no event of pydantic-ai's: so it is looked at while the next one is waited for.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+
+        def look() -> None:
+            nonlocal timer
+            if answer.ended:
+                limit.reschedule(loop.time())
+            else:
+                timer = loop.call_later(AFTER_THE_END, look)
+
+        timer = loop.call_later(AFTER_THE_END, look)
+        try:
+            return await anext(events, None)
+        finally:
+            timer.cancel()
 
 
 def _address(model: Model) -> str:
