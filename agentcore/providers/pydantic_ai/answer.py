@@ -207,7 +207,7 @@ class Answer:
         Two calls that arrive as one, with the names in a row, have arguments that are no JSON, and do not run.
         """
         said = part.tool_name
-        if said in self._tools:
+        if not said or said in self._tools:
             return said
         return next((name for name in self._tools if said == name * (len(said) // len(name))), said)
 
