@@ -60,7 +60,7 @@ class Answer:
         self.place = 0
         # Signatures that came after their part was over, by the part's id.
         self.signatures: dict[str, str] = {}
-        self._output_tool = asked.output_tool
+        self._output_tool = asked.output_tool or None  # a call without a name is none of it
         self._tools = {tool.name for tool in asked.parameters.tool_defs.values()}
         self._done = 0
         self._live: int | None = None
