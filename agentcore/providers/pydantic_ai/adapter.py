@@ -197,6 +197,7 @@ async def _next(events: AsyncIterator[Any], answer: Answer) -> Any:
     What ends an answer may be no event of pydantic-ai's: so it is looked at while the next one is waited for.
     """
     loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle | None = None
     async with asyncio.timeout(None) as limit:
 
         def look() -> None:
@@ -210,7 +211,8 @@ async def _next(events: AsyncIterator[Any], answer: Answer) -> Any:
         try:
             return await anext(events, None)
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
 
 def _address(model: Model) -> str:
