@@ -211,7 +211,8 @@ async def _next(events: AsyncIterator[Any], answer: Answer) -> Any:
         try:
             return await anext(events, None)
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
 
 
 def _address(model: Model) -> str:
