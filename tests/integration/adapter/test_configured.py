@@ -30,9 +30,9 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in list(os.environ):
         if name.endswith(("_API_KEY", "_BASE_URL")):
             monkeypatch.delenv(name)
-    named._named.cache_clear()
+    named._made.clear()
     yield
-    named._named.cache_clear()
+    named._made.clear()
 
 
 SENTENCES = {
