@@ -252,7 +252,9 @@ async def guarded(
     if verdict is None or approved or has_begun:
         return ruling
     waits = Move(call, ToolCallStatus.PENDING, {"status": ToolCallStatus.WAITING.value})
-    return Ruling(asks=Commit(moves=[waits]).and_then(_request_approval(call, _allowed(definition, call), verdict.reason)))
+    return Ruling(
+        asks=Commit(moves=[waits]).and_then(_request_approval(call, _allowed(definition, call), verdict.reason))
+    )
 
 
 def asks_the_policy(definition: AgentDefinition, state: Snapshot) -> bool:
