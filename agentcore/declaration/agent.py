@@ -103,6 +103,9 @@ class AgentDefinition:
     on_version: OnVersion = "current"
     """On which version a run that was started on another may go on: the current one, or strictly its own."""
 
+    by_run: frozenset[str] = field(default=frozenset(), init=False)
+    """The names of the tools that its sources have given for a step: no other process knows these tools."""
+
     def __post_init__(self) -> None:
         declared.text("Agent name", self.name, 64)  # as long as the columns that a run keeps them in
         agent = f"Agent {self.name}"
@@ -167,7 +170,10 @@ class AgentDefinition:
 
     def with_tools(self, found: Iterable[Tool]) -> AgentDefinition:
         """Return the agent with what its sources gave as its tools too; raises `UserError` for two of a name."""
-        return replace(self, tools=(*self.tools, *found))
+        given = tuple(found)
+        made = replace(self, tools=(*self.tools, *given))
+        object.__setattr__(made, "by_run", frozenset(tool.name for tool in given))
+        return made
 
     @cached_property
     def tools_by_name(self) -> dict[str, Tool]:

@@ -6,12 +6,49 @@ import inspect
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
 
 from ..exceptions import UserError
 from ..values.functions import given_to, underlying
 from .conversion import Conversion, arguments
 from .docstrings import describe
+
+
+class Arguments(Protocol):
+    """The arguments of a tool, as a model gives them and as they are stored; `Conversion` says more of each."""
+
+    @property
+    def what(self) -> str:
+        """How sentences name the tool."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """Their JSON Schema, as a model is told it."""
+
+    @property
+    def digest(self) -> str:
+        """What an approval binds of how the tool is declared."""
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether reading them may block."""
+
+    def record(self, raw: Any) -> Any:
+        """Return the JSON data to store of what a model sent; raises `ModelRetry` or `NotKept`."""
+
+    def given(self, stored: Any) -> Any:
+        """Return what the body is given of what was stored; raises `NotKept`."""
+
+
+class Takes(Protocol):
+    """What a tool's function is called with."""
+
+    @property
+    def arguments(self) -> Arguments:
+        """The arguments that a model gives."""
+
+    def keywords(self, stored: Any, ctx: Any) -> dict[str, Any]:
+        """Return what to call the function with; raises what `Arguments.given` raises."""
 
 
 @dataclass(frozen=True)

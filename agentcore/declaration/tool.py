@@ -11,7 +11,7 @@ from uuid import UUID
 from ..exceptions import ModelRetry, UserError
 from ..values import functions
 from . import declared
-from .signature import Signature, read
+from .signature import Takes, read
 
 
 class EffectKind(StrEnum):
@@ -92,12 +92,12 @@ NeedsApproval = bool | Callable[[Mapping[str, Any], ToolContext], bool | Awaitab
 
 @dataclass(frozen=True)
 class Tool:
-    """A function as the engine sees it; made by `@tool`."""
+    """A function as the engine sees it; made by `@tool`, or of what a server tells about a tool of its own."""
 
     name: str
     description: str
     function: Callable[..., Any]
-    signature: Signature
+    signature: Takes
     effect: EffectKind
     check: Callable[[Mapping[str, Any], ToolContext], Any] | None
     needs_approval: NeedsApproval
@@ -192,13 +192,7 @@ def tool(
         _check_target(target, name)
         called = functions.name_of(target)
         what = f"Tool {called}"
-        declared.whole(f"{what}: retries", retries, 0)
-        if timeout is not None:
-            declared.positive(f"{what}: timeout", timeout)
-        if not isinstance(needs_approval, bool):
-            declared.function(f"{what}: needs_approval (True, False, or a function)", needs_approval, "arguments, ctx")
-        kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, called)
-        _check_conduct(target, kind, retries, on_error)
+        kind = conduct(target, called, needs_approval, effect, timeout, retries, on_error)
         known = _name(called if name == "" else name)
         signature = read(target, what, known, ToolContext)
         if len(signature.description) > LONGEST_DESCRIPTION:
@@ -222,6 +216,30 @@ def tool(
     return make if function is None else make(function)
 
 
+def conduct(
+    target: Callable[..., Any],
+    called: str,
+    needs_approval: Any,
+    effect: str | Checkable,
+    timeout: float | None,
+    retries: int,
+    on_error: str = "fail",
+) -> EffectKind:
+    """Return the effect of a tool, once all that is said of how to run it fits; raises `UserError` where it does not.
+
+    `called` is how sentences name the tool; the others are what `tool` takes.
+    """
+    what = f"Tool {called}"
+    declared.whole(f"{what}: retries", retries, 0)
+    if timeout is not None:
+        declared.positive(f"{what}: timeout", timeout)
+    if not isinstance(needs_approval, bool):
+        declared.function(f"{what}: needs_approval (True, False, or a function)", needs_approval, "arguments, ctx")
+    kind = EffectKind.CHECKABLE if isinstance(effect, Checkable) else _effect(effect, called)
+    _check_conduct(target, what, kind, retries, on_error)
+    return kind
+
+
 def _check_target(target: Any, name: str) -> None:
     if isinstance(target, Tool):
         raise UserError(f"Tool {target.name} is decorated with @tool twice. Once is enough.")
@@ -239,9 +257,8 @@ def _effect(effect: str, called: str) -> EffectKind:
     return EffectKind(effect)
 
 
-def _check_conduct(target: Callable[..., Any], kind: EffectKind, retries: int, on_error: str) -> None:
+def _check_conduct(target: Callable[..., Any], what: str, kind: EffectKind, retries: int, on_error: str) -> None:
     """Raise `UserError` where a function cannot be run as its declaration says."""
-    what = f"Tool {functions.name_of(target)}"
     if functions.is_generator_function(target):
         raise UserError(f"{what}: calling a generator function runs nothing. Return a list of what it yields.")
     if kind is EffectKind.ATOMIC and functions.is_coroutine_function(target):

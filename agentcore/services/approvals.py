@@ -49,6 +49,11 @@ ARGUMENTS_REFUSED = (
     "Change them, approve the call as it was asked, or deny it."
 )
 
+NOT_EDITED = (
+    "The arguments of this call cannot be edited, for only the worker knows its tool. Approve it as it is, or deny it "
+    "and say why: the model reads that, and may ask again."
+)
+
 logger = logging.getLogger("agentcore.approvals")
 
 
@@ -246,8 +251,10 @@ def _edited(row: Approval, decision: Decision) -> str:
     """Return the edited arguments as canonical text, checked against the tool's signature."""
     if decision.edited_arguments is None:
         return ""
-    if decision.verdict != "approve" or "edit" not in row.allowed:
-        raise Invalid("Edited arguments go with an approval that allows editing.")
+    if decision.verdict != "approve":
+        raise Invalid("Edited arguments go with an approval.")
+    if "edit" not in row.allowed:
+        raise Invalid(NOT_EDITED)
     if not isinstance(decision.edited_arguments, Mapping):
         raise Invalid("The edited arguments must be an object, with a value for each argument.")
     given = dict(decision.edited_arguments)

@@ -12,6 +12,7 @@ from tests.testapp.guarded import guarded
 from tests.testapp.hazards import blocker, faller, interrupter, killer, leaker, spawner, waiter, walker
 from tests.testapp.mixed import mixed, mixed_parallel
 from tests.testapp.scripts import AsksOnce, CountsOn, Echo, Recalls, Slow
+from tests.testapp.served import served
 
 __all__ = [
     "atomic_booker",
@@ -26,6 +27,7 @@ __all__ = [
     "looper",
     "mixed",
     "mixed_parallel",
+    "served",
     "spawner",
     "waiter",
     "walker",

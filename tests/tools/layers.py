@@ -15,7 +15,7 @@ PACKAGE = "agentcore"
 FLOORS: dict[int, set[str]] = {
     1: {"values", "conf", "exceptions", "states", "failpoints"},
     2: {"database"},
-    3: {"declaration", "providers"},
+    3: {"declaration", "providers", "mcp"},
     4: {"streams", "models"},
     5: {"access", "journal"},
     6: {"engine"},
@@ -32,6 +32,7 @@ SDKS = {
     "openai", "anthropic", "pydantic_ai", "google", "vertexai", "mistralai", "cohere", "groq", "ollama",
     "litellm", "boto3", "botocore", "langchain", "langchain_core", "llama_index", "huggingface_hub", "together",
 }  # fmt: skip
+MCP = {"mcp", "mcp_types"}
 QUEUE = {"rq", "django_rq"}
 LAYER = {"channels", "channels_redis", "daphne"}
 QUEUE_ROOMS = ("agentcore.services.dispatch", "agentcore.jobs")
@@ -49,7 +50,7 @@ SQL_ROOMS = (
 PUBLIC = {
     f"{PACKAGE}.{name}"
     for name in (
-        "access", "exceptions", "models", "providers", "providers.pydantic_ai", "routing", "states", "urls",
+        "access", "exceptions", "mcp", "models", "providers", "providers.pydantic_ai", "routing", "states", "urls",
         "web.requests",
     )
 } | {PACKAGE}  # fmt: skip
@@ -135,6 +136,8 @@ def _foreign(module: Module) -> Iterator[Violation]:
         library = imported.target.split(".")[0]
         if library in SDKS and not _within(module.name, (f"{PACKAGE}.providers.{library}",)):
             yield Violation("sdk", module.path, imported.line, f"{library} belongs to providers/{library}")
+        if library in MCP and not _within(module.name, (f"{PACKAGE}.mcp",)):
+            yield Violation("sdk", module.path, imported.line, f"{library} belongs to mcp/")
         if library in QUEUE and not _within(module.name, QUEUE_ROOMS):
             yield Violation("queue", module.path, imported.line, f"{library} belongs to services/dispatch.py and jobs/")
         if library in LAYER and not _within(module.name, LAYER_ROOMS):

@@ -32,6 +32,7 @@ FORBIDDEN = {
     "types go in a circle": ("circle", "agentcore/values/parts.py", "if TYPE_CHECKING:\n    from .usage import Usage"),
     "two modules import each other": ("circle", "agentcore/values/parts.py", "from .usage import Usage"),
     "a provider's SDK in the core": ("sdk", "agentcore/engine/steps/model.py", "import openai"),
+    "the SDK of MCP outside its room": ("sdk", "agentcore/engine/steps/tools.py", "import mcp_types"),
     "an SDK in another provider's file": ("sdk", "agentcore/providers/pydantic_ai.py", "import openai"),
     "the queue outside its rooms": ("queue", "agentcore/services/runs.py", "import django_rq"),
     "channels outside its rooms": ("layer", "agentcore/web/api.py", "from channels.layers import get_channel_layer"),

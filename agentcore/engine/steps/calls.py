@@ -36,6 +36,8 @@ logger = logging.getLogger("agentcore.engine")
 
 NOT_TOLD = f"Whether a person must agree could not be found out. {TRY_AGAIN}"
 ALLOWED = ("approve", "deny", "edit")
+UNEDITED = ("approve", "deny")
+"""What may be decided of a call whose tool is not known where decisions are taken."""
 DAY = 86_400.0
 REFUSED = "It was not run: whoever this run works for may not have it run any more. Do not ask for it again."
 
@@ -44,13 +46,15 @@ REFUSED = "It was not run: whoever this run works for may not have it run any mo
 class Planned:
     """A call to record: it runs at once, it waits for a person, or it is refused with `fault`.
 
-    Where a guard denies it, `code` is the guard's; where one has a person asked, `because` says why.
+    Where a guard denies it, `code` is the guard's; where one has a person asked, `because` says why. The person may
+    decide what is `allowed`.
     """
 
     call: ToolCall
     fault: str
     code: str = ""
     because: str = ""
+    allowed: tuple[str, ...] = ALLOWED
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ async def plan(
         because = "" if verdict is None else verdict.reason
         if because or await _needs_approval(tool, checked, run, call, runtime):
             call.status = ToolCallStatus.WAITING
-        planned.append(Planned(call, "", because=because))
+        planned.append(Planned(call, "", because=because, allowed=_allowed(definition, call)))
     return planned
 
 
@@ -111,13 +115,17 @@ def record(run: Run, planned: Sequence[Planned]) -> Commit:
         asked = events.ToolCall(call.step.number, call.call_id, call.name, arguments, str(call.effect), waits)
         commits.append(Commit(events=[asked], inserts=[Insert(call)]))
         if waits:
-            commits.append(_request_approval(call, item.because))
+            commits.append(_request_approval(call, item.allowed, item.because))
         if item.fault:
             commits.append(transitions.refuse_call(run, call, item.fault, item.code))
     return combined(commits)
 
 
-def _request_approval(call: ToolCall, because: str = "") -> Commit:
+def _allowed(definition: AgentDefinition, call: ToolCall) -> tuple[str, ...]:
+    return UNEDITED if call.name in definition.by_run else ALLOWED
+
+
+def _request_approval(call: ToolCall, allowed: tuple[str, ...], because: str = "") -> Commit:
     """Return the commit that asks for a decision on a call's exact arguments, and says why where a guard asks."""
     because = jsontext.clean_text(because)
     expires = Later(get_settings().approval_days * DAY)
@@ -128,7 +136,7 @@ def _request_approval(call: ToolCall, because: str = "") -> Commit:
         status=ApprovalStatus.PENDING,
         arguments=call.arguments,
         digest=call.digest,
-        allowed=list(ALLOWED),
+        allowed=list(allowed),
         because=because,
     )
     row = Insert(approval, {"requested_at": NOW, "expires_at": expires})
@@ -139,7 +147,7 @@ def _request_approval(call: ToolCall, because: str = "") -> Commit:
         call.arguments_json,
         call.digest,
         expires,
-        ALLOWED,
+        allowed,
         because or None,
     )
     pending = ApprovalStatus.PENDING.value
@@ -244,7 +252,9 @@ async def guarded(
     if verdict is None or approved or has_begun:
         return ruling
     waits = Move(call, ToolCallStatus.PENDING, {"status": ToolCallStatus.WAITING.value})
-    return Ruling(asks=Commit(moves=[waits]).and_then(_request_approval(call, verdict.reason)))
+    return Ruling(
+        asks=Commit(moves=[waits]).and_then(_request_approval(call, _allowed(definition, call), verdict.reason))
+    )
 
 
 def asks_the_policy(definition: AgentDefinition, state: Snapshot) -> bool:
@@ -309,4 +319,4 @@ def _ask_again(call: ToolCall, tool: Tool, approval: Approval) -> Ruling:
     }
     waits = Move(call, ToolCallStatus.PENDING, values)
     waits.apply()  # the approval to ask for is one of the call as it would run
-    return Ruling(asks=voided.and_then(Commit(moves=[waits]), _request_approval(call)))
+    return Ruling(asks=voided.and_then(Commit(moves=[waits]), _request_approval(call, tuple(approval.allowed))))

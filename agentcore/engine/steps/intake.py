@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ...conf import get_settings
-from ...declaration.conversion import VALIDATORS, Conversion
+from ...declaration.conversion import VALIDATORS
 from ...declaration.model import (
     CallRequested,
     DataFound,
@@ -24,6 +24,7 @@ from ...declaration.model import (
     StepFinished,
     TextDelta,
 )
+from ...declaration.signature import Arguments
 from ...exceptions import ModelError, NotKept
 from ...values import jsontext
 from ...values.functions import kind_of
@@ -166,7 +167,7 @@ def _beginning(text: str) -> dict[str, Any]:
     return {"text": jsontext.shorten(jsontext.clean_text(text[: SHOWN_OF_TOO_LONG + 1]), SHOWN_OF_TOO_LONG)}
 
 
-async def checked(runtime: Runtime, conversion: Conversion, function: Callable[[], T]) -> T:
+async def checked(runtime: Runtime, conversion: Arguments, function: Callable[[], T]) -> T:
     """Return what `function` makes of values with a conversion, and raise what it raises.
 
     Validators may block: then it is called in a thread, and has the time of a tool. Raises `NotKept`
