@@ -190,7 +190,7 @@ def found(settings: LazySettings, values: Mapping[str, Any]) -> list[checks.Chec
     with registry.isolated(), mock.patch.dict(os.environ, {"OPENAI_BASE_URL": ""}):
         os.environ.pop("OPENAI_API_KEY", None)
         os.environ.pop("OPENAI_BASE_URL")
-        named._named.cache_clear()
+        named._made.clear()
         if AGENT in values:
             Agent(name="of_the_checks", model=values[AGENT])
         messages = checks.run_checks(tags=["agentcore"], include_deployment_checks=True)
