@@ -29,9 +29,9 @@ Loaded = bytes | str | None
 class Files:
     """The application's own store of files, as two functions; either may be left out.
 
-    `load(part, about)` gives what a model may read of a file that a message names: it decides whether this run may
-    read that one, for the name comes from whoever wrote the message. What it gives nothing of is told to the model
-    by its name alone. `save(new, about)` keeps a file that a model made and returns its `file_id`.
+    `load(part, about)` gives what a model may read of a file that a message names, also by a `url`: it decides
+    whether this run may read that one, for the name comes from whoever wrote the message. What it gives nothing of is
+    told to the model by its name alone. `save(new, about)` keeps a file that a model made and returns its `file_id`.
     """
 
     load: Callable[[FilePart, RunContext], Loaded | Awaitable[Loaded]] | None = None

@@ -50,7 +50,7 @@ class ModelRequest:
     """Everything a model may know; `messages` ends with the prompt or the tool results to answer.
 
     `settings` is what the application sets for its model, in the model's own words. `files` are those of the
-    messages that the application has loaded, by their `file_id`: their bytes, or an address to read them at.
+    messages that the application has loaded, by their `ref`: their bytes, or an address to read them at.
     With `feedback`, the model's last answer was not taken: it says why. Of a structured output that
     is not valid it says what was sent, and what was said beside it ends the messages and stands where
     the repair says nothing; an answer that a guard did not let through is in none of the messages.

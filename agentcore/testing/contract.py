@@ -22,6 +22,7 @@ from ..declaration.model import (
     UsageReported,
 )
 from ..exceptions import UserError
+from ..providers.named import model_of
 from ..values import jsontext
 from ..values.finish import FinishReason, reason_of
 from ..values.parts import (
@@ -53,12 +54,13 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def check_model(model: AgentModel) -> None:
+def check_model(model: AgentModel | str) -> None:
     """Ask a model all that agentcore asks of one; raises `AssertionError` that names each promise it breaks.
 
-    It makes about eight calls, of a few hundred tokens: point the adapter at a local server that answers like its
+    It makes about ten calls, of a few hundred tokens: point the adapter at a local server that answers like its
     provider, or at the provider itself. Each promise is tried on an event loop of its own, as workers do.
     """
+    model = model_of(model)
     broken = []
     for promise in PROMISES:
         try:
@@ -66,7 +68,8 @@ def check_model(model: AgentModel) -> None:
         except Exception as error:
             said = str(error) or type(error).__name__
             broken.append(f"- {(promise.__doc__ or '').strip()} {type(error).__name__}: {said}")
-    assert not broken, f"{model!r} breaks {len(broken)} of {len(PROMISES)} promises:\n" + "\n".join(broken)
+    if broken:
+        raise AssertionError(f"{model!r} breaks {len(broken)} of {len(PROMISES)} promises:\n" + "\n".join(broken))
 
 
 async def _in_time(promise: Callable[[AgentModel], Awaitable[None]], model: AgentModel) -> None:

@@ -51,6 +51,11 @@ class FilePart:
     type: Literal["file"] = "file"
     provider_details: ProviderDetails | None = None
 
+    @property
+    def ref(self) -> str:
+        """What it is known by: its `file_id`, or else its `url`."""
+        return self.file_id or self.url
+
 
 @dataclass(frozen=True)
 class SourcePart:

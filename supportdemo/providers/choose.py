@@ -27,7 +27,7 @@ PROVIDERS = (
     # Only OpenAI itself has the Responses API for certain: what another address serves is asked as chat.
     Provider("OPENAI_BASE_URL", "openai-chat", "OPENAI_MODEL", "gpt-5-mini"),
     Provider("OPENAI_API_KEY", "openai", "OPENAI_MODEL", "gpt-5-mini"),
-    Provider("OPENROUTER_API_KEY", "openrouter", "OPENAI_MODEL", "openai/gpt-5-mini"),
+    Provider("OPENROUTER_API_KEY", "openrouter", "OPENROUTER_MODEL", "openai/gpt-5-mini"),
     Provider("ANTHROPIC_API_KEY", "anthropic", "ANTHROPIC_MODEL", "claude-haiku-5-5"),
 )
 """The first whose variable is set is asked."""

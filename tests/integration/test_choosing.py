@@ -174,6 +174,16 @@ def test_a_named_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> 
     assert 'pip install "django-agentcore[pydantic-ai]"' in run.error_detail and "pip" not in run.error_message
 
 
+@pytest.mark.parametrize("order", [lambda *models: models, lambda *models: models[::-1]], ids=["first", "last"])
+def test_a_named_model_that_cannot_be_used_here_is_left_out_of_a_list(
+    order: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "agentcore.providers.pydantic_ai", None)
+    run = make(order("openai:gpt-5", Says(DONE))).play()
+    assert run.status == "succeeded" and len(models_of(run)) == 1
+    assert "pip install" in caplog.text
+
+
 @pytest.mark.parametrize("given", [{"temperature": 0.5}, lambda about: {"temperature": about.metadata["heat"]}])
 def test_settings_reach_the_model(given: Any) -> None:
     room = make(Says(DONE), model_settings=given)

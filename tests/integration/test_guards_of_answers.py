@@ -228,10 +228,11 @@ def test_calls_and_output_are_part_of_the_answer() -> None:
 
 def test_a_guard_cannot_change_what_is_kept_by_changing_what_it_is_given() -> None:
     def judge(answer: Answer, about: RunContext) -> None:
-        answer.output["note"] = SECRET
+        answer.output["note"] = answer.data[0].value["shown"] = answer.parts[0].arguments["query"] = SECRET
 
-    run = played(room_of(judge, [OutputProduced({"note": "x"}), *ENDS], output=Record))
-    assert run.output == {"note": "x"} and "x" in kept()
+    said = [ProviderCalled("p", "web", {"query": "x"}), DataFound("d", {"shown": "x"}), OutputProduced({"note": "x"})]
+    run = played(room_of(judge, [*said, StepFinished("stop")], output=Record))
+    assert run.output == {"note": "x"} and "x" in kept() and SECRET not in kept()
 
 
 def test_the_text_of_an_outputs_deltas_which_nobody_has_judged_is_not_shown() -> None:
@@ -433,6 +434,11 @@ def test_calls_that_one_guard_has_dropped_are_not_kept_by_the_next(text: str) ->
     room = make(Says(said), [look], guards=guards)
     assert played(room).status == "succeeded"
     assert in_thread(room) == [text or "one"] and SECRET not in kept() and not ToolCall.objects.exists()
+
+
+def test_guards_that_leave_nothing_of_an_answer_end_the_run_and_tell_operators() -> None:
+    run = played(room_of(Judge(Redact("", keep_calls=True)), DONE))
+    assert (run.status, run.error_code) == ("failed", "user_error") and "leave nothing" in run.error_detail
 
 
 def test_the_first_guard_that_refuses_decides() -> None:

@@ -13,7 +13,7 @@ import pytest
 from agentcore import SYSTEM, Agent, Guard, Refuse, RunContext, TextPart, tool
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import ModelError
-from agentcore.models import Run, Step
+from agentcore.models import Run, Step, ToolCall
 from agentcore.providers import (
     CallRequested,
     ModelMessage,
@@ -287,3 +287,16 @@ def test_a_worker_that_dies_in_a_guard_has_sent_nothing_and_the_next_one_asks_ag
     lapse(run)
     assert drive_to_the_end(run).status == "succeeded"
     assert asked == [1, 2] and len(room.model.requests) == 1
+
+
+def test_a_guard_that_changes_what_it_is_given_in_place_changes_it_for_this_call_only() -> None:
+    def spoil(request: ModelRequest, about: RunContext) -> None:
+        request.tools[0].parameters["properties"] = {"secret": {"type": "string"}}
+        for message in request.messages:
+            for part in message.parts:
+                getattr(part, "arguments", {})["spoiled"] = True
+
+    room = make(Says(CALLS, DONE, CALLS, DONE), tools=[look], guards=[Guard(before_model=spoil)])
+    assert room.play().status == room.play().status == "succeeded"
+    assert "secret" not in str(look.schema) and "secret" not in str(room.agent.definition.tool_specs)
+    assert not [row for row in ToolCall.objects.all() if "spoiled" in row.arguments]

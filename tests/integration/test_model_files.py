@@ -59,6 +59,14 @@ def test_a_file_that_is_not_loaded_is_known_by_its_name(files: Files | None) -> 
     assert request.files == {} and request.messages[0].parts[1] == FilePart("f1", "a.txt", "text/plain")
 
 
+@pytest.mark.parametrize("given", [b"bytes", "https://copy.example/a.txt", None])
+def test_a_loader_says_whether_an_address_may_be_read(given: Any) -> None:
+    address = "https://files.example/a.txt"
+    room = make(Says(DONE), files=Files(load=lambda part, about: given if part.url == address else b"other"))
+    room.play([TextPart("Read"), FilePart(url=address)])
+    assert room.model.requests[0].files == ({} if given is None else {address: given})
+
+
 def test_more_than_the_limit_ends_the_run_before_the_model_is_asked(settings: LazySettings) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "FILES_LIMIT": 10}
     room = make(Says(), files=Files(load=Store(f1=b"x" * 11).load))

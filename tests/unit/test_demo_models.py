@@ -13,7 +13,7 @@ from supportdemo.providers import choose_model, label_of, reads_files
 pytestmark = pytest.mark.once
 
 VARIABLES = (
-    *("DEMO_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"),
+    *("DEMO_MODEL", "OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL", "OPENROUTER_MODEL"),
     *("OPENROUTER_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_MODEL"),
 )
 OFFLINE = "Offline model (no API key)"
@@ -35,7 +35,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"OPENAI_API_KEY": KEY, "OPENAI_MODEL": "gpt-5"}, "openai:gpt-5", "openai"),
         ({"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": LOCAL, "OPENAI_MODEL": "llama"}, "openai-chat:llama", "openai"),
         ({"OPENAI_BASE_URL": LOCAL, "OPENAI_MODEL": "llama"}, "openai-chat:llama", "openai"),
-        ({"OPENROUTER_API_KEY": KEY, "OPENAI_MODEL": "some/model"}, "openrouter:some/model", "openrouter"),
+        ({"OPENROUTER_API_KEY": KEY, "OPENROUTER_MODEL": "some/model"}, "openrouter:some/model", "openrouter"),
         ({"ANTHROPIC_API_KEY": KEY}, "anthropic:claude-haiku-5-5", "anthropic"),
         ({"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_MODEL": "claude-opus-5-5"}, "anthropic:claude-opus-5-5", "anthropic"),
         ({"OPENAI_API_KEY": KEY, "DEMO_MODEL": "offline"}, OFFLINE, "supportdemo"),

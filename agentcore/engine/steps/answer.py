@@ -160,7 +160,7 @@ def _answer(turn: Turn, value: Any, fault: Fault | None) -> Answer:
             said.append(item)
     output = draft.outputs[-1] if fault and draft.outputs else value
     # A copy, for what is kept is what was said, whatever a guard does with it.
-    return Answer(tuple(said), copy.deepcopy(output), draft.data, tuple(made))
+    return copy.deepcopy(Answer(tuple(said), output, draft.data, tuple(made)))
 
 
 async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:

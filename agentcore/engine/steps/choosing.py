@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -10,13 +11,16 @@ from ...declaration.agent import AgentDefinition
 from ...declaration.choice import settings_of
 from ...declaration.model import AgentModel
 from ...declaration.tool import Tool
-from ...exceptions import ModelError
+from ...exceptions import ModelError, ModelNotConfigured
 from ...providers.named import is_made, model_of
 from ...values.functions import name_of
+from ...values.logextra import log_extra
 from .. import application
 from ..application import TRY_AGAIN, Hook
 from ..runtime import Runtime
 from ..snapshot import Snapshot
+
+logger = logging.getLogger("agentcore.engine")
 
 T = TypeVar("T")
 
@@ -44,11 +48,26 @@ async def with_tools(definition: AgentDefinition, state: Snapshot, runtime: Runt
 
 
 async def models(definition: AgentDefinition, state: Snapshot, runtime: Runtime) -> tuple[AgentModel, ...]:
-    """Return the models of this step, in the order they are asked."""
+    """Return the models of this step, in the order they are asked.
+
+    One that is named and cannot be used here is left out, and the log says so; raises `ModelNotConfigured` where that
+    is true of all of them.
+    """
     declared: Any = definition.model
     if definition.model_chooser is not None:
         declared = await _choose("model", definition.model_chooser, definition.models, state, runtime)
-    return tuple([await _made(model, runtime) for model in definition.models(declared)])
+    made: list[AgentModel] = []
+    missing: list[ModelNotConfigured] = []
+    for model in definition.models(declared):
+        try:
+            made.append(await _made(model, runtime))
+        except ModelNotConfigured as error:
+            missing.append(error)
+    if not made:
+        raise missing[0]
+    for absent in missing:
+        logger.warning("%s", absent.message, extra=log_extra(absent.code, state.run.pk, state.run.attempt))
+    return tuple(made)
 
 
 async def _made(model: AgentModel | str, runtime: Runtime) -> AgentModel:

@@ -29,7 +29,7 @@ TOO_LARGE = "The files are too large for the model. Attach fewer, or smaller one
 async def load(
     definition: AgentDefinition, messages: Sequence[ModelMessage], turn: int, state: Snapshot, runtime: Runtime
 ) -> dict[str, bytes | str]:
-    """Return what the application gives of the files that the messages name, by their `file_id`, the newest first.
+    """Return what the application gives of the files that the messages name, by their `ref`, the newest first.
 
     The last `turn` messages are the run's own turn: raises `RunError` where its files take more than `FILES_LIMIT`
     bytes. Of an older file that does not fit, the model learns the name.
@@ -38,16 +38,16 @@ async def load(
     loaded: dict[str, bytes | str] = {}
     if store is None or store.load is None:
         return loaded
-    own = {part.file_id for part in _named(messages[len(messages) - turn :])}
+    own = {part.ref for part in _named(messages[len(messages) - turn :])}
     size, limit = 0, get_settings().files_limit
     for part in _named(reversed(messages)):
         given = await application.ask(LOADS, state.run, runtime, store.load, part, state.about, read=store.loaded)
         if given is None:
             continue
         if size + len(given) <= limit:
-            loaded[part.file_id] = given
+            loaded[part.ref] = given
             size += len(given)
-        elif part.file_id in own:
+        elif part.ref in own:
             detail = f"The files of this turn take {size + len(given)} bytes or more; FILES_LIMIT is {limit}."
             raise RunError(TOO_LARGE, code="files_too_large", detail=detail)
         else:
@@ -72,6 +72,6 @@ def _named(messages: Iterable[ModelMessage]) -> Iterator[FilePart]:
     seen: set[str] = set()
     for message in messages:
         for part in message.parts:
-            if isinstance(part, FilePart) and part.file_id and part.file_id not in seen:
-                seen.add(part.file_id)
+            if isinstance(part, FilePart) and part.ref and part.ref not in seen:
+                seen.add(part.ref)
                 yield part

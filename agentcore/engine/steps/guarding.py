@@ -5,6 +5,7 @@ What a guard raises, or that it is late, ends the run (`application.ask`): what 
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -33,9 +34,12 @@ async def before_model(
 ) -> ModelRequest:
     """Return the request as the guards will have it sent; raises the `RunError` of one that refuses it.
 
-    Each guard is given the request as the one before has left it.
+    Each guard is given the request as the one before has left it, and may do with it what it likes.
     """
-    for function in definition.guarding("before_model"):
+    functions = definition.guarding("before_model")
+    if functions:
+        request = _of_its_own(request)
+    for function in functions:
         read = partial(_request, function, request)
         verdict = await _ask(function, request, state, runtime, read=read)
         if isinstance(verdict, Refuse):
@@ -52,6 +56,7 @@ async def after_answer(
     Each guard is given the answer as the one before has left it.
     """
     left: Redact | None = None
+    calls = answer.calls
     for function in definition.guarding("after_answer"):
         read = partial(_of_answer, function, answer)
         verdict: Redact | AskAgain | Refuse | None = await _ask(function, answer, state, runtime, read=read)
@@ -59,6 +64,8 @@ async def after_answer(
             left, answer = verdict.after(left), answer.redacted(verdict)
         elif verdict is not None:
             return verdict
+    if left is not None and not (left.text.strip() or left.output is not None or (left.keep_calls and calls)):
+        raise UserError("The guards leave nothing of an answer. Have one write a text, or refuse the answer.")
     return left
 
 
@@ -85,6 +92,12 @@ async def _ask(
 ) -> Any:
     hook = Hook(f"The guard {name_of(function)}", code="guard_failed", message=NOT_JUDGED)
     return await application.ask(hook, state.run, runtime, function, judged, state.about, read=read)
+
+
+def _of_its_own(request: ModelRequest) -> ModelRequest:
+    """Return a copy: what is asked is made of what the agent declares and the thread has said."""
+    files, settings = dict(request.files), dict(request.settings)
+    return replace(copy.deepcopy(replace(request, files={}, settings={})), files=files, settings=settings)
 
 
 def _request(function: Any, asked: ModelRequest, verdict: Any) -> ModelRequest | Refuse:

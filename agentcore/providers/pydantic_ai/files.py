@@ -26,7 +26,7 @@ def content_of(part: FilePart, loaded: Mapping[str, bytes | str], profile: Mappi
     `profile` says what the model reads; a file that it refuses would have every later request of its thread refused.
     """
     media_type = media_type_of(part)
-    given = loaded.get(part.file_id) if part.file_id else part.url
+    given = loaded.get(part.ref)
     if not given:
         return _note(part, media_type)
     if not _reads(media_type, profile):
