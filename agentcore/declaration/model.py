@@ -49,11 +49,18 @@ class ModelMessage:
 class ModelRequest:
     """Everything a model may know; `messages` ends with the prompt or the tool results to answer.
 
-    `settings` is what the application sets for its model, in the model's own words. `files` are those of the
-    messages that the application has loaded, by their `ref`: their bytes, or an address to read them at.
-    With `feedback`, the model's last answer was not taken: it says why. Of a structured output that
-    is not valid it says what was sent, and what was said beside it ends the messages and stands where
-    the repair says nothing; an answer that a guard did not let through is in none of the messages.
+        `settings` is what the application sets for its model, in the model's own words. `files` are those of the
+    <<<<<<< HEAD
+        messages that the application has loaded, by their `ref`: their bytes, or an address to read them at.
+        With `feedback`, the model's last answer was not taken: it says why. Of a structured output that
+        is not valid it says what was sent, and what was said beside it ends the messages and stands where
+        the repair says nothing; an answer that a guard did not let through is in none of the messages.
+    =======
+        messages that the application has loaded, by their `file_id`: their bytes, or an address to read them at.
+        With `feedback`, the model's last answer was not taken: it says why. With `mends_output`, only the structured
+        output is to be given again: the feedback says what was sent, and what was said beside it ends the messages and
+        stands where the repair says nothing. Else it is the whole answer, which is in none of the messages.
+    >>>>>>> 2306f79
     """
 
     run_id: UUID
@@ -66,6 +73,7 @@ class ModelRequest:
     tools: tuple[ToolSpec, ...]
     output_schema: dict[str, Any] | None
     feedback: str = ""
+    mends_output: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, bytes | str] = field(default_factory=dict)
 

@@ -470,6 +470,7 @@ def test_an_answer_that_is_asked_for_again_is_never_seen_and_the_model_reads_why
     second = room.model.requests[1]
     assert second.feedback.startswith("Your last answer was not accepted") and SECRET not in str(second)
     assert second.feedback.endswith("Do not name the secret.")
+    assert not second.mends_output
     assert SECRET not in kept() and not ToolCall.objects.exists()
     assert only_event(run, "step.reset")["reason"] == "answer_not_accepted"
     step = Step.objects.filter(run=run).order_by("number")[0]

@@ -24,7 +24,12 @@ from agentcore.testing import Turn, run_until_idle
 from tests.integration.mcp_room import Place, http, place, stdio
 from tests.integration.room import assert_ended_once, driven, fresh, make
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("long_lease")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.longer,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("long_lease"),
+]
 PROMPTLY = 1.5  # seconds: "about a second", on a machine that is busy with other tests
 
 

@@ -224,6 +224,7 @@ def test_an_output_that_was_mended_leaves_one_answer() -> None:
     assert [message.text for message in run.messages.filter(author_kind="agent")] == ["It is late."]
     mending = room.model.requests[1]
     assert '{"urgency":"very"}' in mending.feedback and "urgency" in mending.feedback
+    assert mending.mends_output
     assert mending.messages[-1].parts[0].text == "It is late."
     kept = Step.objects.filter(run=run).order_by("number").first()
     assert kept.rejected["output"] == {"urgency": "very"} and kept.error_code == "output_invalid"

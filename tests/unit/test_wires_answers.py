@@ -24,7 +24,7 @@ from tests.unit.published import LOOK, SETTINGS, WITH_LOOK, hear, prompt, publis
 from tests.wires import WIRES, Citation, Counts, Finish, FunctionCall, Image, Refusal, Search, Text, Wire
 from tests.wires.replies import body, stays
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.longer]
 
 ONE, TWO = FunctionCall("look", {"n": 1}, "call_1"), FunctionCall("look", {"n": 2}, "call_2")
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -13,7 +13,7 @@ from tests.wires import WIRES, Fault, FunctionCall, Text, Wire
 from tests.wires.replies import body, broken, cuts, html, seams, silence, stays, waits
 from tests.wires.responses import RESPONSES
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.longer]
 
 KINDS: dict[Fault, type[heard.ModelAPIError]] = {
     Fault.KEY: heard.ModelAuthenticationError,

@@ -14,7 +14,7 @@ from tests.unit.published import hear, published
 from tests.wires import WIRES
 from tests.wires.oddities import ANSWERS, CALLS, ERRORS, SAID, TEXT, keeps_alive
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.longer]
 
 CHAT = WIRES["chat"]
 LOST = {"broken off after the reason"}

@@ -12,7 +12,7 @@ import pytest
 from tests.wires import WIRES
 from tests.wires.chat_rules import one_system_message
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.longer]
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 

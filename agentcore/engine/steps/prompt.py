@@ -91,6 +91,7 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
         tools=definition.tool_specs,
         output_schema=definition.output_schema,
         feedback=_feedback(snapshot.last_model_step),
+        mends_output=_mends_output(snapshot.last_model_step),
         settings=await choosing.settings(definition, snapshot, runtime),
         files=await files.load(definition, messages, turn, snapshot, runtime),
     )
@@ -120,6 +121,11 @@ def _feedback(last: Step | None) -> str:
         return last.error_message
     sent = jsontext.shorten(jsontext.canonical(last.rejected["output"]), LONGEST_SHOWN)
     return f"{last.error_message} This was sent: {sent}"
+
+
+def _mends_output(last: Step | None) -> bool:
+    """Return whether only the output of the last answer was refused; a guard refuses the whole answer."""
+    return last is not None and bool(last.rejected) and last.error_code != ANSWER_NOT_ACCEPTED
 
 
 async def with_history(snapshot: Snapshot, recent: int, runtime: Runtime) -> Snapshot:

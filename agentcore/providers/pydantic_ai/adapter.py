@@ -131,11 +131,11 @@ class _Call:
         answer, details = self._last, self._details(self._last)
         if answer.outputs and not answer.calls:
             record = answer.outputs[-1]
-            details["output"] = {"place": before + answer.place, "call": self._record(answer)}
+            details["output"] = {"call": self._record(answer), "after": answer.thought_of_record}
             if request.wants_reply and not answer.says_something and answer.reason == FinishReason.STOP:
                 # Many models write nothing beside a call; whoever asked is owed a reply.
-                details["output"]["response"] = self._details(answer)
-                async for event in self._respond(request.for_reply(answer.response, record)):
+                details["output"] |= {"response": self._details(answer), "parts": before + answer.kept}
+                async for event in self._respond(request.for_reply(answer.response)):
                     yield event
                 details = {**self._details(self._last), "output": details["output"]}
             yield OutputProduced(value_of(record.args))

@@ -55,9 +55,8 @@ class Answer:
         self.calls = 0
         self.outputs: list[pai.ToolCallPart] = []
         self.says_something = False
-        # How many parts a message keeps of it, and after how many of them the record was given.
+        # How many parts a message keeps of it.
         self.kept = 0
-        self.place = 0
         # Signatures that came after their part was over, by the part's id.
         self.signatures: dict[str, str] = {}
         self._output_tool = asked.output_tool or None  # a call without a name is none of it
@@ -190,7 +189,6 @@ class Answer:
         name = self._name(part)
         if name == self._output_tool:
             self.outputs.append(replace(part, tool_name=name))
-            self.place = self.kept
             return
         self.calls += 1
         self.kept += 1
@@ -210,6 +208,17 @@ class Answer:
         if not said or said in self._tools:
             return said
         return next((name for name in self._tools if said == name * (len(said) // len(name))), said)
+
+    @property
+    def thought_of_record(self) -> str:
+        """The id of the thought that the record was given right after; empty where that is none, or has no id."""
+        before: pai.ModelResponsePart | None = None
+        for part in self._parts():
+            if not isinstance(part, pai.ToolCallPart):
+                before = part
+            elif part.tool_call_id == self.outputs[-1].tool_call_id:
+                break
+        return (before.id or "") if isinstance(before, pai.ThinkingPart) else ""
 
     @property
     def response(self) -> pai.ModelResponse:

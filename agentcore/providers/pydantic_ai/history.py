@@ -107,14 +107,14 @@ class History:
             self._respond(parts, fields)
             return
         call = record_call(record["call"])
-        place = min(int(record["place"]), len(parts))
         if (first := record.get("response")) is None:
-            self._respond([*parts[:place], call, *parts[place:]], fields)
+            self._respond(_with_record(parts, call, record["after"]), fields)
             self._request.append(pai.ToolReturnPart(call.tool_name, RECORDED, call.tool_call_id))
         else:
-            self._respond([*parts[:place], call], response_fields(first))
+            silent, reply = parts[: record["parts"]], parts[record["parts"] :]
+            self._respond(_with_record(silent, call, record["after"]), response_fields(first))
             self._request.append(pai.ToolReturnPart(call.tool_name, REPLY_NOW, call.tool_call_id))
-            self._respond(parts[place:], fields)
+            self._respond(reply, fields)
 
     def _unused(self, call_id: str) -> str:
         """Return an id that no other call of the history has: ours are of one run only."""
@@ -156,6 +156,17 @@ class History:
                 content = pai.BinaryContent(data, media_type=files.media_type_of(part))
                 return pai.FilePart(content, **_without_signature(fields))
         return None
+
+
+def _with_record(
+    parts: Sequence[pai.ModelResponsePart], call: pai.ToolCallPart, thought: str
+) -> list[pai.ModelResponsePart]:
+    """Return the parts with the record last, or right after its own thought: they are refused one without the other."""
+    place = len(parts)
+    for after, part in enumerate(parts, start=1):
+        if thought and isinstance(part, pai.ThinkingPart) and part.id == thought:
+            place = after
+    return [*parts[:place], call, *parts[place:]]
 
 
 def record_call(call: Mapping[str, Any]) -> pai.ToolCallPart:

@@ -55,9 +55,12 @@ class Asked:
         """Return the request that has a response go on which its provider has paused."""
         return replace(self, messages=[*self.messages, response])
 
-    def for_reply(self, response: pai.ModelResponse, call: pai.ToolCallPart) -> Asked:
+    def for_reply(self, response: pai.ModelResponse) -> Asked:
         """Return the request for the reply alone, after a response that gave the record and said nothing."""
-        told = pai.ModelRequest(parts=[pai.ToolReturnPart(call.tool_name, REPLY_NOW, call.tool_call_id)])
+        calls = [part for part in response.parts if isinstance(part, pai.ToolCallPart)]  # it may give it twice
+        told = pai.ModelRequest(
+            parts=[pai.ToolReturnPart(call.tool_name, REPLY_NOW, call.tool_call_id) for call in calls]
+        )
         # The tools stay, for the history has calls of them; they may not be called.
         tools = [*self.parameters.function_tools, *self.parameters.output_tools]
         text = replace(self.parameters, function_tools=tools, output_tools=[], output_mode="text")
@@ -84,11 +87,12 @@ def asked(
         else:
             history.add(message)
     if request.feedback:
-        history.ask(REFUSED.format(feedback=request.feedback, tool=tool) if has_output else request.feedback)
+        refused = REFUSED if request.mends_output else "{feedback}"
+        history.ask(refused.format(feedback=request.feedback, tool=tool))
     merged: Any = {**_defaults(model), **settings, **request.settings}
     if merged.get("openai_background"):
         raise ModelError(BACKGROUND, code="invalid_request")
-    wants_reply = bool(merged.pop(REPLY_SETTING, True)) and not request.feedback
+    wants_reply = bool(merged.pop(REPLY_SETTING, True)) and not request.mends_output
     return Asked(
         history.ended(GO_ON),
         merged,
@@ -118,7 +122,7 @@ def _parameters(request: ModelRequest, tool: str, instructions: str) -> ModelReq
         function_tools=tools,
         output_tools=output,
         output_mode="tool" if output else "text",
-        allow_text_output=not (output and request.feedback),
+        allow_text_output=not (output and request.mends_output),
         instruction_parts=[pai.InstructionPart(instructions)] if instructions else [],
     )
 

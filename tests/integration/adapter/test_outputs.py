@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from agentcore import Answer, AskAgain, Guard
 from agentcore.models import Run
 from agentcore.providers import OutputDelta, OutputProduced, StepFinished, UsageReported
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, look, model_at, room_at, said
@@ -77,16 +78,84 @@ def test_a_record_that_does_not_fit_is_mended_with_the_reply_kept(wire: Wire) ->
     replies = [
         wire.answer(Thought("Hm", "s1"), Text(("It is two.",)), wrong, finish=Finish.CALLS),
         wire.answer(Thought("Ah", "s2"), RECORD, finish=Finish.CALLS),
-        wire.says("Hello."),
+        wire.answer(Text(("Still two.",)), RECORD, finish=Finish.CALLS),
     ]
     with wire.serve(*replies) as server:
         room = room_at(wire, server, [look], output=Record)
-        run = room.play("Where?")
+        run, again = room.play("Where?"), room.play("And now?")
         asked_again = json.dumps(server.requests[1].body)
         assert not server.unexpected
-        assert len(server.requests) == 2
+        assert len(server.requests) == 3
     assert (run.status, run.output, texts_of(run)) == ("succeeded", {"place": 2, "sure": True}, ["It is two."])
     assert "was not accepted" in asked_again and "two" in asked_again
+    assert (again.status, texts_of(again)) == ("succeeded", ["Still two."]), again.error_detail
+
+
+@every_wire
+def test_a_mended_record_stands_behind_its_own_thought_in_later_turns(wire: Wire) -> None:
+    wrong = FunctionCall("final_answer", {"place": "two"}, "w")
+    replies = [
+        wire.answer(Text(("It is two.",)), wrong, finish=Finish.CALLS),
+        wire.answer(Thought("Ah", "s2"), RECORD, finish=Finish.CALLS),
+        wire.answer(Text(("Still two.",)), RECORD, finish=Finish.CALLS),
+    ]
+    with wire.serve(*replies) as server:
+        room = room_at(wire, server, [look], output=Record)
+        run, again = room.play("Where?"), room.play("And now?")
+        assert not server.unexpected
+    assert (run.status, texts_of(run)) == ("succeeded", ["It is two."])
+    assert (again.status, texts_of(again)) == ("succeeded", ["Still two."]), again.error_detail
+
+
+@every_wire
+def test_a_record_that_comes_before_the_reply_does_no_harm_to_later_turns(wire: Wire) -> None:
+    replies = [
+        wire.answer(Thought("Ah", "s1"), RECORD, Text(("It is two.",)), finish=Finish.CALLS),
+        wire.answer(Text(("Still two.",)), RECORD, finish=Finish.CALLS),
+    ]
+    with wire.serve(*replies) as server:
+        room = room_at(wire, server, [look], output=Record)
+        run, again = room.play("Where?"), room.play("And now?")
+        assert not server.unexpected
+    assert (run.status, texts_of(run)) == ("succeeded", ["It is two."])
+    assert (again.status, texts_of(again)) == ("succeeded", ["Still two."]), again.error_detail
+
+
+@every_wire
+def test_a_record_that_is_given_twice_in_silence_is_followed_by_the_reply(wire: Wire) -> None:
+    first = FunctionCall("final_answer", {"place": 1}, "q")
+    replies = [
+        wire.answer(Thought("Hm", "s1"), first, RECORD, finish=Finish.CALLS),
+        wire.says("It is two."),
+        wire.answer(Text(("Still two.",)), RECORD, finish=Finish.CALLS),
+    ]
+    with wire.serve(*replies) as server:
+        room = room_at(wire, server, [look], output=Record)
+        run, again = room.play("Where?"), room.play("And now?")
+        assert not server.unexpected
+    assert (run.status, run.output, texts_of(run)) == ("succeeded", {"place": 2, "sure": True}, ["It is two."])
+    assert (again.status, texts_of(again)) == ("succeeded", ["Still two."]), again.error_detail
+
+
+@every_wire
+def test_an_answer_that_a_guard_has_asked_for_again_comes_with_its_reply(wire: Wire) -> None:
+    said: list[str] = []
+
+    def no_secrets(answer: Answer, about: object) -> AskAgain | None:
+        said.append(answer.text)
+        return AskAgain("Do not name the secret.") if len(said) == 1 else None
+
+    replies = [
+        wire.answer(Text(("The secret is two.",)), RECORD, finish=Finish.CALLS),
+        wire.answer(RECORD, finish=Finish.CALLS),
+        wire.says("It is two."),
+    ]
+    with wire.serve(*replies) as server:
+        run = room_at(wire, server, [look], output=Record, guards=[Guard(after_answer=no_secrets)]).play("Where?")
+        asked_again = json.dumps(server.requests[1].body)
+        assert not server.unexpected
+    assert (run.status, run.output, texts_of(run)) == ("succeeded", {"place": 2, "sure": True}, ["It is two."])
+    assert "Answer again. Do not name the secret." in asked_again and "The record was not accepted" not in asked_again
 
 
 @every_wire

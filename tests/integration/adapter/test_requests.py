@@ -100,9 +100,8 @@ async def test_a_tools_schema_goes_out_with_all_it_says(wire: Wire) -> None:
 async def test_feedback_ends_the_conversation_and_asks_for_nothing_but_tools(wire: Wire) -> None:
     messages = [user("Hello"), agent(TextPart("It is two."))]
     with wire.serve(wire.says("Fine.")) as server:
-        await events_of(
-            model_at(wire, server), *messages, output_schema={"type": "object"}, feedback="place: not a number."
-        )
+        asked = {"output_schema": {"type": "object"}, "feedback": "place: not a number.", "mends_output": True}
+        await events_of(model_at(wire, server), *messages, **asked)
         body = json.dumps(server.requests[0].body)
     assert "The record was not accepted: place: not a number. Call final_answer again." in body
 
@@ -112,7 +111,8 @@ async def test_feedback_does_not_force_a_model_that_thinks() -> None:
     wire = WIRES["anthropic"]
     settings = {"anthropic_thinking": {"type": "adaptive"}}
     with wire.serve(wire.says("Fine.")) as server:
-        await events_of(model_at(wire, server), output_schema={"type": "object"}, feedback="No.", settings=settings)
+        asked = {"output_schema": {"type": "object"}, "feedback": "No.", "mends_output": True}
+        await events_of(model_at(wire, server), settings=settings, **asked)
 
 
 @every_wire
