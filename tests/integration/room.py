@@ -25,7 +25,7 @@ from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import LeaseLost
 from agentcore.journal.commit import Allocation, Claim, Commit, Request, RowHeld
 from agentcore.journal.writer import commit_batch
-from agentcore.models import Approval, Run, Thread, ToolCall
+from agentcore.models import Approval, Run, Step, Thread, ToolCall
 from agentcore.services import approvals, events, execution
 from agentcore.states import RunStatus
 from agentcore.testing import ScriptedModel, Turn, run_until_idle
@@ -110,6 +110,12 @@ def assert_ended_once(run: Run, status: str) -> None:
     assert (found[-1]["type"], found[-1]["status"]) == ("done", status)
     assert not ToolCall.objects.filter(run=run).exclude(status="effect_unverified").open().exists()
     assert not Approval.objects.pending().filter(run=run).exists()
+
+
+def models_of(run: Run) -> list[tuple[str, str, str]]:
+    """The models that the run has asked, in order, with how each step ended and its error code."""
+    found = Step.objects.filter(run=run, kind="model").order_by("started_at", "pk")
+    return [(step.model, str(step.status), step.error_code) for step in found]
 
 
 def only_approval(run: Run) -> Approval:

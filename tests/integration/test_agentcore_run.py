@@ -17,9 +17,11 @@ from agentcore import SYSTEM, tool
 from agentcore.engine.drive import Outcome
 from agentcore.exceptions import ModelError
 from agentcore.models import Approval, Run, Thread, ToolCall
+from agentcore.providers import StepFinished, TextDelta, TextEnded
 from agentcore.services import execution
 from agentcore.testing import Turn
 from tests.integration.room import assert_ended_once, log, make, race
+from tests.integration.says import Says
 from tests.stack import ROOT, Stack
 from tests.testapp import world
 
@@ -68,6 +70,11 @@ def test_the_events_of_a_run_are_printed_in_order_each_once():
     assert "Hello" in printed
     shown = [line.split()[1] for line in printed.splitlines() if line[:5].strip().isdecimal()]
     assert shown == [event["type"] for event in log(made) if event["type"] != "text.delta"]
+
+
+def test_two_texts_of_an_answer_are_two_paragraphs():
+    make(Says([TextDelta("One."), TextEnded(), TextDelta("Two."), StepFinished("stop")]))
+    assert "One.\n\nTwo." in run("test", "Hi")
 
 
 def test_approve_and_deny_answer_every_approval():

@@ -1,4 +1,4 @@
-"""Models, tools and settings are chosen by run, and the next model is asked where one failed in silence."""
+"""Models, tools and settings are chosen by run: for each step, by functions that are told which one it is."""
 
 from __future__ import annotations
 
@@ -6,35 +6,24 @@ import sys
 from typing import Any
 
 import pytest
-from django.conf import LazySettings
+from asgiref.sync import sync_to_async
+from pydantic import BaseModel
 
 from agentcore import RunContext, Tool, ToolSource, tool
-from agentcore.engine.steps import model as steps
+from agentcore.declaration.conversion import Conversion
 from agentcore.exceptions import ModelError, UserError
-from agentcore.models import Message, Run, Step, ToolCall
-from agentcore.providers import (
-    CallRequested,
-    DataFound,
-    ReasoningDelta,
-    StepFinished,
-    TextDelta,
-    UsageReported,
-)
+from agentcore.models import Message, Step, ToolCall
+from agentcore.providers import CallRequested, OutputProduced, StepFinished, TextDelta, UsageReported
 from agentcore.testing import run_until_idle
+from agentcore.testing.faults.plans import armed
 from agentcore.values.usage import Usage
-from tests.integration.room import approve, fresh, log, make, types
+from tests.integration.room import approve, drive_as_worker, fresh, make, models_of
 from tests.integration.says import Says
 
 pytestmark = pytest.mark.django_db
 
 DONE = [TextDelta("Done."), StepFinished("stop")]
 DOWN = [ModelError("503", code="overloaded")]
-
-
-@pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failed call is made again at once."""
-    monkeypatch.setattr(steps.random, "uniform", lambda low, high: 0.0)
 
 
 @tool(effect="pure")
@@ -51,85 +40,6 @@ def pay(euros: int) -> str:
 
 
 PAID: list[int] = []
-
-
-def models_of(run: Run) -> list[tuple[str, str, str]]:
-    found = Step.objects.filter(run=run, kind="model").order_by("started_at", "pk")
-    return [(step.model, str(step.status), step.error_code) for step in found]
-
-
-# --- several models -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "silence",
-    [
-        DOWN,
-        [ModelError("no key", code="auth")],
-        [ModelError("no", code="invalid_request")],
-        [StepFinished("stop")],
-        [UsageReported(Usage(7, 0)), ModelError("late", code="rate_limited", retry_after=3000)],
-        [ConnectionResetError("reset")],
-        [ValueError("a mistake of the adapter's")],
-    ],
-)
-def test_the_next_model_is_asked_where_one_failed_before_it_said_anything(silence: list[Any]) -> None:
-    first, second = Says(silence, name="first"), Says(DONE, name="second")
-    run = make((first, second)).play()
-    assert run.status == "succeeded"
-    assert [(name, status) for name, status, _ in models_of(run)] == [("first", "failed"), ("second", "finished")]
-    assert [message.text for message in run.messages.filter(author_kind="agent")] == ["Done."]
-    started = [event["model"] for event in log(run) if event["type"] == "step.started"]
-    assert started == ["first", "second"] and types(run).count("step.reset") == 1
-
-
-def test_what_a_failed_model_used_is_counted() -> None:
-    first = Says([UsageReported(Usage(7, 1)), *DOWN], name="first")
-    run = make((first, Says([UsageReported(Usage(10, 2)), *DONE]))).play()
-    assert fresh(run).used.total_tokens == 20
-
-
-WORDS = [TextDelta("I"), ReasoningDelta("Hm"), CallRequested("c", "look", "{}"), DataFound("d", 1)]
-
-
-@pytest.mark.parametrize("word", WORDS)
-def test_a_model_that_has_said_something_is_asked_again_itself(word: Any) -> None:
-    first, second = Says([word, *DOWN], DONE, name="first"), Says(DONE, name="second")
-    run = make(
-        (
-            first,
-            second,
-        ),
-        tools=[look],
-    ).play()
-    assert run.status == "succeeded" and not second.requests
-    assert [name for name, _, _ in models_of(run)] == ["first", "first"]
-
-
-def test_all_of_them_are_asked_again_as_often_as_one_would_be(settings: LazySettings) -> None:
-    settings.AGENTCORE = {**settings.AGENTCORE, "MODEL_RETRIES": 2}
-    first, second = Says(*[DOWN] * 3, name="first"), Says(*[DOWN] * 3, name="second")
-    run = make(
-        (
-            first,
-            second,
-        )
-    ).play()
-    assert (run.status, run.error_code) == ("failed", "overloaded")
-    assert (len(first.requests), len(second.requests)) == (3, 3)
-
-
-def test_each_step_begins_with_the_first_model_again() -> None:
-    call = [CallRequested("c", "look", {"what": "x"}), StepFinished("tool_calls")]
-    first, second = Says(DOWN, DONE, name="first"), Says(call, name="second")
-    run = make(
-        (
-            first,
-            second,
-        ),
-        tools=[look],
-    ).play()
-    assert [name for name, _, _ in models_of(run)] == ["first", "second", "first"]
 
 
 # --- chosen by run ------------------------------------------------------------------------------------------------
@@ -227,6 +137,70 @@ def test_a_tool_that_its_source_has_not_any_more_is_not_run() -> None:
     approve(run)
     assert run_until_idle(run).status == "succeeded" and PAID == []
     assert "not there any more" in ToolCall.objects.get(run=run).error
+
+
+class Seen(BaseModel):
+    """A structured answer."""
+
+    what: str
+
+
+ASKS_TO_LOOK = [CallRequested("c", "look", {"what": "x"}), StepFinished("tool_calls")]
+
+
+def test_a_tool_that_was_offered_for_one_step_runs_when_that_step_has_asked_for_it() -> None:
+    source = ToolSource(lambda about: [look] if about.step == 1 else [])
+    run = make(Says(ASKS_TO_LOOK, DONE), tools=[source]).play()
+    assert run.tool_calls.get().status == "succeeded"
+
+
+def test_a_source_is_asked_once_for_what_a_model_is_offered_and_what_runs() -> None:
+    asked: list[int] = []
+    source = ToolSource(lambda about: asked.append(about.step) or [look])
+    make(Says(ASKS_TO_LOOK, DONE), tools=[source]).play()
+    assert asked == [1, 3]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_source_is_asked_again_where_somebody_decides_before_the_run_waits() -> None:
+    PAID.clear()
+    given = [pay]
+    run = make(Says(ASKS_TO_PAY, DONE), tools=[ToolSource(lambda about: list(given))]).send()
+
+    def decide() -> None:
+        given.clear()
+        approve(run)
+
+    with armed(before_suspend=sync_to_async(decide)):
+        drive_as_worker(run)
+    assert fresh(run).status == "succeeded" and PAID == []
+
+
+def test_a_source_is_asked_again_for_an_answer_that_is_to_be_mended() -> None:
+    asked: list[int] = []
+    source = ToolSource(lambda about: asked.append(about.step) or [look])
+    wrong, right = ([OutputProduced(value), StepFinished("stop")] for value in ({}, {"what": "x"}))
+    assert make(Says(wrong, right), tools=[source], output=Seen).play().status == "succeeded"
+    assert asked == [1, 2]
+
+
+def test_the_schema_of_an_output_is_made_once_though_tools_are_chosen_for_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Found(Seen):
+        """One that no other test has."""
+
+    made: list[str] = []
+    really = Conversion.to
+
+    def to(hint: Any, what: str) -> Conversion:
+        made.append(what)
+        return really(hint, what)
+
+    monkeypatch.setattr(Conversion, "to", to)
+    answer = [OutputProduced({"what": "x"}), StepFinished("stop")]
+    run = make(Says(ASKS_TO_LOOK, answer), tools=[ToolSource(lambda about: [look])], output=Found).play()
+    assert run.status == "succeeded" and made == ["Agent test, output Found"]
 
 
 async def _given(about: RunContext) -> list[Tool]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from agentcore import SYSTEM, tool
+from agentcore import SYSTEM, TextPart, ToolCallPart, ToolResultPart, tool
 from agentcore.engine import snapshot
 from agentcore.engine.steps import conversation, prompt
 from agentcore.exceptions import ModelError
 from agentcore.models import Message
+from agentcore.providers import CallRequested, ReasoningDelta, ReasoningEnded, StepFinished, TextDelta
 from agentcore.services import messages, runs, sending
 from agentcore.testing import Turn, run_until_idle
 from tests.integration.room import fresh, make
+from tests.integration.says import Says
 
 pytestmark = pytest.mark.django_db
 
@@ -186,3 +188,36 @@ def test_a_result_stands_behind_its_call_however_late_it_came() -> None:
     asked, *results = room.model.requests[2].messages[1:4]
     assert [part.call_id for part in asked.parts] == calls
     assert [result.parts[0].call_id for result in results] == calls
+
+
+def test_results_under_one_id_that_an_application_saved_stand_each_with_its_own_call() -> None:
+    room = make([Turn(text="Done.")])
+    for number in (1, 2):
+        call = ToolCallPart("call_0", "look", {"number": number})
+        messages.save(room.thread, [call], user=SYSTEM, author="agent")
+        result = ToolResultPart("call_0", "look", "succeeded", f"found {number}")
+        messages.save(room.thread, [result], user=SYSTEM, author="tool")
+    room.play("And now?")
+    assert shown(room.model.requests[0]) == [
+        "call look {'number': 1}",
+        "result succeeded found 1",
+        "call look {'number': 2}",
+        "result succeeded found 2",
+        "user: And now?",
+    ]
+
+
+def test_reasoning_that_led_to_an_open_call_is_not_sent_without_it() -> None:
+    """Strict providers refuse reasoning without what it led to; what was said beside it is told."""
+    asks = [
+        ReasoningDelta("I pay"),
+        ReasoningEnded({"id": "rs_1"}),
+        TextDelta("Shall I?"),
+        CallRequested("c", "pay", {"cents": 5}, {"id": "fc_1"}),
+        StepFinished("tool_calls", {"id": "resp_1"}),
+    ]
+    room = make(Says(asks, [TextDelta("Hello."), StepFinished("stop")], origin="here"), [pay], on_busy="parallel")
+    assert room.play("pay").status == "waiting"
+    room.play("hello")
+    (said,) = [message for message in room.model.requests[1].messages if message.author == "agent"]
+    assert (said.parts, said.origin, said.provider_details) == ((TextPart("Shall I?"),), "", None)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 
-from agentcore import FilePart, Files, NewFile, RunContext, TextPart
+from agentcore import FilePart, Files, NewFile, RunContext, TextPart, tool
 from agentcore.engine.runtime import Runtime
 from agentcore.exceptions import UserError
-from agentcore.models import Message
-from agentcore.providers import FileProduced, StepFinished, TextDelta
+from agentcore.models import Message, Run, ToolCall
+from agentcore.providers import CallRequested, FileProduced, StepFinished, TextDelta
 from agentcore.services import execution
 from agentcore.testing.faults.plans import armed
 from tests.integration.room import Died, drive_to_the_end, lapse, make, only_event
@@ -74,6 +74,38 @@ def test_more_than_the_limit_ends_the_run_before_the_model_is_asked(settings: La
     assert (run.status, run.error_code) == ("failed", "files_too_large") and "FILES_LIMIT" in run.error_detail
 
 
+def test_a_thread_whose_older_files_take_more_than_the_limit_goes_on_with_the_newest(settings: LazySettings) -> None:
+    settings.AGENTCORE = {**settings.AGENTCORE, "FILES_LIMIT": 10}
+    store = Store(f1=b"1", f2=b"2" * 7, f3=b"3" * 4)
+    room = make(Says(DONE, DONE, DONE, DONE), files=Files(load=store.load))
+    for number in (1, 2, 3):
+        assert room.play([FilePart(f"f{number}")]).status == "succeeded"
+    assert room.play("Never mind the files").status == "succeeded"
+    assert [[*request.files] for request in room.model.requests] == [["f1"], ["f2", "f1"], ["f3"], ["f3"]]
+    assert room.model.requests[3].messages[0].parts == (FilePart("f1"),)
+
+
+def test_what_was_said_is_there_when_files_are_loaded() -> None:
+    """A store may look at the database: all that the run has said is committed, and an act has its result."""
+    seen: list[Any] = []
+
+    @tool
+    def transfer() -> str:
+        """Transfer."""
+        return "done"
+
+    def load(part: FilePart, about: RunContext) -> bytes:
+        said = Message.objects.filter(thread_id=about.thread_id).count()
+        calls = ToolCall.objects.filter(run_id=about.run_id).values_list("status", flat=True)
+        seen.append((Run.objects.get(pk=about.run_id).status, said, [*calls]))
+        return b"x"
+
+    asks = [CallRequested("c", "transfer", {}), StepFinished("tool_calls")]
+    room = make(Says(asks, DONE), [transfer], files=Files(load=load))
+    assert room.play(ATTACHED).status == "succeeded"
+    assert seen == [("running", 1, []), ("running", 3, ["succeeded"])]
+
+
 def test_a_model_that_makes_more_than_the_limit_is_stopped(settings: LazySettings) -> None:
     settings.AGENTCORE = {**settings.AGENTCORE, "FILES_LIMIT": 10}
     run = make(Says([*DRAWS, *DRAWS, *DRAWS, StepFinished("stop")]), files=Files(save=Store().save)).play()
@@ -103,6 +135,42 @@ def test_a_file_that_is_saved_again_after_a_crash_comes_under_the_same_key() -> 
     assert drive_to_the_end(run).status == "succeeded"
     first, second = (new.key for new, _ in store.asked)
     assert first == second
+
+
+def test_a_file_of_another_answer_after_a_crash_comes_under_another_key() -> None:
+    kept: dict[str, bytes] = {}
+
+    def save(new: NewFile, about: RunContext) -> str:
+        kept.setdefault(new.key, new.data)
+        return new.key
+
+    said = [
+        [TextDelta(f"A {it}."), FileProduced("image/png", it.encode()), StepFinished("stop")] for it in ("cat", "dog")
+    ]
+    run = make(Says(*said), files=Files(save=save)).send()
+    with armed(before_finish=Died.at_once):
+        execution.drive(run.pk, Runtime("doomed", inline=True))
+    lapse(run)
+    drive_to_the_end(run)
+    text, file = Message.objects.get(run=run).parts
+    assert isinstance(file, FilePart)
+    assert (text, kept[file.file_id]) == (TextPart("A dog."), b"dog")
+
+
+@pytest.mark.parametrize(
+    "file", [FileProduced("image/png", b"x"), FileProduced("image/png", url="https://a.example/x")]
+)
+def test_an_answer_that_is_a_file_is_an_answer(file: FileProduced) -> None:
+    room = make(Says([file, StepFinished("stop")]), files=Files(save=Store().save))
+    assert room.play().status == "succeeded"
+
+
+@pytest.mark.parametrize("data", [bytearray(b"abcd"), memoryview(b"abcd").cast("I")])
+def test_what_a_store_is_to_save_is_bytes(data: Any) -> None:
+    store = Store()
+    make(Says([*DRAWS[:1], FileProduced("image/png", data), StepFinished("stop")]), files=Files(save=store.save)).play()
+    ((new, _),) = store.asked
+    assert type(new.data) is bytes and new.data == b"abcd"
 
 
 def test_an_answer_stands_though_nobody_keeps_its_file(caplog: pytest.LogCaptureFixture) -> None:

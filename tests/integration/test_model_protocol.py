@@ -237,12 +237,18 @@ def test_a_large_result_of_a_provider_is_cut_where_it_is_shown(settings: LazySet
         FileProduced("image/png"),
         FileProduced("image/png", b"x", "https://files.example/x"),
         FileProduced("image/png", url=7),  # type: ignore[arg-type]
+        FileProduced("image/png", url="data:image/png;base64,iVBORw0="),
+        FileProduced("image/png", url="/files/cat.png"),
+        FileProduced("image/png", "text"),  # type: ignore[arg-type]
+        FileProduced("image/png", b"x", 7),  # type: ignore[arg-type]
         SourceFound("a", quote=None),  # type: ignore[arg-type]
     ],
 )
 def test_an_event_of_another_shape_is_the_adapters_mistake(event: Any) -> None:
-    run = make(Says([event, *DONE])).play()
+    room = make(Says([event, *DONE], DONE))
+    run = room.play()
     assert (run.status, run.error_code) == ("failed", "provider_error")
+    assert room.play().status == "succeeded"
 
 
 # --- rows of before -----------------------------------------------------------------------------------------------

@@ -51,9 +51,10 @@ def test_a_stop_iteration_reaches_whoever_waits_for_the_thread(
     [
         ({"context": [stops]}, "context_failed"),
         ({"instructions": stops}, "context_failed"),
+        ({"model_settings": stops}, "model_failed"),
         ({}, "needs_approval_failed"),
     ],
-    ids=["loader", "instructions", "needs_approval"],
+    ids=["loader", "instructions", "settings", "needs_approval"],
 )
 def test_a_stop_iteration_of_the_application_fails_the_run_at_once(options: dict[str, Any], code: str) -> None:
     @tool(needs_approval=stops)
@@ -75,8 +76,8 @@ async def leaks_a_cancel(*args: Any) -> Any:
 
 @pytest.mark.parametrize(
     "options",
-    [{"context": [leaks_a_cancel]}, {"instructions": leaks_a_cancel}, {}],
-    ids=["loader", "instructions", "needs_approval"],
+    [{"context": [leaks_a_cancel]}, {"instructions": leaks_a_cancel}, {"model_settings": leaks_a_cancel}, {}],
+    ids=["loader", "instructions", "settings", "needs_approval"],
 )
 def test_a_cancel_that_the_application_lets_out_fails_the_run_and_is_no_drain(options: dict[str, Any]) -> None:
     @tool(needs_approval=leaks_a_cancel)

@@ -30,6 +30,16 @@ const TESTS = {
     const streaming = log.slice(0, upTo).reduce(reduceRun, newRun("r1"));
     assert.equal(stepOf(streaming).text, "I look it up first.\n\nThe carrier says it is on its way.");
   },
+  async "what is shown beside the text stands as the message has it, whatever was streamed before"() {
+    const shown = new Set(["source", "file", "provider.call", "provider.result", "reasoning.delta"]);
+    const unheard = log.map((event) => (shown.has(event.type) ? { ...event, type: "unheard" } : event)).reduce(reduceRun, newRun("r1"));
+    assert.deepEqual(stepOf(unheard), stepOf(log.reduce(reduceRun, newRun("r1"))));
+    assert.deepEqual([stepOf(unheard).sources.length, stepOf(unheard).files.length, stepOf(unheard).providerCalls.length], [1, 1, 1]);
+  },
+  async "of a message that was cut, what was streamed stays"() {
+    const cut = log.map((event) => (event.type === "message" && event.step === 1 ? { ...event, cut: true, message: { ...event.message, parts: [] } } : event));
+    assert.deepEqual(stepOf(cut.reduce(reduceRun, newRun("r1"))), stepOf(log.reduce(reduceRun, newRun("r1"))));
+  },
   async "a repeated delta that begins a paragraph begins it once"() {
     const events = log.flatMap((event) => [event, event]);
     assert.deepEqual(stepOf(events.reduce(reduceRun, newRun("r1"))), stepOf(log.reduce(reduceRun, newRun("r1"))));

@@ -9,10 +9,12 @@ import pytest
 from pydantic import BaseModel
 
 from agentcore.models import Message, Run, Step, ToolCall
+from agentcore.providers import FileProduced, ProviderCalled, ProviderReturned, SourceFound, StepFinished, TextDelta
 from agentcore.streams.models import Record
 from agentcore.testing import Evidence, Turn
 from tests.integration.checker.crime import Events, acted, allowed, falsify, found, place, seen, store, waiting
 from tests.integration.room import Died, die_driving, drive_to_the_end, log, make
+from tests.integration.says import Says
 from tests.testapp.scripts import Slow
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
@@ -116,6 +118,22 @@ def test_the_log_of_two_writers_is_found_out(change: Callable[[Events], None], s
     falsify(run, change)
     assert "I2" in found()
     assert says in seen() and str(run.pk) in seen()
+
+
+@pytest.mark.parametrize("kind", ["source", "file", "provider.call", "provider.result"])
+def test_what_an_answer_shows_after_its_step_is_found_out(kind: str) -> None:
+    answer = [
+        SourceFound("Atlas"),
+        FileProduced("image/png", url="https://files.example/a.png"),
+        ProviderCalled("p", "web_search"),
+        ProviderReturned("p", "web_search", 1),
+        TextDelta("Done."),
+        StepFinished("stop"),
+    ]
+    run = make(Says(answer)).play()
+    assert seen() == ""
+    falsify(run, moved(kind, "step.finished"))
+    assert "I2" in found() and "which is not streaming" in seen()
 
 
 def test_a_gap_is_found() -> None:
