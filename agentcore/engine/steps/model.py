@@ -150,7 +150,7 @@ async def _given_up(turn: Turn, step: Step, error: ModelError, *, passes_on: boo
 
 
 def _abandoned(turn: Turn, step: Step, error: ModelError, *, passes_on: bool = False) -> Commit:
-    about = log_extra("model_failed", turn.state.run.pk, step.attempt, detail=error.detail[:500])
+    about = log_extra("model_failed", turn.state.run.pk, step.attempt)
     logger.warning("model call failed: %s", error.run_code, extra=about)
     reason = turn.draft.finish_reason
     return transitions.abandon(

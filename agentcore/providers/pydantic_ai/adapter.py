@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any
 
-from pydantic_ai.models import Model
+from pydantic_ai.models import Model, StreamedResponse
 from pydantic_ai.native_tools import AbstractNativeTool
 
 from ...declaration.model import ModelEvent, ModelRequest, OutputProduced, StepFinished, UsageReported
 from ...exceptions import ModelError
 from ...values.finish import FinishReason
+from ...values.logextra import log_extra
 from ...values.usage import Usage
 from ..origins import origin
 from .answer import Answer, value_of
 from .clients import Line, models_in, separate
+from .configured import made
 from .details import of_part, of_response, plain
 from .failures import BROKE_OFF, failure_of
+from .files import UNREADABLE, without_unreadable
 from .live import in_a_task
 from .request import Asked, asked
 from .usage import count_cumulatively, usage_of
@@ -51,8 +55,6 @@ class PydanticAIModel:
     ) -> None:
         """Take a model, or the name of one; raises `ModelNotConfigured` where that cannot be made here."""
         if isinstance(model, str):
-            from .configured import made  # it makes models by name, and this class needs none
-
             model = made(model)
         separate(model)
         self._model = model
@@ -84,9 +86,9 @@ class PydanticAIModel:
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent]:
         """Yield one model call's events; raises `ModelError` for what the provider or the network refuses."""
         on = Line()
-        call = _Call(self._model, asked(request, self._model, self._settings, self._native_tools))
+        call = _Call(self._model, asked(request, self._model, self._settings, self._native_tools), request)
         try:
-            async with aclosing(in_a_task(call.said(), on)) as events:
+            async with aclosing(in_a_task(call.said(), on, request)) as events:
                 async for event in events:
                     # What came and said nothing yet shows all the same that the call lives.
                     yield event if event is not None else UsageReported(call.usage)
@@ -98,22 +100,22 @@ class PydanticAIModel:
             raise failure from None
 
     def _keys(self) -> list[str]:
-        return [key for one in models_in(self._model) if (key := _key(one))]
+        return [key for one in models_in(self._model) for key in _keys_of(one)]
 
 
 class _Call:
     """One call of the engine's: as a rule one request, more where an answer was paused or a reply is owed."""
 
-    def __init__(self, model: Model, first: Asked) -> None:
+    def __init__(self, model: Model, first: Asked, request: ModelRequest) -> None:
         self._model = model
         self._first = first
-        self._spent = Usage()
-        self._answer: Answer | None = None
+        self._request = request
+        self._answers: list[Answer] = []
 
     @property
     def usage(self) -> Usage:
         """What all its responses have used so far."""
-        return self._spent if self._answer is None else self._spent + usage_of(self._answer.stream.usage)
+        return sum((usage_of(answer.stream.usage) for answer in self._answers), Usage())
 
     async def said(self) -> AsyncGenerator[ModelEvent]:
         """Yield all that comes of the call."""
@@ -121,14 +123,14 @@ class _Call:
         async for event in self._respond(request):
             yield event
         pauses = before = 0
-        while self._last.response.state == "suspended":
-            pauses, before = pauses + 1, before + self._last.kept
+        while (answer := self._answers[-1]).response.state == "suspended":
+            pauses, before = pauses + 1, before + answer.kept
             if pauses > MOST_PAUSES:
                 raise ModelError(f"The model provider has paused its answer more than {MOST_PAUSES} times.")
-            request = request.going_on(self._last.response)
+            request = request.going_on(answer.response)
             async for event in self._respond(request):
                 yield event
-        answer, details = self._last, self._details(self._last)
+        details = self._details(answer)
         if answer.outputs and not answer.calls:
             record = answer.outputs[-1]
             details["output"] = {"call": self._record(answer), "after": answer.thought_of_record}
@@ -137,17 +139,17 @@ class _Call:
                 details["output"] |= {"response": self._details(answer), "parts": before + answer.kept}
                 async for event in self._respond(request.for_reply(answer.response)):
                     yield event
-                details = {**self._details(self._last), "output": details["output"]}
+                details = {**self._details(self._answers[-1]), "output": details["output"]}
             yield OutputProduced(value_of(record.args))
-        yield StepFinished(self._last.reason, details or None)
+        yield StepFinished(self._answers[-1].reason, details or None)
 
     async def _respond(self, request: Asked) -> AsyncGenerator[ModelEvent]:
         """Yield what one response says; raises what breaks it before its provider has said that it ends."""
-        self._spent, self._answer = self.usage, None
-        messages = self._model.prepare_messages(request.messages, request.parameters)
-        async with self._model.request_stream(messages, request.settings, request.parameters, None) as stream:
+        async with AsyncExitStack() as stack:
+            stream = await self._open(request, stack)
             count_cumulatively(stream)
-            answer = self._answer = Answer(stream, request)
+            answer = Answer(stream, request)
+            self._answers.append(answer)
             reported, events = self.usage, aiter(stream)
             try:
                 while (event := await _next(events, answer)) is not None:
@@ -159,7 +161,8 @@ class _Call:
             except Exception as error:
                 if not answer.ended:
                     raise
-                logger.warning("the provider's stream broke after its end: %s", type(error).__name__)
+                extra = log_extra("stream_broke_late", self._request.run_id, self._request.attempt)
+                logger.warning("the provider's stream broke after its end: %s", type(error).__name__, extra=extra)
             if answer.has_failed:
                 raise ModelError(FAILED)
             if not answer.ended:
@@ -168,11 +171,19 @@ class _Call:
                 yield said
             yield UsageReported(self.usage)
 
-    @property
-    def _last(self) -> Answer:
-        if self._answer is None:
-            raise asyncio.InvalidStateError("nothing has answered yet")
-        return self._answer
+    async def _open(self, request: Asked, stack: AsyncExitStack) -> StreamedResponse:
+        """Return the stream of a response; asked again without the files that keep the request from being sent."""
+        try:
+            return await stack.enter_async_context(self._ask(request))
+        except UNREADABLE:
+            readable = await without_unreadable(request.messages)
+            if readable == request.messages:
+                raise
+            return await stack.enter_async_context(self._ask(replace(request, messages=readable)))
+
+    def _ask(self, request: Asked) -> AbstractAsyncContextManager[StreamedResponse]:
+        messages = self._model.prepare_messages(request.messages, request.parameters)
+        return self._model.request_stream(messages, request.settings, request.parameters, None)
 
     def _details(self, answer: Answer) -> dict[str, Any]:
         found = of_response(answer.response)
@@ -223,8 +234,10 @@ def _address(model: Model) -> str:
     return str(getattr(provider.client, "base_url", "") or provider.base_url)
 
 
-def _key(model: Model) -> str:
-    """Return the key that a model is asked with, wherever its client keeps it; empty where it has none."""
+def _keys_of(model: Model) -> list[str]:
+    """Return the keys that a model is asked with, wherever its client keeps them."""
     client = getattr(model.provider, "client", None)
-    found = getattr(client, "api_key", None) or getattr(getattr(client, "_api_client", None), "api_key", None)
-    return found if isinstance(found, str) else ""
+    inner = getattr(client, "_api_client", None)
+    places = ((client, "api_key"), (client, "auth_token"), (inner, "api_key"))
+    found = [getattr(place, name, None) for place, name in places]
+    return [key for key in found if isinstance(key, str) and key]

@@ -145,9 +145,6 @@ class Answer:
             case pai.CompactionPart(content=text):
                 yield from [ReasoningDelta(text)] if text else []
                 yield ReasoningEnded({**(details or {}), "kind": COMPACTION})
-            case pai.SpeechPart():
-                yield TextDelta(part.content or "")
-                yield TextEnded()
 
     def _sources(self, index: int, part: pai.TextPart) -> Iterator[ModelEvent]:
         citations = part.citations or []
@@ -200,12 +197,12 @@ class Answer:
         yield CallRequested(part.tool_call_id, name, arguments, details)
 
     def _name(self, part: pai.ToolCallPart) -> str:
-        """Return the tool that a call is of: some servers say its name with every piece, and it arrives several times.
+        """Return the tool that a call is of: some chat servers say its name with every piece, so it comes repeated.
 
         Two calls that arrive as one, with the names in a row, have arguments that are no JSON, and do not run.
         """
         said = part.tool_name
-        if not said or said in self._tools:
+        if not said or said in self._tools or not is_chat(self.stream):
             return said
         return next((name for name in self._tools if said == name * (len(said) // len(name))), said)
 

@@ -8,6 +8,7 @@ through a fork, connections are used again within a loop, and none outlives it.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import suppress
@@ -55,7 +56,8 @@ class Line:
     async def hang_up(self) -> None:
         """Close what is open still: not every SDK does where its reader is cancelled."""
         while self._responses:
-            await self._responses.pop().aclose()
+            with suppress(Exception):  # one that cannot be closed keeps no other one open
+                await self._responses.pop().aclose()
 
 
 line: ContextVar[Line | None] = ContextVar("agentcore_model_line", default=None)
@@ -69,6 +71,7 @@ class _Kept:
 
 
 _clients: dict[asyncio.AbstractEventLoop, _Kept] = {}
+os.register_at_fork(after_in_child=_clients.clear)  # their connections are the parent's
 
 
 class ByLoop(httpx2.AsyncBaseTransport):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Generic, TypeVar
 
+from ...declaration.model import ModelRequest
+from ...values.logextra import log_extra
 from .clients import Line, line
 
 __all__ = ["in_a_task"]
+
+logger = logging.getLogger("agentcore.providers")
 
 T = TypeVar("T")
 
@@ -22,14 +27,21 @@ CLOSING = 1.0
 """Seconds that a connection may take to close."""
 
 
-async def in_a_task(items: AsyncGenerator[T], on: Line) -> AsyncGenerator[T | None]:
+_tasks: set[asyncio.Task[None]] = set()
+"""Those that have not ended: a loop itself does not keep a task that nobody waits for any more."""
+
+
+async def in_a_task(items: AsyncGenerator[T], on: Line, request: ModelRequest) -> AsyncGenerator[T | None]:
     """Yield what a generator yields, run from its first step to its last in one task, and raise what it raises.
 
     Its connection and its time limits belong to the task that opened them. None stands for something that came on
     the line and was no item: it shows that the call lives. Closing this one ends the task and what it has open.
+    The log says for which request it took too long.
     """
     waiting: _Waiting[T] = _Waiting(on)
     task = asyncio.create_task(waiting.fill(items))
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
     loop, said = asyncio.get_running_loop(), 0.0
     try:
         while not waiting.ended or waiting.items:
@@ -46,7 +58,10 @@ async def in_a_task(items: AsyncGenerator[T], on: Line) -> AsyncGenerator[T | No
             raise waiting.error
     finally:
         task.cancel()
-        await asyncio.wait([task], timeout=CLOSING)
+        _, late = await asyncio.wait([task], timeout=CLOSING)
+        if late:
+            extra = log_extra("connection_stays_open", request.run_id, request.attempt)
+            logger.warning("a connection to the provider did not close within %g seconds", CLOSING, extra=extra)
 
 
 class _Waiting(Generic[T]):

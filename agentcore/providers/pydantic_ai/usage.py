@@ -36,5 +36,5 @@ def count_cumulatively(stream: StreamedResponse) -> None:
     which others refuse; so it is set where the answer is read, and nowhere else.
     """
     if is_chat(stream):
-        settings = getattr(stream, "_model_settings", None) or {}
+        settings = stream._model_settings or {}  # type: ignore[attr-defined]
         stream._model_settings = {**settings, "openai_continuous_usage_stats": True}  # type: ignore[attr-defined]

@@ -11,8 +11,8 @@ from agentcore import Usage
 from agentcore.exceptions import ModelError
 from agentcore.providers import CallRequested, ReasoningDelta, StepFinished, UsageReported
 from agentcore.testing.faults.http_model import Reply
-from tests.integration.adapter.scene import chosen, events_of, model_at, room_at, said
-from tests.wires import WIRES, oddities
+from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, room_at, said
+from tests.wires import WIRES, FunctionCall, Wire, oddities
 
 pytestmark = [pytest.mark.once, pytest.mark.django_db]
 CHAT = WIRES["chat"]
@@ -97,3 +97,10 @@ async def test_an_odd_error_in_the_middle_of_a_stream_is_a_failure(frame: bytes)
 
 def _read(arguments: Any) -> Any:
     return (json.loads(arguments or "{}") or {}) if isinstance(arguments, str) else arguments
+
+
+@pytest.mark.parametrize("wire", EVERY_WIRE, ids=NAMES)
+async def test_a_name_that_repeats_a_tools_is_that_tools_in_chat_alone(wire: Wire) -> None:
+    with wire.serve(wire.asks(FunctionCall("looklook", {"n": 1}, "a"))) as server:
+        (call,) = chosen(await events_of(model_at(wire, server)), CallRequested)
+    assert call.name == ("look" if wire.name in ("chat", "openrouter") else "looklook")

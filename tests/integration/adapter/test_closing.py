@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import httpx2
 import pytest
 
 from agentcore.providers import StepFinished, TextDelta, UsageReported
-from agentcore.providers.pydantic_ai import clients
+from agentcore.providers.pydantic_ai import clients, live
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request, said
 from tests.integration.live import eventually
 from tests.wires import WIRES, Wire, oddities, replies
@@ -56,6 +59,73 @@ async def test_a_server_that_keeps_its_answer_open_does_not_keep_the_run(
     with wire.serve(replies.stays(wire.says("Good ", "day."), 99)) as server:
         events = await events_of(model_at(wire, server))
     assert (said(events), chosen(events, StepFinished)[-1].reason) == ("Good day.", "stop")
+
+
+class _Stuck(httpx2.AsyncByteStream):
+    """A body that notes when it is closed, and may refuse to be."""
+
+    def __init__(self, closed: list[str], refuses: bool) -> None:
+        self._closed, self._refuses = closed, refuses
+
+    async def aclose(self) -> None:
+        self._closed.append("refused" if self._refuses else "closed")
+        if self._refuses:
+            raise OSError("it is gone")
+
+
+async def test_a_connection_that_cannot_be_closed_keeps_no_other_one_open() -> None:
+    on, closed = clients.Line(), list[str]()
+    for refuses in (False, True):
+        on.answered(httpx2.Response(200, stream=_Stuck(closed, refuses)))
+    await on.hang_up()
+    assert closed == ["refused", "closed"]
+
+
+async def test_a_task_that_is_slow_to_close_is_kept_until_it_ends_and_told_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "CLOSING", 0.01)
+    gate, asked = asyncio.Event(), request()
+
+    async def items() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await gate.wait()
+
+    reader = live.in_a_task(items(), clients.Line(), asked)
+    assert await anext(reader) == 1
+    await reader.aclose()
+    assert len(live._tasks) == 1
+    (logged,) = [record for record in caplog.records if getattr(record, "action", "") == "connection_stays_open"]
+    assert (logged.run_id, logged.attempt) == (str(asked.run_id), 1)  # type: ignore[attr-defined]
+    gate.set()
+    await eventually(lambda: not live._tasks)
+
+
+async def test_a_stream_that_breaks_after_its_end_is_told_of_with_its_run(caplog: pytest.LogCaptureFixture) -> None:
+    wire, asked = WIRES["chat"], request()
+    with wire.serve(oddities.ANSWERS["broken off after the reason"]) as server:
+        assert [event async for event in model_at(wire, server).stream(asked)]
+    found = [record for record in caplog.records if getattr(record, "action", "") == "stream_broke_late"]
+    assert found
+    assert {(record.run_id, record.attempt) for record in found} == {(str(asked.run_id), 1)}  # type: ignore[attr-defined]
+
+
+def _clients_in_a_fork() -> int:
+    child = os.fork()
+    if child == 0:
+        os._exit(len(clients._clients))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork")
+async def test_a_fork_has_no_client_of_its_parent() -> None:
+    await clients._of_this_loop()
+    assert clients._clients
+    assert _clients_in_a_fork() == 0
 
 
 async def test_comments_that_keep_a_connection_alive_show_that_the_call_lives() -> None:

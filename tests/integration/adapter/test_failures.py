@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from anthropic import AsyncAnthropic
+from pydantic import TypeAdapter, ValidationError
+from pydantic_ai.exceptions import UnexpectedModelBehavior
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
 
 from agentcore.exceptions import ModelError
 from agentcore.providers import UsageReported
+from agentcore.providers.pydantic_ai import PydanticAIModel
+from agentcore.providers.pydantic_ai.failures import failure_of
 from agentcore.testing.faults.http_model import Reply
-from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request
+from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request, room_at
 from tests.wires import WIRES, Fault, Wire, replies
 
 pytestmark = pytest.mark.once
@@ -91,6 +100,64 @@ async def test_a_page_instead_of_a_stream_says_to_check_the_base_url(wire: Wire)
 async def test_an_error_body_of_a_successful_answer_is_shown_to_the_operator(wire: Wire) -> None:
     error = await failure(wire, wire.refuses(200, {"error": {"message": "No credits here."}}))
     assert "No credits here." in error.detail
+
+
+@every_wire
+async def test_an_answer_that_is_no_stream_is_not_quoted(wire: Wire) -> None:
+    error = await failure(
+        wire, wire.refuses(200, {"choices": [{"message": {"content": "The secret."}}], "error": None})
+    )
+    assert "secret" not in error.detail
+
+
+def test_an_answer_that_does_not_fit_its_schema_is_not_quoted() -> None:
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(dict[str, int]).validate_python({"place": "The secret."})
+    wrapped = UnexpectedModelBehavior(f"Invalid response: {raised.value}", body="The secret.")
+    wrapped.__cause__ = raised.value
+    for error in (raised.value, wrapped):
+        failed = failure_of(error)
+        assert failed is not None
+        assert "place: Input should be a valid integer" in failed.detail and "secret" not in failed.detail
+
+
+def test_a_body_that_cannot_be_read_is_not_quoted() -> None:
+    failed = failure_of(UnexpectedModelBehavior("It ended without content.", body="The secret."))
+    assert failed is not None
+    assert "It ended without content." in failed.detail and "secret" not in failed.detail
+
+
+@pytest.mark.django_db
+def test_what_a_provider_said_of_its_failure_is_kept_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    wire = WIRES["chat"]
+    with wire.serve(wire.refuses(401, {"error": {"message": "Said to the operator."}})) as server:
+        run = room_at(wire, server).play()
+    assert "Said to the operator." in run.error_detail
+    (logged,) = [record for record in caplog.records if getattr(record, "action", "") == "model_failed"]
+    assert "Said to the operator." not in str(vars(logged))
+
+
+@every_wire
+async def test_an_error_inside_a_stream_of_another_media_type_has_the_code_of_its_kind(wire: Wire) -> None:
+    broken = replies.broken(wire.says("Good ", "day."), 2, wire.breaks(Fault.OVERLOADED))
+    error = await failure(wire, replace(broken, headers={"Content-Type": "text/plain"}))
+    assert error.run_code == "overloaded", str(error)
+
+
+@pytest.mark.parametrize("key", ["", "none", "sk-1234"])
+def test_a_key_that_is_a_word_leaves_the_sentence_as_it_is(key: str) -> None:
+    failed = failure_of(UnexpectedModelBehavior("There is none: sk-1234567."), keys=[key, "sk-1234567"])
+    assert failed is not None
+    assert failed.detail.endswith("There is none: [hidden].")
+
+
+def test_the_token_of_a_client_is_a_key_too() -> None:
+    client = AsyncAnthropic(auth_token="token-of-a-test")
+    model = PydanticAIModel(AnthropicModel("claude", provider=AnthropicProvider(anthropic_client=client)))
+    other = AsyncAnthropic(auth_token="token-of-another")
+    another = PydanticAIModel(AnthropicModel("claude", provider=AnthropicProvider(anthropic_client=other)))
+    assert "token-of-a-test" in model._keys()
+    assert model.origin != another.origin
 
 
 @every_wire

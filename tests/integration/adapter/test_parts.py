@@ -107,6 +107,15 @@ def test_a_file_that_the_model_cannot_read_is_named_instead(wire: Wire) -> None:
     assert "all.zip" in body and "cannot read it" in body
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("chat", "application/pdf"), ("gemini", "application/pdf"), ("gemini", "image/png")]
+)
+def test_an_address_that_cannot_be_read_here_is_named_instead(name: str, kind: str) -> None:
+    address = "http://127.0.0.1/away"
+    body = sent(WIRES[name], [TextPart("Look."), FilePart(url=f"{address}?key=k", media_type=kind)], {})
+    assert f"[attached file: {address} ({kind}); its address cannot be read]" in body and "Look." in body
+
+
 def sent(wire: Wire, parts: list[Any], files: dict[str, bytes | str]) -> str:
     """What the server was sent of a message with these files."""
 
