@@ -13,7 +13,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Self
 from uuid import uuid4
@@ -145,8 +145,9 @@ class Project:
         value = json.loads(block.text)
         if "seq" in value:
             kinds = {kind.type: kind for kind in vars(events).values() if _is_event(kind)}
-            known = {item.name for item in fields(kinds[value["type"]])}
-            assert known <= set(value) == {"v", "seq", "type", "ts"} | known
+            known = {item.name: item.default is MISSING for item in fields(kinds[value["type"]])}
+            needed = {name for name, is_needed in known.items() if is_needed}
+            assert needed <= set(value) - {"v", "seq", "type", "ts"} <= known.keys()
             assert value["v"] == events.VERSION
         else:
             assert frames.parse(re.sub("0190…", lambda _: str(uuid4()), block.text))
