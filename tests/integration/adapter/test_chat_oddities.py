@@ -14,7 +14,7 @@ from agentcore.testing.faults.http_model import Reply
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, room_at, said
 from tests.wires import WIRES, FunctionCall, Wire, oddities
 
-pytestmark = [pytest.mark.once, pytest.mark.django_db]
+pytestmark = [pytest.mark.once, pytest.mark.longer, pytest.mark.django_db]
 CHAT = WIRES["chat"]
 
 NOT_ENDED = {"no reason", "no reason and no last word"}

@@ -17,7 +17,7 @@ from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of
 from tests.integration.live import eventually
 from tests.wires import WIRES, Wire, oddities, replies
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.longer]
 every_wire = pytest.mark.parametrize("wire", EVERY_WIRE, ids=NAMES)
 
 

@@ -10,7 +10,7 @@ from agentcore.testing.faults.http_model import Reply
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, model_at, request, said
 from tests.wires import Finish, FunctionCall, Text, Thought, Wire, replies
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.longer]
 every_wire = pytest.mark.parametrize("wire", EVERY_WIRE, ids=NAMES)
 
 
