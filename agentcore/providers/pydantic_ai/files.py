@@ -102,5 +102,5 @@ def _reads(media_type: str, profile: Mapping[str, Any]) -> bool:
 
 
 def _note(part: FilePart, media_type: str, why: str = "") -> str:
-    name = part.filename or part.url or part.file_id
+    name = part.filename or part.url.partition("?")[0] or part.file_id  # a query may hold a key
     return f"[attached file: {name} ({media_type}){f'; {why}' if why else ''}]"

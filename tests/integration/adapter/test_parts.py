@@ -112,7 +112,8 @@ def test_a_file_that_the_model_cannot_read_is_named_instead(wire: Wire) -> None:
 )
 def test_an_address_that_cannot_be_read_here_is_named_instead(name: str, kind: str) -> None:
     address = "http://127.0.0.1/away"
-    body = sent(WIRES[name], [TextPart("Look."), FilePart(url=f"{address}?key=k", media_type=kind)], {})
+    part = FilePart(url=f"{address}?key=k", media_type=kind)
+    body = sent(WIRES[name], [TextPart("Look."), part], {part.ref: part.url})
     assert f"[attached file: {address} ({kind}); its address cannot be read]" in body and "Look." in body
 
 
@@ -120,7 +121,7 @@ def sent(wire: Wire, parts: list[Any], files: dict[str, bytes | str]) -> str:
     """What the server was sent of a message with these files."""
 
     def load(part: FilePart, about: Any) -> bytes | str | None:
-        return files.get(part.file_id)
+        return files.get(part.ref)
 
     with wire.serve(wire.says("I see.")) as server:
         room = room_at(wire, server, (), files=Files(load=load))
