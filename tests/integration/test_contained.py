@@ -134,8 +134,8 @@ def test_a_function_of_the_agents(colour: str, where: str) -> None:
         assert run.error_code == CODES[where] and shown(kind, colour) in run.error_detail
 
 
-def _choosing(function: Callable[..., Any]) -> Callable[[], Any]:
-    return lambda: function()  # what it gives back may be a coroutine
+def _choosing(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    return lambda about: function()  # what it gives back may be a coroutine
 
 
 class Raises:
