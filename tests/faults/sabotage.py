@@ -19,7 +19,7 @@ from unittest import mock
 from django.db import connection
 
 from agentcore.database import bulk
-from agentcore.engine.steps import calls, tools
+from agentcore.engine.steps import ruling, tools
 from agentcore.exceptions import LeaseLost
 from agentcore.journal import fence, parts, postgres, sqlite
 from agentcore.journal.lease import Lease
@@ -75,7 +75,7 @@ def _poll_fallback(patches: ExitStack) -> None:
 
 def _approval_digest(patches: ExitStack) -> None:
     """An approval is good for whatever stands in the call's row."""
-    patches.enter_context(mock.patch.object(calls, "_binds", return_value=True))
+    patches.enter_context(mock.patch.object(ruling, "_binds", return_value=True))
 
 
 def _consume_once(patches: ExitStack) -> None:

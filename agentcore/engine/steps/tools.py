@@ -29,7 +29,7 @@ from ..runtime import Runtime
 from ..snapshot import Snapshot
 from .body import Work
 from .calling import CallOutcome, execute
-from .calls import Ruling, asks_the_policy, guarded, judge
+from .ruling import Ruling, asks_the_policy, guarded, judge
 
 logger = logging.getLogger("agentcore.engine")
 
