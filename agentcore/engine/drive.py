@@ -23,8 +23,8 @@ from . import limits, snapshot, transitions
 from .runtime import Runtime
 from .snapshot import DRAINED, WORKER_LOST, Snapshot
 from .steps import answer, choosing, model, prompt, tools
-from .steps.answer import Turn
 from .steps.draft import Draft
+from .steps.turn import Turn
 
 logger = logging.getLogger("agentcore.engine")
 

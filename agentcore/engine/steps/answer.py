@@ -10,29 +10,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...conf import get_settings
-from ...declaration.agent import AgentDefinition
 from ...declaration.files import NewFile
 from ...declaration.guard import Answer, AskAgain, Redact, Refuse
 from ...declaration.model import CallRequested, FileProduced, OutputProduced, TextDelta
 from ...exceptions import ModelError, ModelRetry, NotKept
 from ...failpoints import afailpoint
 from ...journal.commit import Commit, Move, Saved, combined
-from ...journal.lease import Lease
 from ...models import Step
 from ...models.message import compose
 from ...states import MessageStatus, RunStatus, StepStatus
 from ...values import bounded, events, jsontext, parts
 from ...values.clock import NOW
 from ...values.finish import FinishReason, WithCalls
-from ...values.logextra import log_extra
 from ...values.parts import FilePart, Part, ToolCallPart
-from ...values.usage import Usage
 from .. import transitions
-from ..runtime import Runtime
 from ..snapshot import ANSWER_NOT_ACCEPTED, OUTPUT_INVALID, Snapshot
-from . import calls, files, guarding, intake, prompt
+from . import calls, files, guarding, intake, prompt, spent
 from .calls import Planned
 from .draft import Draft
+from .turn import Turn
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -51,13 +47,6 @@ NOT_TAKEN = {
     ANSWER_NOT_ACCEPTED: "The answer was still not acceptable after {tries} tries. Ask in another way.",
 }
 """How a run ends whose model has not mended its answer, by what was wrong with the last one."""
-USAGE_MISSING = "usage_missing"
-NOTES = {
-    False: "The model does not report what it uses, so {limits} cannot end the run. Have its adapter report usage, or "
-    "set AGENTCORE['ESTIMATE_TOKENS'].",
-    True: "The model does not report what it uses: {limits} goes by tokens that are estimated from characters.",
-}
-"""What a run notes of such a model, by whether its tokens are estimated."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +55,6 @@ class Fault:
 
     code: str
     said: str
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one model step needs; `draft` collects what the model says, and is kept where the step is broken off."""
-
-    definition: AgentDefinition
-    state: Snapshot
-    runtime: Runtime
-    lease: Lease
-    draft: Draft
 
 
 def check_not_empty(turn: Turn) -> None:
@@ -110,8 +88,8 @@ async def finish(turn: Turn, step: Step) -> Snapshot | None:
     commit = combined(
         [
             _close(step, draft, content, fault),
-            used(state, draft),
-            _note_unreported(turn),
+            spent.used(state, draft),
+            spent.note_unreported(turn),
             Commit() if fault else _said(state, content, draft, MessageStatus.COMPLETE),
             calls.record(state.run, planned),
         ]
@@ -231,7 +209,7 @@ async def _refuse(turn: Turn, step: Step, refusal: Refuse) -> None:
     )
     said = _said(turn.state, draft.parts, draft, MessageStatus.FAILED)
     await afailpoint("before_finish")
-    counted = used(turn.state, draft).and_then(_note_unreported(turn))
+    counted = spent.used(turn.state, draft).and_then(spent.note_unreported(turn))
     await turn.lease.commit(_close(step, draft), counted, said, over)
 
 
@@ -280,28 +258,7 @@ def _over(turn: Turn, value: Any, fault: Fault | None) -> Commit:
 def keep_draft(state: Snapshot, draft: Draft, status: MessageStatus) -> Commit:
     """Return the commit that keeps what a broken-off step has said; it is never shown to a model."""
     said = _said(state, draft.parts, draft, status)
-    return Commit(events=draft.take()).and_then(used(state, draft), said)
-
-
-def used(state: Snapshot, draft: Draft) -> Commit:
-    """Return the commit that adds a step's tokens to the run's, however the step ended."""
-    usage = draft.used
-    if usage == Usage():
-        return Commit()
-    total = state.run.used + usage
-    return Commit(events=[events.UsageAdded(draft.step, usage.to_json())], run={"usage": total.to_json()})
-
-
-def _note_unreported(turn: Turn) -> Commit:
-    """Return the commit that notes, once a run, that its model does not say what a limit goes by."""
-    run, bounds = turn.state.run, turn.definition.limits
-    limited = [name for name in ("max_tokens", "max_cost") if getattr(bounds, name) is not None]
-    if not limited or turn.draft.usage != Usage() or USAGE_MISSING in run.notes:
-        return Commit()
-    said = NOTES[turn.draft.asked_with is not None].format(limits=" and ".join(limited))
-    extra = log_extra(USAGE_MISSING, run.pk, turn.lease.claim.attempt)
-    logger.warning("%s", said, extra=extra)
-    return Commit(run={"notes": {**run.notes, USAGE_MISSING: said}})
+    return Commit(events=draft.take()).and_then(spent.used(state, draft), said)
 
 
 def _said(state: Snapshot, content: list[Part], draft: Draft, status: MessageStatus) -> Commit:

@@ -21,10 +21,10 @@ from ...values.clock import NOW
 from ...values.logextra import log_extra
 from .. import limits, transitions
 from ..snapshot import Snapshot
-from . import answer, choosing, guarding, prompt
-from .answer import Turn
+from . import answer, choosing, guarding, prompt, spent
 from .estimate import length_of
 from .stream import Deadline, read_model
+from .turn import Turn
 
 logger = logging.getLogger("agentcore.engine")
 
@@ -142,7 +142,7 @@ async def _failed(turn: Turn, step: Step, errors: Sequence[ModelError]) -> Snaps
 
 async def _given_up(turn: Turn, step: Step, error: ModelError, *, passes_on: bool = False) -> Turn:
     """Commit that a step has failed and is still due; returns the turn to take it again, or to pass it on."""
-    given_up, counted = _abandoned(turn, step, error, passes_on=passes_on), answer.used(turn.state, turn.draft)
+    given_up, counted = _abandoned(turn, step, error, passes_on=passes_on), spent.used(turn.state, turn.draft)
     await turn.lease.commit(given_up, counted)
     turn.draft.start_over()
     state = turn.state.with_run(**counted.run)
