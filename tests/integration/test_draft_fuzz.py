@@ -141,7 +141,7 @@ def finished(draft: Draft) -> tuple[list[Part], list[events.File]]:
     """The parts of an answer that was recorded, and the events of the files that were saved meanwhile."""
     content: list[Part] = []
     saved = []
-    for place, item in enumerate(draft.items):
+    for place, item in enumerate(draft.content.items):
         match item:
             case CallRequested(_, name, _, details):
                 content.append(ToolCallPart(f"call_{place}", name, {}, provider_details=details))

@@ -62,8 +62,8 @@ def check_not_empty(turn: Turn) -> None:
     draft, owes_output = turn.draft, turn.definition.output is not None
     if draft.end.fails or draft.calls or (owes_output and draft.outputs):
         return
-    has_file = any(isinstance(item, FilePart | FileProduced) for item in draft.items)
-    is_something = draft.says_something or has_file or (owes_output and not draft.end.complete)
+    has_file = any(isinstance(item, FilePart | FileProduced) for item in draft.content.items)
+    is_something = draft.content.says_something or has_file or (owes_output and not draft.end.complete)
     if draft.finish_reason is FinishReason.TOOL_CALLS or not is_something:
         nothing = f"The model ended with {draft.finish_reason or 'no reason'}, and has said nothing."
         raise ModelError(nothing, code="empty_answer")
@@ -128,7 +128,7 @@ def _answer(turn: Turn, value: Any, fault: Fault | None) -> Answer:
     draft, limit = turn.draft, get_settings().arguments_limit
     said: list[Part] = [*_mended(turn)]
     made: list[NewFile] = []
-    for place, item in enumerate(draft.items):
+    for place, item in enumerate(draft.content.items):
         if isinstance(item, CallRequested):
             arguments, _ = intake.arguments(item.arguments, limit)
             said.append(ToolCallPart(item.call_id, item.name, arguments, provider_details=item.provider_details))
@@ -145,7 +145,7 @@ async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:
     """Return the answer as the parts of its message: its calls as they were recorded, its files as they were saved."""
     content: list[Part] = [*_mended(turn)]
     recorded = iter(planned)
-    for place, item in enumerate(turn.draft.items):
+    for place, item in enumerate(turn.draft.content.items):
         if isinstance(item, CallRequested):
             call = next(recorded).call
             content.append(
@@ -163,7 +163,7 @@ async def _content(turn: Turn, planned: Sequence[Planned]) -> list[Part]:
 def _mended(turn: Turn) -> Sequence[Part]:
     """Return what the last step has said, where the answer only mends that step's output."""
     draft = turn.draft
-    return () if draft.says_something or draft.is_replaced else prompt.refused_text(turn.state.last_model_step)
+    return () if draft.content.says_something or draft.is_replaced else prompt.refused_text(turn.state.last_model_step)
 
 
 def _new_file(turn: Turn, file: FileProduced, place: int) -> NewFile:
