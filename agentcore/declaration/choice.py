@@ -54,7 +54,7 @@ def chooses_models(value: Any) -> bool:
 
 
 def models_of(what: str, given: Any) -> tuple[AgentModel | str, ...]:
-    """Return the models that are given or named, in the order they are asked; raises `UserError` for what is none."""
+    """Return models and names of models in the order they are asked; raises `UserError` for anything else."""
     found = tuple(given) if isinstance(given, list | tuple) else (given,)
     if not found:
         raise UserError(f"{what} is an empty list: give a model at least.")

@@ -42,9 +42,9 @@ class ContextBlock:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What the application's functions may look at when they are asked about a run.
+    """What a function of the application knows of the run that it is asked about.
 
-    These are the loaders of context, the instructions, and whatever chooses models, tools and settings.
+    Loaders, instructions, guards and files get one, and so does what chooses models, tools and settings.
     """
 
     run_id: UUID

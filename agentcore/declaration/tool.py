@@ -225,7 +225,7 @@ def conduct(
     retries: int,
     on_error: str = "fail",
 ) -> EffectKind:
-    """Return the effect of a tool, once all that is said of how to run it fits; raises `UserError` where it does not.
+    """Check what a tool declares of how it is run, and return its effect; raises `UserError` for what cannot work.
 
     `called` is how sentences name the tool; the others are what `tool` takes.
     """

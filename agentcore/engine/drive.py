@@ -15,7 +15,6 @@ from ..failpoints import afailpoint
 from ..journal.commit import Claim, Commit, Moved, NotClaimed
 from ..models import Run
 from ..states import MessageStatus, RunStatus
-from ..values import events
 from ..values.functions import kind_of
 from ..values.ids import uuid7
 from ..values.logextra import log_extra
@@ -114,7 +113,7 @@ class Drive:
         if self.reads_first:
             state = await prompt.with_history(state, self.definition.recent_messages, self.runtime)
         await afailpoint("after_look")
-        self.lease.stage(_begun(claim), point="after_claim")
+        self.lease.stage(transitions.begun(claim), point="after_claim")
         if self.reads_first:
             return state.with_run(attempt=claim.attempt)
         left = None
@@ -291,10 +290,6 @@ class Drive:
         )
         failure.__cause__ = reason
         return failure
-
-
-def _begun(claim: Claim) -> Commit:
-    return Commit(events=[events.RunStarted(claim.attempt)], thread_events=[claim.changed(RunStatus.RUNNING)])
 
 
 def _end_of(claim: Claim, run: Run, failure: RunError | None) -> Commit:

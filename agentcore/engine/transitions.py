@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from uuid import UUID
 
 from ..declaration.tool import LEAVES_NOTHING, EffectKind
-from ..journal.commit import Commit, Move, RunRow, Saved, combined
+from ..journal.commit import Claim, Commit, Move, RunRow, Saved, combined
 from ..models import Approval, Message, Run, Step, ToolCall
 from ..models.message import compose
 from ..states import (
@@ -28,6 +28,11 @@ INTERRUPTED = f"The call was interrupted. {DOUBT}"
 """The API shows everybody this sentence of an interrupted call, and the call's `question` to those who may answer."""
 LONGEST_DETAIL = 10_000
 NOT_RUN = "The run ended before this call was run."
+
+
+def begun(claim: Claim) -> Commit:
+    """Return the commit that tells of a claim."""
+    return Commit(events=[events.RunStarted(claim.attempt)], thread_events=[claim.changed(RunStatus.RUNNING)])
 
 
 def waiting(row: RunRow, blocked: Sequence[ToolCall], *, suspect: bool) -> Commit:

@@ -48,10 +48,10 @@ async def with_tools(definition: AgentDefinition, state: Snapshot, runtime: Runt
 
 
 async def models(definition: AgentDefinition, state: Snapshot, runtime: Runtime) -> tuple[AgentModel, ...]:
-    """Return the models of this step, in the order they are asked.
+    """Return the models to ask in this step, first to last.
 
-    One that is named and cannot be used here is left out, and the log says so; raises `ModelNotConfigured` where that
-    is true of all of them.
+    A named model that cannot be used here is left out, and the log says so. Raises `ModelNotConfigured` where none is
+    left.
     """
     declared: Any = definition.model
     if definition.model_chooser is not None:

@@ -1,4 +1,4 @@
-"""What a model's answer is made of, in the order it was said: parts of a message, calls, and files yet to be saved."""
+"""The content of an answer, in order: parts of a message, calls, and files that the application has yet to save."""
 
 from __future__ import annotations
 

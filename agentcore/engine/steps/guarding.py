@@ -1,4 +1,4 @@
-"""The guards of an agent are asked: before a model call, after its answer, and before a tool call.
+"""Ask an agent's guards before a model call, after its answer, and before a tool call.
 
 What a guard raises, or that it is late, ends the run (`application.ask`): what was not judged is not done.
 """

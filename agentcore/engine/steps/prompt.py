@@ -79,7 +79,8 @@ async def build(definition: AgentDefinition, snapshot: Snapshot, runtime: Runtim
     refused = [ModelMessage("agent", definition.name, own)] if own else []
     history = snapshot.history or ()
     messages = (*shown(history, run.order, definition.recent_messages), *refused)
-    turn = len(shown(history, run.order, 0)) + len(refused)
+    # How many messages at the end are the run's own turn: only a loader of files asks.
+    turn = len(shown(history, run.order, 0)) + len(refused) if definition.files else 0
     return ModelRequest(
         run_id=run.pk,
         agent=definition.name,

@@ -9,7 +9,7 @@ from ...exceptions import RunError
 from ...values import jsontext
 from ...values.parts import ProviderDetails
 
-TOO_LONG = "The answer became too long and was broken off. Ask for less at once."
+ANSWER_TOO_LONG = "The answer became too long and was broken off. Ask for less at once."
 TOO_MANY_CALLS = "The model asked for too much at once, and was stopped. Ask for less at once."
 
 
@@ -26,7 +26,7 @@ class Size:
         limit = get_settings().answer_limit
         if size > limit:
             detail = f"The answer takes more than the {limit} bytes of ANSWER_LIMIT."
-            raise RunError(TOO_LONG, code="answer_too_long", detail=detail)
+            raise RunError(ANSWER_TOO_LONG, code="answer_too_long", detail=detail)
         self.json = size
 
     @property
@@ -40,7 +40,7 @@ class Size:
         limit = get_settings().files_limit
         if self.files > limit:
             detail = f"The files of the answer take more than the {limit} bytes of FILES_LIMIT."
-            raise RunError(TOO_LONG, code="answer_too_long", detail=detail)
+            raise RunError(ANSWER_TOO_LONG, code="answer_too_long", detail=detail)
 
 
 def check_calls(count: int) -> None:

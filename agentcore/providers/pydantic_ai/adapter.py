@@ -22,7 +22,7 @@ from .answer import Answer, value_of
 from .clients import Line, models_in, separate
 from .configured import made
 from .details import of_part, of_response, plain
-from .failures import BROKE_OFF, failure_of
+from .failures import BROKE_OFF, model_error_of
 from .files import UNREADABLE, without_unreadable
 from .live import in_a_task
 from .request import Asked, asked
@@ -94,7 +94,7 @@ class PydanticAIModel:
                     yield event if event is not None else UsageReported(call.usage)
         except Exception as error:
             yield UsageReported(call.usage)
-            failure = failure_of(error, keys=self._keys(), on=on)
+            failure = model_error_of(error, keys=self._keys(), on=on)
             if failure is None:
                 raise
             raise failure from None

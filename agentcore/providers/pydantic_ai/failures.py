@@ -11,7 +11,7 @@ from pydantic_ai import exceptions as pai
 from ...exceptions import ModelError
 from .clients import Line
 
-__all__ = ["BROKE_OFF", "failure_of"]
+__all__ = ["BROKE_OFF", "model_error_of"]
 
 BROKE_OFF = "The model provider's answer broke off."
 
@@ -45,7 +45,7 @@ SHORTEST_KEY = 8
 """Characters that a key has at least: what is shorter, such as "none" for a server without keys, is a word."""
 
 
-def failure_of(error: Exception, *, keys: Iterable[str] = (), on: Line | None = None) -> ModelError | None:
+def model_error_of(error: Exception, *, keys: Iterable[str] = (), on: Line | None = None) -> ModelError | None:
     """Return the model's failure that an exception of pydantic-ai stands for; None for any other exception.
 
     `keys` are left out of what it says, and `on` tells what kind of answer came where it was no stream.
@@ -54,7 +54,7 @@ def failure_of(error: Exception, *, keys: Iterable[str] = (), on: Line | None = 
         return error
     if isinstance(error, ExceptionGroup):  # of a list of models that pydantic-ai asks: the last one's counts
         last = error.exceptions[-1]
-        return failure_of(last, keys=keys, on=on) if isinstance(last, Exception) else None
+        return model_error_of(last, keys=keys, on=on) if isinstance(last, Exception) else None
     if isinstance(error, MISTAKES):
         return ModelError(_without(keys, f"The model cannot take this request: {error}"), code="invalid_request")
     page = _no_stream(on)

@@ -14,7 +14,7 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from agentcore.exceptions import ModelError
 from agentcore.providers import UsageReported
 from agentcore.providers.pydantic_ai import PydanticAIModel
-from agentcore.providers.pydantic_ai.failures import failure_of
+from agentcore.providers.pydantic_ai.failures import model_error_of
 from agentcore.testing.faults.http_model import Reply
 from tests.integration.adapter.scene import EVERY_WIRE, NAMES, chosen, events_of, model_at, request, room_at
 from tests.wires import WIRES, Fault, Wire, replies
@@ -116,13 +116,13 @@ def test_an_answer_that_does_not_fit_its_schema_is_not_quoted() -> None:
     wrapped = UnexpectedModelBehavior(f"Invalid response: {raised.value}", body="The secret.")
     wrapped.__cause__ = raised.value
     for error in (raised.value, wrapped):
-        failed = failure_of(error)
+        failed = model_error_of(error)
         assert failed is not None
         assert "place: Input should be a valid integer" in failed.detail and "secret" not in failed.detail
 
 
 def test_a_body_that_cannot_be_read_is_not_quoted() -> None:
-    failed = failure_of(UnexpectedModelBehavior("It ended without content.", body="The secret."))
+    failed = model_error_of(UnexpectedModelBehavior("It ended without content.", body="The secret."))
     assert failed is not None
     assert "It ended without content." in failed.detail and "secret" not in failed.detail
 
@@ -146,7 +146,7 @@ async def test_an_error_inside_a_stream_of_another_media_type_has_the_code_of_it
 
 @pytest.mark.parametrize("key", ["", "none", "sk-1234"])
 def test_a_key_that_is_a_word_leaves_the_sentence_as_it_is(key: str) -> None:
-    failed = failure_of(UnexpectedModelBehavior("There is none: sk-1234567."), keys=[key, "sk-1234567"])
+    failed = model_error_of(UnexpectedModelBehavior("There is none: sk-1234567."), keys=[key, "sk-1234567"])
     assert failed is not None
     assert failed.detail.endswith("There is none: [hidden].")
 
